@@ -1,0 +1,49 @@
+"""AudioLDM2's UNet in stages."""
+
+from __future__ import annotations
+
+from diffusers import AudioLDM2UNet2DConditionModel
+from torch import Tensor
+
+from .state import ExpertState, expand_timestep, run_inner_block, run_up_blocks
+
+
+class AudioExpert:
+    """Runs an AudioLDM2UNet2DConditionModel stage by stage; mirrors its `forward` (diffusers 0.42)."""
+
+    def __init__(self, unet: AudioLDM2UNet2DConditionModel) -> None:
+        self.unet = unet
+        self.stages = len(unet.down_blocks) + 1
+
+    def start(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        encoder_hidden_states: Tensor,
+        encoder_hidden_states_1: Tensor,
+        encoder_attention_mask_1: Tensor,
+    ) -> ExpertState:
+        """In. sample [B, C, l, m], timestep [B] or scalar, two text sequences [B, S, D], mask of the second [B, S]."""
+        unet = self.unet
+        timestep = expand_timestep(timestep, sample.shape[0], sample.device)
+        hidden = unet.conv_in(sample)
+        state = ExpertState(
+            hidden=hidden,
+            skips=(hidden,),
+            embedding=unet.time_embedding(unet.time_proj(timestep).to(sample.dtype)),
+            inputs={
+                "encoder_hidden_states": encoder_hidden_states,
+                "encoder_hidden_states_1": encoder_hidden_states_1,
+                # The UNet's top-level forward turns masks into biases; its blocks expect them so.
+                "encoder_attention_mask_1": ((1 - encoder_attention_mask_1.to(sample.dtype)) * -10000.0).unsqueeze(1),
+            },
+        )
+        return self.run(state, 0)
+
+    def run(self, state: ExpertState, stage: int) -> ExpertState:
+        """Stage 0 .. n: a down block, or mid as the last."""
+        return run_inner_block(self.unet, state, stage)
+
+    def finish(self, state: ExpertState) -> Tensor:
+        """Out: the raw prediction [B, C, l, m]."""
+        return run_up_blocks(self.unet, state)

@@ -1,0 +1,95 @@
+"""What one UNet carries from stage to stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ExpertState:
+    """A UNet between two of its blocks.
+
+    hidden: [R, C, h, w], R = batch rows, or batch * frames rows for video.
+    skips: the stack for the up blocks, newest last.    embedding: [R, E], time embedding.
+    inputs: keyword arguments of blocks with cross-attention, each [R, ...], [B, F] or None.
+    rows: rows of R per sample (the frames of a video, 1 for audio).    level: downsamplings so far.
+    """
+
+    hidden: Tensor
+    skips: tuple[Tensor, ...]
+    embedding: Tensor
+    inputs: Mapping[str, Tensor | None]
+    rows: int = 1
+    level: int = 0
+
+    def select(self, index: Tensor) -> ExpertState:
+        """The state of the samples `index` [P] (repeats allowed), in that order."""
+
+        def take(tensor: Tensor | None) -> Tensor | None:
+            if tensor is None:
+                return None
+            batch = self.hidden.shape[0] // self.rows
+            if tensor.shape[0] == batch:
+                return tensor.index_select(0, index)
+            return rearrange(
+                rearrange(tensor, "(b r) ... -> b r ...", r=self.rows).index_select(0, index), "b r ... -> (b r) ..."
+            )
+
+        return replace(
+            self,
+            hidden=take(self.hidden),
+            skips=tuple(take(skip) for skip in self.skips),
+            embedding=take(self.embedding),
+            inputs={name: take(value) for name, value in self.inputs.items()},
+        )
+
+
+def expand_timestep(timestep: Tensor | float, batch: int, device: torch.device) -> Tensor:
+    """A scalar or [B] timestep as [B] on `device`, as both UNets' own forward does it."""
+    timestep = torch.as_tensor(timestep, device=device)
+    return timestep.reshape(-1).expand(batch)
+
+
+def run_inner_block(unet, state: ExpertState, stage: int) -> ExpertState:
+    """Stage 0 .. n of either UNet: a down block, whose downsampler (if any) raises the level, or mid as the last."""
+    if stage == len(unet.down_blocks):
+        block = unet.mid_block
+        return replace(state, hidden=block(state.hidden, temb=state.embedding, **block_inputs(block, state)))
+    block = unet.down_blocks[stage]
+    hidden, skips = block(hidden_states=state.hidden, temb=state.embedding, **block_inputs(block, state))
+    deeper = block.downsamplers is not None
+    return replace(state, hidden=hidden, skips=state.skips + skips, level=state.level + deeper)
+
+
+def run_up_blocks(unet, state: ExpertState) -> Tensor:
+    """Out of either UNet: up blocks with their skips, then norm, activation and the last convolution.
+
+    `upsample_size` matters only where a side is no multiple of the overall factor; elsewhere it is what the upsampler
+    would compute by itself, and the UNets leave it away, which decides between interpolation modes of equal result.
+    """
+    hidden, skips = state.hidden, state.skips
+    factor = 2**unet.num_upsamplers
+    odd = any(side % factor for side in skips[0].shape[-2:])
+    for block in unet.up_blocks:
+        count = len(block.resnets)
+        used, skips = skips[-count:], skips[:-count]
+        hidden = block(
+            hidden_states=hidden,
+            temb=state.embedding,
+            res_hidden_states_tuple=used,
+            upsample_size=skips[-1].shape[2:] if odd and skips else None,
+            **block_inputs(block, state),
+        )
+    return unet.conv_out(unet.conv_act(unet.conv_norm_out(hidden)))
+
+
+def block_inputs(block, state: ExpertState) -> dict[str, Tensor | None]:
+    """The keyword arguments that this block takes: all with cross-attention, else those that every block has."""
+    if getattr(block, "has_cross_attention", False):
+        return dict(state.inputs)
+    return {name: value for name, value in state.inputs.items() if name == "image_only_indicator"}

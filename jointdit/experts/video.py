@@ -1,0 +1,50 @@
+"""Stable Video Diffusion's UNet in stages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from diffusers import UNetSpatioTemporalConditionModel
+from einops import rearrange, repeat
+from torch import Tensor
+
+from .state import ExpertState, expand_timestep, run_inner_block, run_up_blocks
+
+
+class VideoExpert:
+    """Runs an UNetSpatioTemporalConditionModel stage by stage; mirrors its `forward` (diffusers 0.42)."""
+
+    def __init__(self, unet: UNetSpatioTemporalConditionModel) -> None:
+        self.unet = unet
+        self.stages = len(unet.down_blocks) + 1  # In, the further down blocks, mid
+
+    def start(
+        self, sample: Tensor, timestep: Tensor | float, encoder_hidden_states: Tensor, added_time_ids: Tensor
+    ) -> ExpertState:
+        """In. sample [B, F, 2C, h, w], c_noise [B] or scalar, encoder_hidden_states [B, S, D], ids [B, 3]."""
+        unet = self.unet
+        batch, frames = sample.shape[:2]
+        timestep = expand_timestep(timestep, batch, sample.device)
+        embedding = unet.time_embedding(unet.time_proj(timestep).to(sample.dtype))
+        ids = unet.add_time_proj(added_time_ids.flatten()).reshape(batch, -1).to(embedding.dtype)
+        embedding = embedding + unet.add_embedding(ids)
+        state = ExpertState(
+            hidden=unet.conv_in(rearrange(sample, "b f c h w -> (b f) c h w")),
+            skips=(),
+            embedding=repeat(embedding, "b e -> (b f) e", f=frames),
+            inputs={
+                "encoder_hidden_states": repeat(encoder_hidden_states, "b s d -> (b f) s d", f=frames),
+                "image_only_indicator": torch.zeros(batch, frames, dtype=sample.dtype, device=sample.device),
+            },
+            rows=frames,
+        )
+        return self.run(replace(state, skips=(state.hidden,)), 0)
+
+    def run(self, state: ExpertState, stage: int) -> ExpertState:
+        """Stage 0 .. n: a down block, or mid as the last."""
+        return run_inner_block(self.unet, state, stage)
+
+    def finish(self, state: ExpertState) -> Tensor:
+        """Out: the raw prediction [B, F, C, h, w]."""
+        return rearrange(run_up_blocks(self.unet, state), "(b f) c h w -> b f c h w", f=state.rows)

@@ -1,0 +1,20 @@
+"""Pictures, sounds and sounding videos as arrays: reading them, fitting them and writing them."""
+
+from .clip import Clip, exact_fps
+from .decode import read_audio, read_clip
+from .encode import check_clip_path, write_clip
+from .image import fit_image, read_image
+from .sound import fit_audio, resample_audio
+
+__all__ = [
+    "Clip",
+    "check_clip_path",
+    "exact_fps",
+    "fit_audio",
+    "fit_image",
+    "read_audio",
+    "read_clip",
+    "read_image",
+    "resample_audio",
+    "write_clip",
+]

@@ -1,0 +1,187 @@
+"""Videos and sounds out of files, on one clock that starts with the first frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from os import PathLike
+
+import av
+import numpy as np
+from av.video.reformatter import Colorspace, Interpolation
+
+from ..errors import InputError
+from .clip import MAX_FPS, Clip, exact_fps
+from .files import source_file
+from .sound import fit_audio, resample_audio
+
+MAX_BYTES = 4 * 2**30  # of decoded frames or sound; more is a film, not a clip
+RGB_CONVERSION = Interpolation.BICUBIC | 0x40000 | 0x2000  # SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT
+MAX_JITTER = Fraction(1, 20)  # s; timestamps of real files wobble by less, holes in the sound are longer
+
+
+def read_clip(
+    path: str | PathLike[str],
+    *,
+    max_seconds: float | None = None,
+    fps: int | float | str | Fraction | None = None,
+    sample_rate: int | None = None,
+) -> Clip:
+    """Read a video of any format that FFmpeg knows, upright, with its sound, as players show it.
+
+    Time zero is the first frame. Frames of uneven duration are put on a regular grid (the frame that is shown at the
+    middle of each grid step), so that they stay with the sound. The sound is cut or padded with zeros to the duration
+    of the frames; a video without a sound track gives audio [1, 0].
+
+    max_seconds: read no more than this from the start.
+    fps: frames per second of the grid; by default the video's own average.
+    sample_rate: resample the sound to this rate in Hz; by default it keeps its own.
+
+    Raises InputError for a file that is missing, broken, without frames, or too long for memory. A truncated .mp4 is
+    refused; a truncated .webm or .mkv gives the frames that are left, since nothing in it tells.
+    """
+    if max_seconds is not None and not 0 < max_seconds < math.inf:
+        raise InputError(f"max_seconds is {max_seconds}, but must be above 0 and finite")
+    with _opened(path) as container:
+        if not container.streams.video:
+            raise InputError(f"{path}: there is no video in this file; name a file with one")
+        grid = _frame_rate(path, container.streams.video[0]) if fps is None else exact_fps(fps)
+        limit = math.inf if max_seconds is None else max(1, round(Fraction(max_seconds) * grid))
+        frames, start = _read_frames(path, container, grid, limit)
+    seconds = len(frames) / grid
+    with _opened(path) as container:  # again from the start
+        audio, rate = _read_samples(path, container, sample_rate, start, start + seconds)
+    if audio.size:
+        audio = fit_audio(audio, round(seconds * rate), fade=0)
+    return Clip(frames, grid, audio, rate)
+
+
+def read_audio(path: str | PathLike[str], sample_rate: int | None = None) -> tuple[np.ndarray, int]:
+    """Read the first sound track of a sound or video file: float32 [channels, samples] in -1..1, and its rate in Hz.
+
+    sample_rate: resample to this rate; by default the sound keeps its own.
+    Raises InputError for a file that is missing, broken, or without sound.
+    """
+    with _opened(path) as container:
+        audio, rate = _read_samples(path, container, sample_rate)
+    if not audio.size:
+        raise InputError(f"{path}: there is no sound in this file; name a sound file or a video with sound")
+    return audio, rate
+
+
+@contextmanager
+def _opened(path: str | PathLike[str]) -> Iterator[av.container.InputContainer]:
+    try:
+        with av.open(str(source_file(path)), metadata_errors="replace") as container:
+            yield container
+    except av.FFmpegError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{path}: not a readable sound or video file ({reason}); name another file") from error
+
+
+def _decoded(
+    path: str | PathLike[str], container: av.container.InputContainer, stream: av.AudioStream | av.VideoStream
+) -> Iterator[av.AudioFrame | av.VideoFrame]:
+    if stream.codec_context is None:
+        raise InputError(f"{path}: the {stream.type} is coded in an unknown way; convert it to mp4")
+    if stream.type == "video":
+        stream.thread_type = "AUTO"
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise InputError(f"{path}: the file is truncated or damaged; name another file")
+        yield from packet.decode()
+
+
+def _frame_rate(path: str | PathLike[str], stream: av.VideoStream) -> Fraction:
+    rate = stream.average_rate or stream.guessed_rate or 0
+    if not 0 < rate <= MAX_FPS:
+        raise InputError(f"{path}: the file does not say how many frames it shows a second; give fps")
+    return exact_fps(float(rate))  # .webm gives a ratio near to the one that was meant
+
+
+def _read_frames(
+    path: str | PathLike[str], container: av.container.InputContainer, fps: Fraction, limit: float
+) -> tuple[np.ndarray, Fraction]:
+    """At most `limit` frames on the grid k / fps, uint8 [T, H, W, 3], and the time of the first one in seconds."""
+    frames: list[np.ndarray] = []
+    start, shown, end = None, None, Fraction(0)
+
+    def show_until(time: Fraction) -> None:
+        # A frame fills every grid step whose middle falls into its time.
+        steps = min(limit, math.ceil((time - start) * fps - Fraction(1, 2)))
+        if steps > len(frames):
+            picture = _upright(shown)
+            if steps * picture.nbytes > MAX_BYTES:
+                raise InputError(f"{path}: {steps} frames or more do not fit into memory; give max_seconds")
+            frames.extend([picture] * (steps - len(frames)))
+
+    for frame in _decoded(path, container, container.streams.video[0]):
+        time = end if frame.pts is None else frame.pts * frame.time_base
+        if shown is None:
+            start = time
+        else:
+            show_until(time)
+        if len(frames) == limit:
+            return np.stack(frames), start
+        shown = frame
+        end = time + (frame.duration * frame.time_base if frame.duration else 1 / fps)
+    if shown is None:
+        raise InputError(f"{path}: there are no frames in this video; name another file")
+    show_until(max(end, start + 1 / fps))
+    return np.stack(frames), start
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    # A destination unlike the source: PyAV 16 forgets the source's matrix where both are the same. RGB has none.
+    other = Colorspace.ITU601 if frame.colorspace == Colorspace.ITU709 else Colorspace.ITU709
+    picture = frame.reformat(
+        format="rgb24", dst_colorspace=other, src_color_range=frame.color_range, interpolation=RGB_CONVERSION
+    ).to_ndarray()
+    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
+
+
+def _read_samples(
+    path: str | PathLike[str],
+    container: av.container.InputContainer,
+    sample_rate: int | None,
+    start: Fraction | None = None,
+    end: float = math.inf,
+) -> tuple[np.ndarray, int]:
+    """Sound from `start` (its own first sample if None) to about `end`, in seconds of the file's clock.
+
+    Returns float32 [channels, samples] and its rate; [1, 0] if there is none.
+    """
+    frames = _decoded(path, container, container.streams.audio[0]) if container.streams.audio else ()
+    planar = av.AudioResampler(format="fltp")
+    pieces: list[tuple[int, np.ndarray]] = []
+    position, rate, channels = 0, sample_rate or 16000, 1
+    for frame in frames:
+        if not pieces:
+            rate, channels = frame.sample_rate, frame.layout.nb_channels
+        elif (frame.sample_rate, frame.layout.nb_channels) != (rate, channels):
+            raise InputError(f"{path}: the sound changes its rate or channels on the way; convert it first")
+        if frame.pts is not None:
+            time = frame.pts * frame.time_base
+            start = time if start is None else start
+            if time >= end:
+                break
+            stamped = round((time - start) * rate)
+            if not pieces or abs(stamped - position) > MAX_JITTER * rate:
+                position = stamped
+        for converted in planar.resample(frame):
+            pieces.append((position, converted.to_ndarray()))
+            position += converted.samples
+    samples = max([0, *(at + piece.shape[1] for at, piece in pieces)])
+    if samples * channels * 4 > MAX_BYTES:
+        raise InputError(f"{path}: {samples / rate:.0f} seconds of sound do not fit into memory; cut the file")
+    audio = np.zeros((channels, samples), np.float32)
+    for at, piece in pieces:
+        skipped = min(max(0, -at), piece.shape[1])  # what sounds before the start
+        audio[:, at + skipped : at + piece.shape[1]] = piece[:, skipped:]
+    if not np.isfinite(audio).all():
+        raise InputError(f"{path}: the sound holds NaN or infinite samples; name another file")
+    if sample_rate is None or sample_rate == rate:
+        return audio, rate
+    return resample_audio(audio, rate, sample_rate), sample_rate

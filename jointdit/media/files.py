@@ -1,0 +1,84 @@
+"""Checks of the files that are read, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from os import PathLike
+from pathlib import Path
+
+from ..errors import InputError
+
+
+def source_file(path: str | PathLike[str]) -> Path:
+    """The absolute path of a file that exists, can be opened and is not empty; InputError otherwise."""
+    try:
+        with open(path, "rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; check the path") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: this is a directory; name a file in it") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise InputError(f"{str(path)!r}: cannot be opened ({_reason(error)}); name another file") from None
+    if empty:
+        raise InputError(f"{path}: the file is empty; name another file")
+    return Path(path).absolute()
+
+
+def target_file(path: str | PathLike[str], overwrite: bool = True) -> Path:
+    """The absolute path of a file that can be written, now or later; InputError otherwise.
+
+    Refused are directories, names in a directory that is missing or may not be written, and, unless `overwrite`,
+    files that exist. Nothing is created at `path`.
+    """
+    target = Path(path).absolute()
+    if os.path.isdir(target):
+        raise InputError(f"{path}: this is a directory; add a file name to it")
+    if not os.path.isdir(target.parent):
+        raise InputError(f"{path}: the directory {target.parent} does not exist; create it or choose another one")
+    if not overwrite and os.path.lexists(target):
+        raise InputError(f"{path}: the file exists; choose another name or allow overwriting")
+    with _refusals(path):
+        with suppress(FileNotFoundError):
+            os.stat(target)  # refuses a name that is too long
+        probe = _beside(target)
+        try:
+            probe.touch()
+        finally:
+            probe.unlink(missing_ok=True)
+    return target
+
+
+@contextmanager
+def whole_file(path: str | PathLike[str], overwrite: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, which replaces `path` if the block succeeds and is deleted if it does not.
+
+    Any exception counts, KeyboardInterrupt too. Raises InputError as `target_file` does, and for a full disk.
+    """
+    target = target_file(path, overwrite)
+    temporary = _beside(target)
+    try:
+        with _refusals(path):
+            yield temporary
+            os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{uuid.uuid4().hex[:12]}{target.suffix}")
+
+
+@contextmanager
+def _refusals(path: str | PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({_reason(error)}); choose another place") from error
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).lower()

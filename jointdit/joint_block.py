@@ -274,7 +274,8 @@ class JointBlocks(ModelMixin, ConfigMixin):
 
     stages: after which stage of the experts each block stands (0 is In).
     video_channels, audio_channels: hidden widths there.    width, head_dim: of the tokens and heads.
-    image_dim, text_dim: widths of the context tokens.    audio_latents_per_second: clock of the audio latents.
+    image_dim, text_dim: widths of the context tokens.    audio_dims: widths of the audio expert's two text streams.
+    audio_latents_per_second: clock of the audio latents.
     """
 
     @register_to_config
@@ -286,7 +287,8 @@ class JointBlocks(ModelMixin, ConfigMixin):
         width: int = 640,
         head_dim: int = 64,
         image_dim: int = 1024,
-        text_dim: int = 1024,
+        text_dim: int = 768,
+        audio_dims: Sequence[int] = (768, 1024),
         audio_latents_per_second: float = 25.0,
     ) -> None:
         super().__init__()
@@ -302,6 +304,10 @@ class JointBlocks(ModelMixin, ConfigMixin):
         )
         self.image_context = nn.Sequential(nn.LayerNorm(image_dim), nn.Linear(image_dim, width))
         self.text_context = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, width))
+        # Without a bias: a null picture (zeros) says nothing.
+        self.image_to_text = nn.ModuleList(nn.Linear(image_dim, dim, bias=False) for dim in audio_dims)
+        for layer in self.image_to_text:
+            nn.init.zeros_(layer.weight)
         self.video_level = nn.Sequential(nn.Linear(NOISE_EMBEDDING, width), nn.SiLU(), nn.Linear(width, width))
         self.audio_level = nn.Sequential(nn.Linear(NOISE_EMBEDDING, width), nn.SiLU(), nn.Linear(width, width))
 
@@ -314,6 +320,11 @@ class JointBlocks(ModelMixin, ConfigMixin):
             raise ValueError(f"video_pool {video_pool}: give at least 1")
         for block in self.blocks:
             block.query_chunk, block.video_pool = query_chunk, video_pool
+
+    def image_to_audio(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """CLIP image embedding [B, 1, D] -> what to add to both text streams of the audio expert, [B, 1, D0], [B, 1, D1]."""
+        first, second = (layer(image) for layer in self.image_to_text)
+        return first, second
 
     def embed_context(self, image: Tensor, text: Tensor) -> Tensor:
         """Image tokens [B, Ni, Di] and text tokens [B, Nt, Dt] -> context [B, Ni + Nt, W]. Text is padded to its

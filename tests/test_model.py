@@ -8,6 +8,7 @@ from einops import rearrange
 from tiny_models import LATENT, conditioning, joint_model
 
 from jointdit.experts import AudioExpert, VideoExpert
+from jointdit.experts.temporal import TemporalConv3d, flatten_temporal_convolutions
 from jointdit.latents import JointLatents
 from jointdit.model import Conditioning
 
@@ -170,3 +171,14 @@ def test_stages_track_the_level_of_their_tokens():
     tokens = rearrange(state.hidden, "(b f) c h w -> b (f h w) c", f=state.rows)
     assert tokens.shape == (2, 3 * 2 * 2, 64)
     assert AudioExpert(model.audio_unet).stages == expert.stages
+
+
+@torch.no_grad()
+def test_temporal_convolutions_may_run_as_flat_ones():
+    model, (video, sound, c_noise, timestep) = joint_model(), inputs()
+    cond, names = conditioning(2), list(model.state_dict())
+    before = model(video, sound, c_noise, timestep, cond)
+    flatten_temporal_convolutions(model.video_unet)
+    assert sum(type(child) is TemporalConv3d for child in model.modules()) > 0
+    assert list(model.state_dict()) == names
+    torch.testing.assert_close(model(video, sound, c_noise, timestep, cond).video, before.video, atol=1e-5, rtol=1e-5)

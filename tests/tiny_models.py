@@ -2,8 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
-from diffusers import AudioLDM2UNet2DConditionModel, UNetSpatioTemporalConditionModel
+from diffusers import (
+    AudioLDM2ProjectionModel,
+    AudioLDM2UNet2DConditionModel,
+    AutoencoderKL,
+    AutoencoderKLTemporalDecoder,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    UNetSpatioTemporalConditionModel,
+)
+from tokenizers import pre_tokenizers
+from transformers import (
+    ClapConfig,
+    ClapModel,
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    GPT2Config,
+    GPT2LMHeadModel,
+    RobertaTokenizer,
+    SpeechT5HifiGan,
+    SpeechT5HifiGanConfig,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 from jointdit.joint_block import JointBlocks
 from jointdit.model import Conditioning, JointDiTModel
@@ -56,6 +82,7 @@ def joint_blocks(seed: int = 2, stages: tuple[int, ...] = (0, 1, 2, 3), open_gat
         head_dim=16,
         image_dim=24,
         text_dim=12,
+        audio_dims=(12, 20),
     ).eval()
     if open_gates:
         for block in blocks.blocks:
@@ -87,4 +114,125 @@ def conditioning(batch: int = 2, seed: int = 3, height: int = 8, width: int = 8)
         context_image=noise(batch, 1, 24),
         context_text=noise(batch, 4, 12),
         fps=torch.full((batch,), 7.0),
+    )
+
+
+def write_experts(folder: Path) -> tuple[Path, Path]:
+    """Stable Video Diffusion and AudioLDM2 in their published diffusers layouts, real classes at small size."""
+    torch.manual_seed(4)
+    video, audio = folder / "svd", folder / "audioldm2"
+    video_vae().save_pretrained(video / "vae")
+    video_unet().save_pretrained(video / "unet")
+    EulerDiscreteScheduler(
+        prediction_type="v_prediction",
+        timestep_type="continuous",
+        timestep_spacing="leading",
+        steps_offset=1,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        use_karras_sigmas=True,
+        sigma_min=0.002,
+        sigma_max=700.0,
+        interpolation_type="linear",
+    ).save_pretrained(video / "scheduler")
+    image_encoder().save_pretrained(video / "image_encoder")
+    CLIPImageProcessor(size=32, crop_size=32).save_pretrained(video / "feature_extractor")
+
+    audio_vae().save_pretrained(audio / "vae")
+    audio_unet().save_pretrained(audio / "unet")
+    vocoder().save_pretrained(audio / "vocoder")
+    audio_scheduler().save_pretrained(audio / "scheduler")
+    bytes_vocabulary = {token: index for index, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])}
+    for token in sorted(pre_tokenizers.ByteLevel.alphabet()):
+        bytes_vocabulary[token] = len(bytes_vocabulary)
+    RobertaTokenizer(vocab=bytes_vocabulary, merges=[], model_max_length=77).save_pretrained(audio / "tokenizer")
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0)] + [(chr(c), -2.0) for c in range(97, 123)]
+    T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=16).save_pretrained(audio / "tokenizer_2")
+    text = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    clap = ClapConfig(
+        text_config=text | {"num_attention_heads": 2, "projection_dim": 10, "max_position_embeddings": 100},
+        audio_config={
+            "num_mel_bins": 8, "spec_size": 32, "window_size": 4, "patch_stride": [4, 4], "depths": [1, 1],
+            "num_attention_heads": [2, 2], "hidden_size": 32, "patch_embeds_hidden_size": 16, "projection_dim": 10,
+        },
+        projection_dim=10,
+    )  # fmt: skip
+    ClapModel(clap).save_pretrained(audio / "text_encoder")
+    t5 = T5Config(vocab_size=64, d_model=20, d_kv=10, d_ff=20, num_layers=1, num_heads=2, is_encoder_decoder=False)
+    T5EncoderModel(t5).save_pretrained(audio / "text_encoder_2")
+    AudioLDM2ProjectionModel(10, 20, 12).save_pretrained(audio / "projection_model")
+    gpt2 = GPT2Config(vocab_size=20, n_positions=64, n_embd=12, n_layer=1, n_head=2, max_new_tokens=3)
+    GPT2LMHeadModel(gpt2).save_pretrained(
+        audio / "language_model"
+    )
+    return video, audio
+
+
+def video_vae() -> AutoencoderKLTemporalDecoder:
+    torch.manual_seed(5)
+    return AutoencoderKLTemporalDecoder(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        block_out_channels=(32, 32, 32),
+        layers_per_block=1,
+        latent_channels=LATENT,
+        scaling_factor=0.5,
+    ).eval()
+
+
+def audio_vae() -> AutoencoderKL:
+    torch.manual_seed(6)
+    return AutoencoderKL(
+        in_channels=1,
+        out_channels=1,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 8, 8),
+        layers_per_block=1,
+        latent_channels=LATENT,
+        norm_num_groups=4,
+        scaling_factor=0.4,
+    ).eval()
+
+
+def vocoder() -> SpeechT5HifiGan:
+    torch.manual_seed(7)
+    return SpeechT5HifiGan(
+        SpeechT5HifiGanConfig(
+            model_in_dim=64,
+            upsample_initial_channel=8,
+            upsample_rates=[5, 4, 8],
+            upsample_kernel_sizes=[11, 8, 16],
+            resblock_kernel_sizes=[3],
+            resblock_dilation_sizes=[[1]],
+            normalize_before=False,
+        )
+    ).eval()
+
+
+def image_encoder() -> CLIPVisionModelWithProjection:
+    torch.manual_seed(8)
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            image_size=32,
+            patch_size=16,
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            projection_dim=24,
+        )
+    ).eval()
+
+
+def audio_scheduler() -> DDIMScheduler:
+    """AudioLDM2's noise levels with deterministic DDIM."""
+    return DDIMScheduler(
+        beta_start=0.0015,
+        beta_end=0.0195,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="leading",
     )

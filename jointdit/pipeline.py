@@ -1,0 +1,418 @@
+"""Image in, sounding clip out: the only module that composes the others.
+
+image -> conditions -> latents -> denoiser -> samplers -> decode -> clip
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AudioLDM2Pipeline,
+    AudioLDM2ProjectionModel,
+    AudioLDM2UNet2DConditionModel,
+    AutoencoderKL,
+    AutoencoderKLTemporalDecoder,
+    DDIMScheduler,
+    DiffusionPipeline,
+    EulerDiscreteScheduler,
+    UNetSpatioTemporalConditionModel,
+)
+from diffusers.utils.torch_utils import randn_tensor
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+from transformers import (
+    ClapModel,
+    CLIPImageProcessor,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+    GPT2LMHeadModel,
+    RobertaTokenizer,
+    SpeechT5HifiGan,
+    T5EncoderModel,
+    T5Tokenizer,
+)
+
+from . import samplers
+from .autoencoders import AudioAutoencoder, VideoAutoencoder
+from .checkpoints import (
+    CLASSES,
+    load_component,
+    load_components,
+    load_joint_blocks,
+    read_index,
+    resolve,
+    save_components,
+    save_joint_blocks,
+)
+from .conditioning import (
+    TextEmbeddings,
+    encode_audioldm2_text,
+    encode_clip_image,
+    encode_clip_text,
+    join,
+    pad_text,
+    speak_for_image,
+    without_image,
+)
+from .denoiser import JointDenoiser
+from .errors import InputError
+from .guidance import GuidedDenoiser, JointCFG
+from .joint_block import JointBlocks
+from .latents import ClipShape, JointLatents, LatentLayout
+from .media import Clip, exact_fps, fit_image, read_image
+from .model import Conditioning, JointDiTModel
+from .schedules import NoiseClock
+
+Picture = np.ndarray | Image.Image | str | os.PathLike
+Callback = Callable[[str, int, int], None]
+SAMPLERS = {"euler": samplers.euler, "heun": samplers.heun, "dpmpp_2m": samplers.dpmpp_2m}
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a model does where the caller says nothing. Stored in `model_index.json`."""
+
+    frames: int = 14
+    fps: str = "7"
+    height: int = 320
+    width: int = 576
+    motion_bucket: float = 127
+    noise_augmentation: float = 0.02
+    audio_substeps: int = 1
+    guidance: dict[str, Any] = field(default_factory=dict)  # of `JointCFG`
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Both sides of guidance, B samples each: the picture with its text, and neither (or the negative text)."""
+
+    conditional: Conditioning
+    unconditional: Conditioning
+    shape: ClipShape
+
+
+class JointDiTPipeline(DiffusionPipeline):
+    """Turns a picture, and a text if wanted, into a clip whose sound belongs to it.
+
+    Components are those of `checkpoints.CLASSES`; `model` joins the two UNets and the Joint Blocks.
+    """
+
+    _optional_components = ["tokenizer_2", "text_encoder_2", "projection_model", "language_model"]
+
+    def __init__(
+        self,
+        video_vae: AutoencoderKLTemporalDecoder,
+        video_unet: UNetSpatioTemporalConditionModel,
+        video_scheduler: EulerDiscreteScheduler,
+        image_encoder: CLIPVisionModelWithProjection,
+        feature_extractor: CLIPImageProcessor,
+        audio_vae: AutoencoderKL,
+        vocoder: SpeechT5HifiGan,
+        audio_unet: AudioLDM2UNet2DConditionModel,
+        audio_scheduler: DDIMScheduler,
+        joint_blocks: JointBlocks,
+        tokenizer: CLIPTokenizer | RobertaTokenizer,
+        text_encoder: CLIPTextModel | ClapModel,
+        tokenizer_2: T5Tokenizer | None = None,
+        text_encoder_2: T5EncoderModel | None = None,
+        projection_model: AudioLDM2ProjectionModel | None = None,
+        language_model: GPT2LMHeadModel | None = None,
+        defaults: Defaults = Defaults(),  # noqa: B008, frozen
+    ) -> None:
+        super().__init__()
+        given = locals()
+        self.register_modules(**{name: given[name] for name in CLASSES})
+        self.defaults = defaults
+        self.model = JointDiTModel(self.video_unet, self.audio_unet, self.joint_blocks)
+        self.layout = LatentLayout.of(self.video_vae, self.audio_vae, self.vocoder)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike[str], dtype: torch.dtype = torch.float32, local_files_only: bool = True
+    ) -> JointDiTPipeline:
+        """Loads "tiny", a model folder, or with `local_files_only=False` a model from the Hugging Face Hub.
+
+        Raises InputError for an unknown model and for weights that are missing, unknown, misshapen or damaged.
+        """
+        folder = resolve(name, local_files_only)
+        index = read_index(folder)
+        try:
+            defaults = Defaults(**index.get("defaults", {}))
+        except TypeError as error:
+            raise InputError(f"{folder}: defaults in model_index.json: {error}") from error
+        return cls(**load_components(folder, index, dtype), defaults=defaults)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Writes a model folder that `from_pretrained` reads; beside first, then renamed."""
+        index = {"_class_name": "JointDiTPipeline", "defaults": asdict(self.defaults)}
+        save_components(Path(folder), {name: getattr(self, name) for name in CLASSES}, index)
+
+    @classmethod
+    def from_experts(
+        cls,
+        video: str | os.PathLike[str],
+        audio: str | os.PathLike[str],
+        joint: str | os.PathLike[str] | None = None,
+        dtype: torch.dtype = torch.float32,
+        local_files_only: bool = True,
+    ) -> JointDiTPipeline:
+        """Joins Stable Video Diffusion and AudioLDM2, each in its published diffusers layout.
+
+        joint: a Joint Block file; without one they start as the identity, and the clip is the two experts' own.
+        """
+        video_folder, audio_folder = (resolve(name, local_files_only) for name in (video, audio))
+        sources = {
+            "video_vae": video_folder / "vae",
+            "video_unet": video_folder / "unet",
+            "video_scheduler": video_folder / "scheduler",
+            "image_encoder": video_folder / "image_encoder",
+            "feature_extractor": video_folder / "feature_extractor",
+            "audio_vae": audio_folder / "vae",
+            "vocoder": audio_folder / "vocoder",
+            "audio_unet": audio_folder / "unet",
+            "audio_scheduler": audio_folder / "scheduler",
+            "tokenizer": audio_folder / "tokenizer",
+            "text_encoder": audio_folder / "text_encoder",
+            "tokenizer_2": audio_folder / "tokenizer_2",
+            "text_encoder_2": audio_folder / "text_encoder_2",
+            "projection_model": audio_folder / "projection_model",
+            "language_model": audio_folder / "language_model",
+        }
+        # Where a component may be one of several classes, the last is AudioLDM2's.
+        components = {name: load_component(CLASSES[name][-1], path, dtype) for name, path in sources.items()}
+        blocks = load_joint_blocks(Path(joint), dtype) if joint else identity_joint_blocks(components).to(dtype)
+        frames = components["video_unet"].config.num_frames
+        return cls(**components, joint_blocks=blocks, defaults=Defaults(frames=frames))
+
+    def save_joint_blocks(self, path: str | os.PathLike[str]) -> None:
+        """Writes a Joint Block file for `from_experts(joint=...)`."""
+        save_joint_blocks(self.joint_blocks, Path(path))
+
+    # What a clip is made of, in order. Each step stands alone, so that the nodes can show them one by one.
+
+    def shape(
+        self,
+        frames: int | None = None,
+        fps: Fraction | float | str | None = None,
+        height: int | None = None,
+        width: int | None = None,
+    ) -> ClipShape:
+        """The asked shape, the model's defaults where None. Raises InputError with the nearest fitting size."""
+        given = self.defaults
+        frames = given.frames if frames is None else frames
+        shape = ClipShape(
+            frames, exact_fps(given.fps if fps is None else fps), height or given.height, width or given.width
+        )
+        if frames < 1:
+            raise InputError(f"frames is {frames}, but must be at least 1")
+        factor = self.layout.video_factor
+        if shape.height % factor or shape.width % factor or min(shape.height, shape.width) < factor:
+            nearest = "x".join(str(max(1, round(side / factor)) * factor) for side in (shape.width, shape.height))
+            raise InputError(
+                f"size is {shape.width}x{shape.height}, but both sides must be multiples of {factor}; use {nearest}"
+            )
+        if self.layout.audio_length(shape) < 2:
+            raise InputError(f"{frames} frames at {shape.fps} fps last {float(shape.seconds):.3f} s: too short for sound")
+        return shape
+
+    @torch.no_grad()
+    def condition(
+        self,
+        images: Sequence[Picture],
+        prompts: Sequence[str | None],
+        negative_prompts: Sequence[str | None],
+        shape: ClipShape,
+        generator: torch.Generator | None = None,
+        fit: str = "cover",
+        motion_bucket: float | None = None,
+        noise_augmentation: float | None = None,
+    ) -> Conditions:
+        """Encodes B pictures and texts. The generator's first draw is the noise on the picture, as in diffusers."""
+        given = self.defaults
+        motion_bucket = given.motion_bucket if motion_bucket is None else motion_bucket
+        noise_augmentation = given.noise_augmentation if noise_augmentation is None else noise_augmentation
+        device, dtype = self.device, self.video_unet.dtype
+        fitted = np.stack([fit_image(as_picture(image), shape.height, shape.width, fit) for image in images])
+        pixels = rearrange(torch.from_numpy(fitted), "b h w c -> b c h w").float() / 127.5 - 1
+        noise = randn_tensor(pixels.shape, generator=generator)
+        pixels, noise = pixels.to(device), noise.to(device)
+        latents = VideoAutoencoder(self.video_vae).encode_image(pixels + noise_augmentation * noise)
+        image_embeds = encode_clip_image(self.feature_extractor, self.image_encoder, pixels)
+
+        silent = torch.tensor([prompt is None for prompt in prompts], device=device)
+        positive = self.encode_text([prompt or "" for prompt in prompts])
+        negative = self.encode_text([prompt or "" for prompt in negative_prompts])
+        length = max(positive.audio_embeds_1.shape[1], negative.audio_embeds_1.shape[1])
+        both = []
+        for text in (pad_text(positive, length), pad_text(negative, length)):
+            both.append(join(image_embeds, latents, text, shape.fps, motion_bucket, noise_augmentation).to(dtype))
+        conditional = speak_for_image(self.joint_blocks, both[0], silent)
+        return Conditions(conditional, without_image(both[1]), shape)
+
+    def encode_text(self, texts: Sequence[str]) -> TextEmbeddings:
+        """Texts through this model's own encoders."""
+        if isinstance(self.text_encoder, CLIPTextModel):
+            return encode_clip_text(self.tokenizer, self.text_encoder, texts)
+        names = ("text_encoder", "text_encoder_2", "projection_model", "language_model", "tokenizer", "tokenizer_2")
+        parts = {name: getattr(self, name) for name in (*names, "vocoder")}
+        return encode_audioldm2_text(
+            AudioLDM2Pipeline(
+                vae=self.audio_vae, unet=self.audio_unet, scheduler=self.audio_scheduler, feature_extractor=None, **parts
+            ),
+            texts,
+        )
+
+    @torch.no_grad()
+    def sample(
+        self,
+        conditions: Conditions,
+        steps: int | None = 25,
+        sigmas: Tensor | None = None,
+        sampler: str = "euler",
+        guidance: JointCFG | None = None,
+        audio_grid: str = "even",
+        audio_substeps: int | None = None,
+        generator: torch.Generator | None = None,
+        max_batch: int | None = None,
+        callback: samplers.Callback | None = None,
+    ) -> JointLatents:
+        """Scaled latents of both modalities, float32. Noise is drawn on the generator's device, the video's first.
+
+        steps, or sigmas: the video's noise levels, high to low.    sampler: one of `SAMPLERS`.
+        callback: called after each step with (steps done, steps, clean estimates).
+        """
+        if sampler not in SAMPLERS:
+            raise InputError(f"sampler {sampler!r}: give one of {', '.join(SAMPLERS)}")
+        clock = NoiseClock(self.video_scheduler, self.audio_scheduler)
+        substeps = self.defaults.audio_substeps if audio_substeps is None else audio_substeps
+        grid = clock.grid(None if sigmas is not None else steps, sigmas, audio_grid, substeps)
+        shape, batch = conditions.shape, len(conditions.conditional.fps)
+        noise = JointLatents(
+            randn_tensor(self.layout.video_shape(shape, batch), generator=generator).to(self.device),
+            randn_tensor(self.layout.audio_shape(shape, batch), generator=generator).to(self.device),
+        )
+        guidance = guidance or JointCFG(**self.defaults.guidance)
+        denoise = GuidedDenoiser(
+            JointDenoiser(self.model, clock, max_batch), guidance, conditions.conditional, conditions.unconditional
+        )
+        return SAMPLERS[sampler](denoise, samplers.initial_noise(noise, grid), grid, callback)
+
+    @torch.no_grad()
+    def decode_video(
+        self,
+        latents: Tensor,
+        chunk_size: int = 8,
+        overlap: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """Scaled latents [B, F, C, h, w] -> uint8 [B, F, H, W, 3], `chunk_size` frames at a time."""
+        return VideoAutoencoder(self.video_vae).decode_video(latents, chunk_size, overlap, progress).numpy()
+
+    @torch.no_grad()
+    def decode_audio(self, latents: Tensor, shape: ClipShape) -> np.ndarray:
+        """Scaled latents [B, C, l, m] -> float32 [B, 1, samples], exactly as long as the frames, within -1..1."""
+        samples = shape.samples(self.layout.sample_rate)
+        waveform = AudioAutoencoder(self.audio_vae, self.vocoder).decode_audio(latents, samples)
+        return waveform.clamp(-1, 1)[:, None].cpu().numpy()
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Picture | Sequence[Picture],
+        prompt: str | Sequence[str | None] | None = None,
+        negative_prompt: str | Sequence[str | None] | None = None,
+        *,
+        frames: int | None = None,
+        fps: Fraction | float | str | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        steps: int | None = 25,
+        sigmas: Tensor | None = None,
+        sampler: str = "euler",
+        guidance: JointCFG | None = None,
+        audio_grid: str = "even",
+        audio_substeps: int | None = None,
+        fit: str = "cover",
+        motion_bucket: float | None = None,
+        noise_augmentation: float | None = None,
+        decode_chunk_size: int = 8,
+        generator: torch.Generator | None = None,
+        callback: Callback | None = None,
+    ) -> Clip | list[Clip]:
+        """One picture becomes a `Clip`, a list of pictures a list of clips.
+
+        image: uint8 [H, W, 3], a PIL image or a path. Texts: one for all pictures, or a list as long as theirs.
+        frames, fps, height, width, guidance, audio_substeps: the model's own where None.
+        generator: fixes every random number.    callback: called with (stage, done, total), stages "sample", "decode".
+        """
+        images = list(image) if isinstance(image, list | tuple) else [image]
+        report = callback or (lambda stage, done, total: None)
+        shape = self.shape(frames, fps, height, width)
+        prompts, negative_prompts = (_one_each(text, len(images)) for text in (prompt, negative_prompt))
+        conditions = self.condition(
+            images, prompts, negative_prompts, shape, generator, fit, motion_bucket, noise_augmentation
+        )
+        latents = self.sample(
+            conditions,
+            steps,
+            sigmas,
+            sampler,
+            guidance,
+            audio_grid,
+            audio_substeps,
+            generator,
+            callback=lambda done, total, _: report("sample", done, total),
+        )
+        pictures = self.decode_video(
+            latents.video, decode_chunk_size, progress=lambda done, total: report("decode", done, total)
+        )
+        sounds = self.decode_audio(latents.audio, shape)
+        rate = self.layout.sample_rate
+        clips = [Clip(*pair, sample_rate=rate) for pair in zip(pictures, [shape.fps] * len(images), sounds, strict=True)]
+        return clips if isinstance(image, list | tuple) else clips[0]
+
+
+def as_picture(image: Picture) -> np.ndarray:
+    """uint8 [H, W, 3] of an array, a PIL image or a path."""
+    if isinstance(image, np.ndarray):
+        return image
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    return read_image(image)
+
+
+def _one_each(text: str | Sequence[str | None] | None, count: int) -> list[str | None]:
+    texts = [text] * count if text is None or isinstance(text, str) else list(text)
+    if len(texts) != count:
+        raise InputError(f"{len(texts)} texts for {count} pictures; give one for all, or one for each")
+    return texts
+
+
+def identity_joint_blocks(components: dict[str, Any]) -> JointBlocks:
+    """Joint Blocks that fit these two experts, untrained: they change nothing."""
+    video, audio = components["video_unet"].config, components["audio_unet"].config
+    layout = LatentLayout.of(components["video_vae"], components["audio_vae"], components["vocoder"])
+    generated, sequence = components["language_model"].config.n_embd, components["text_encoder_2"].config.d_model
+    widths = [(*config.block_out_channels[1:], config.block_out_channels[-1]) for config in (video, audio)]
+    width = video.block_out_channels[1]
+    return JointBlocks(
+        stages=tuple(range(1, len(widths[0]) + 1)),
+        video_channels=widths[0],
+        audio_channels=widths[1],
+        width=width,
+        head_dim=64 if width % 64 == 0 else 16,
+        image_dim=components["image_encoder"].config.projection_dim,
+        text_dim=generated,
+        audio_dims=(generated, sequence),
+        audio_latents_per_second=layout.audio_latents_per_second,
+    ).eval()

@@ -1,0 +1,16 @@
+"""An endless, seeded source of sounding scenes with exact ground truth."""
+
+from .dataset import synthesize
+from .effects import EFFECTS
+from .scenes import Scene, render_scene
+from .textures import PictureSource, bundled_photos, procedural_picture
+
+__all__ = [
+    "EFFECTS",
+    "PictureSource",
+    "Scene",
+    "bundled_photos",
+    "procedural_picture",
+    "render_scene",
+    "synthesize",
+]

@@ -1,0 +1,15 @@
+"""The effects, each with what is seen and what is heard."""
+
+from .base import Effect
+from .impacts import Ball, Hammer
+from .lights import Fireworks, Heartbeat, Lightning, Siren
+from .swings import Bell, Pendulum
+from .water import Drops, Rain
+
+REGISTRY: dict[str, type[Effect]] = {
+    effect.name: effect
+    for effect in (Ball, Lightning, Hammer, Heartbeat, Pendulum, Rain, Siren, Drops, Bell, Fireworks)
+}
+EFFECTS: tuple[str, ...] = tuple(REGISTRY)
+
+__all__ = ["EFFECTS", "REGISTRY", "Effect"]

@@ -1,0 +1,93 @@
+"""Sounding scenes with exact ground truth, endless and seeded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .captions import draw_caption
+from .effects import EFFECTS, REGISTRY
+from .textures import PictureSource, check_picture, cover, procedural_picture
+from .timeline import MIN_FRAMES, MIN_SECONDS, SAMPLE_RATE, Timeline, draw_events, draw_knots, draw_strengths
+
+MIN_SIDE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A short sounding video and all that is true of it.
+
+    frames: uint8 [T, H, W, 3]; the first is `picture` itself.    audio: float32 [samples] at `sample_rate` Hz.
+    events: seconds at which something is seen and heard: from the first frame j with j / fps >= t on, and from sample
+    ceil(t * sample_rate) on. Empty for continuous effects, whose `curve` [T] holds the intensity of each frame.
+    """
+
+    effect: str
+    caption: str
+    frames: NDArray[np.uint8]
+    fps: Fraction
+    audio: NDArray[np.float32]
+    sample_rate: int
+    events: tuple[float, ...]
+    curve: NDArray[np.float32] | None
+    picture: NDArray[np.uint8]
+    parameters: dict[str, Any]
+
+
+def render_scene(
+    seed: int,
+    *,
+    frames: int = 20,
+    fps: Fraction | float = Fraction(25, 2),
+    height: int = 128,
+    width: int = 128,
+    effect: str | None = None,
+    picture: NDArray[np.uint8] | None = None,
+    pictures: PictureSource | None = None,
+) -> Scene:
+    """The scene of a seed: the same arguments give the same bytes.
+
+    effect: one of `EFFECTS`, drawn if None.    picture: uint8 [H, W, 3], cropped to fit; else drawn from `pictures`, or
+    procedural. The effect, its times and its caption do not depend on the picture.
+    Raises ValueError, naming the value, for what cannot be rendered.
+    """
+    fps = Fraction(fps).limit_denominator(1001)
+    if seed < 0:
+        raise ValueError(f"seed is {seed}, but must be 0 or above")
+    if min(height, width) < MIN_SIDE:
+        raise ValueError(f"size is {width}x{height}, but both sides must be at least {MIN_SIDE}")
+    if fps <= 0 or frames < MIN_FRAMES or frames / fps < MIN_SECONDS:
+        raise ValueError(f"{frames} frames at {fps} fps: give at least {MIN_FRAMES} frames and {MIN_SECONDS} seconds")
+    if effect is not None and effect not in REGISTRY:
+        raise ValueError(f"effect is {effect!r}, but must be one of {', '.join(EFFECTS)}")
+    streams = [np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(5)]
+    choice, times, look, sound, words = streams
+    drawn = str(choice.choice(EFFECTS))
+    cls = REGISTRY[effect or drawn]
+    if picture is None:
+        picture = pictures.draw(choice, height, width) if pictures else procedural_picture(choice, height, width)
+    else:
+        check_picture(picture)
+        picture = cover(picture, height, width)
+    if cls.continuous:
+        timeline = Timeline(frames, fps, knots=draw_knots(times, frames, fps))
+    else:
+        events = draw_events(times, frames, fps)
+        timeline = Timeline(frames, fps, events, draw_strengths(times, events))
+    painter = cls.draw(look, len(timeline.events))
+    return Scene(
+        effect=cls.name,
+        caption=draw_caption(words, cls.name, painter.words()),
+        frames=painter.render(picture, timeline),
+        fps=fps,
+        audio=painter.sound(sound, timeline),
+        sample_rate=SAMPLE_RATE,
+        events=timeline.events,
+        curve=timeline.intensity(timeline.frame_times) if cls.continuous else None,
+        picture=picture,
+        parameters=asdict(painter) | {"strengths": timeline.strengths, "knots": timeline.knots},
+    )

@@ -6,8 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .autoencoders import AudioAutoencoder, VideoAutoencoder
 
 
 @dataclass(frozen=True)
@@ -57,17 +61,17 @@ class LatentLayout:
     sample_rate: int
 
     @classmethod
-    def of(cls, video_vae, audio_vae, vocoder) -> LatentLayout:
-        """Reads the layout from an AutoencoderKLTemporalDecoder, an AutoencoderKL and a SpeechT5HifiGan."""
-        patch = math.isqrt(video_vae.config.in_channels // 3)
+    def of(cls, video: VideoAutoencoder, audio: AudioAutoencoder) -> LatentLayout:
+        """The layout of two autoencoders."""
+        vocoder = audio.vocoder.config
         return cls(
-            video_channels=video_vae.config.latent_channels,
-            video_factor=patch * 2 ** (len(video_vae.config.block_out_channels) - 1),
-            audio_channels=audio_vae.config.latent_channels,
-            mel_factor=2 ** (len(audio_vae.config.block_out_channels) - 1),
-            mel_bins=vocoder.config.model_in_dim,
-            hop=math.prod(vocoder.config.upsample_rates),
-            sample_rate=vocoder.config.sampling_rate,
+            video_channels=video.vae.config.latent_channels,
+            video_factor=video.factor,
+            audio_channels=audio.vae.config.latent_channels,
+            mel_factor=audio.factor,
+            mel_bins=vocoder.model_in_dim,
+            hop=math.prod(vocoder.upsample_rates),
+            sample_rate=vocoder.sampling_rate,
         )
 
     @property

@@ -66,6 +66,7 @@ from .conditioning import (
 )
 from .denoiser import JointDenoiser
 from .errors import InputError
+from .experts.temporal import flatten_temporal_convolutions
 from .guidance import GuidedDenoiser, JointCFG
 from .joint_block import JointBlocks
 from .latents import ClipShape, JointLatents, LatentLayout
@@ -134,7 +135,11 @@ class JointDiTPipeline(DiffusionPipeline):
         self.register_modules(**{name: given[name] for name in CLASSES})
         self.defaults = defaults
         self.model = JointDiTModel(self.video_unet, self.audio_unet, self.joint_blocks)
-        self.layout = LatentLayout.of(self.video_vae, self.audio_vae, self.vocoder)
+        flatten_temporal_convolutions(self.video_unet)
+        flatten_temporal_convolutions(self.video_vae)
+        self.video_codec = VideoAutoencoder(self.video_vae)
+        self.audio_codec = AudioAutoencoder(self.audio_vae, self.vocoder)
+        self.layout = LatentLayout.of(self.video_codec, self.audio_codec)
 
     @classmethod
     def from_pretrained(
@@ -246,7 +251,7 @@ class JointDiTPipeline(DiffusionPipeline):
         pixels = rearrange(torch.from_numpy(fitted), "b h w c -> b c h w").float() / 127.5 - 1
         noise = randn_tensor(pixels.shape, generator=generator)
         pixels, noise = pixels.to(device), noise.to(device)
-        latents = VideoAutoencoder(self.video_vae).encode_image(pixels + noise_augmentation * noise)
+        latents = self.video_codec.encode_image(pixels + noise_augmentation * noise)
         image_embeds = encode_clip_image(self.feature_extractor, self.image_encoder, pixels)
 
         silent = torch.tensor([prompt is None for prompt in prompts], device=device)
@@ -316,13 +321,13 @@ class JointDiTPipeline(DiffusionPipeline):
         progress: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
         """Scaled latents [B, F, C, h, w] -> uint8 [B, F, H, W, 3], `chunk_size` frames at a time."""
-        return VideoAutoencoder(self.video_vae).decode_video(latents, chunk_size, overlap, progress).numpy()
+        return self.video_codec.decode_video(latents, chunk_size, overlap, progress).numpy()
 
     @torch.no_grad()
     def decode_audio(self, latents: Tensor, shape: ClipShape) -> np.ndarray:
         """Scaled latents [B, C, l, m] -> float32 [B, 1, samples], exactly as long as the frames, within -1..1."""
         samples = shape.samples(self.layout.sample_rate)
-        waveform = AudioAutoencoder(self.audio_vae, self.vocoder).decode_audio(latents, samples)
+        waveform = self.audio_codec.decode_audio(latents, samples)
         return waveform.clamp(-1, 1)[:, None].cpu().numpy()
 
     @torch.no_grad()
@@ -401,7 +406,9 @@ def _one_each(text: str | Sequence[str | None] | None, count: int) -> list[str |
 def identity_joint_blocks(components: dict[str, Any]) -> JointBlocks:
     """Joint Blocks that fit these two experts, untrained: they change nothing."""
     video, audio = components["video_unet"].config, components["audio_unet"].config
-    layout = LatentLayout.of(components["video_vae"], components["audio_vae"], components["vocoder"])
+    layout = LatentLayout.of(
+        VideoAutoencoder(components["video_vae"]), AudioAutoencoder(components["audio_vae"], components["vocoder"])
+    )
     generated, sequence = components["language_model"].config.n_embd, components["text_encoder_2"].config.d_model
     widths = [(*config.block_out_channels[1:], config.block_out_channels[-1]) for config in (video, audio)]
     width = video.block_out_channels[1]

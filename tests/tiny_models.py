@@ -137,7 +137,7 @@ def write_experts(folder: Path) -> tuple[Path, Path]:
         interpolation_type="linear",
     ).save_pretrained(video / "scheduler")
     image_encoder().save_pretrained(video / "image_encoder")
-    CLIPImageProcessor(size=32, crop_size=32).save_pretrained(video / "feature_extractor")
+    CLIPImageProcessor().save_pretrained(video / "feature_extractor")
 
     audio_vae().save_pretrained(audio / "vae")
     audio_unet().save_pretrained(audio / "unet")
@@ -214,8 +214,8 @@ def image_encoder() -> CLIPVisionModelWithProjection:
     torch.manual_seed(8)
     return CLIPVisionModelWithProjection(
         CLIPVisionConfig(
-            image_size=32,
-            patch_size=16,
+            image_size=224,  # what diffusers' pipeline feeds, whatever the encoder
+            patch_size=112,
             hidden_size=16,
             intermediate_size=16,
             num_hidden_layers=1,

@@ -1,0 +1,185 @@
+"""Both experts seen as clean estimates D(x; sigma) in variance-exploding coordinates, x = clean + sigma * noise.
+
+The scalings of the pretrained UNets live here alone, for the training loss and for the samplers. Video: the EDM
+scalings of Stable Video Diffusion with v-prediction (2206.00364). Audio: AudioLDM2's variance-preserving input is
+x / sqrt(1 + sigma^2), and D = x - sigma * epsilon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
+
+from .latents import JointLatents
+from .model import Conditioning, JointDiTModel, KeptVideo
+from .schedules import Levels, NoiseClock
+
+AudioPasses = Callable[[Tensor, Levels], list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One evaluation of the model for all samples: its conditions, and whether the modalities see each other."""
+
+    conditioning: Conditioning
+    isolated: bool = False
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An evaluated part of the batch of all passes; each of its R rows is a sample of a pass."""
+
+    samples: Tensor  # [R], which sample of x
+    conditioning: Conditioning
+    isolated: Tensor  # [R]
+    estimate: JointLatents
+    video: KeptVideo | None
+
+
+class JointDenoiser:
+    """The joint model behind the scalings of its experts. States and estimates are float32; the model runs in the dtype
+    of its conditioning.
+
+    max_batch: rows of a model evaluation (samples times passes) when memory is short; the numbers stay the same.
+    """
+
+    def __init__(self, model: JointDiTModel, clock: NoiseClock, max_batch: int | None = None) -> None:
+        if max_batch is not None and max_batch < 1:
+            raise ValueError(f"max_batch {max_batch}: give None or at least 1")
+        self.model, self.clock, self.max_batch = model, clock, max_batch
+
+    def losses(
+        self,
+        clean: JointLatents,
+        conditioning: Conditioning,
+        isolated: bool | Tensor,
+        generator: torch.Generator,
+        levels: Levels | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Mean squared errors of the raw v and of the raw epsilon, [B] each.
+
+        levels: [B], by default drawn from the clock. Noise comes from `generator`, of the host, the video's first.
+        """
+        samples = torch.arange(len(clean.video), device=clean.video.device)
+        levels = (levels or self.clock.sample_levels(len(samples), generator)).select(samples)
+        noise = clean.map(lambda x: torch.randn(x.shape, generator=generator).to(x.device))
+        noisy = add_noise(clean, noise, levels)
+        raw = self.model(*model_inputs(noisy, levels, conditioning), conditioning, isolated)
+        target = training_targets(clean, noise, levels)
+        video, audio = (raw.video.float() - target.video).square(), (raw.audio.float() - target.audio).square()
+        return video.flatten(1).mean(1), audio.flatten(1).mean(1)
+
+    def denoise(
+        self, x: JointLatents, levels: Levels, passes: Sequence[Pass], keep: bool = False
+    ) -> tuple[list[JointLatents], AudioPasses | None]:
+        """Clean estimates of every pass, in one batch; In runs once for passes with the same conditioning object.
+
+        With `keep`, also a function from the audio and its levels to the audio's clean estimates of every pass, which
+        attend to the video as it is in this evaluation.
+        """
+        batch, device = len(x.video), x.video.device
+        unique = list({id(each.conditioning): each.conditioning for each in passes}.values())
+        number = {id(each): index for index, each in enumerate(unique)}
+        conditioning = Conditioning.cat(unique)
+        stem_rows = torch.tensor([number[id(each.conditioning)] for each in passes], device=device)
+        stem_rows = (stem_rows[:, None] * batch + torch.arange(batch, device=device)).flatten()
+        isolated = torch.tensor([each.isolated for each in passes], device=device).repeat_interleave(batch)
+        # Rows that share In stand together, so that a split batch shares it too.
+        order = stem_rows.argsort(stable=True)
+        back = order.argsort()
+        parts = [
+            self._evaluate(x, levels, conditioning, stem_rows[rows], isolated[rows], keep)
+            for rows in order.split(self.max_batch or len(order))
+        ]
+
+        def by_pass(tensors: Sequence[Tensor]) -> Tensor:
+            return rearrange(torch.cat(tensors).index_select(0, back), "(p b) ... -> p b ...", p=len(passes))
+
+        def audio_again(audio: Tensor, levels: Levels) -> list[Tensor]:
+            return list(by_pass([self._evaluate_audio(audio, levels, part) for part in parts]))
+
+        video, audio = (
+            by_pass([part.estimate.video for part in parts]),
+            by_pass([part.estimate.audio for part in parts]),
+        )
+        estimates = [JointLatents(*pair) for pair in zip(video, audio, strict=True)]
+        return estimates, audio_again if keep else None
+
+    def _evaluate(
+        self,
+        x: JointLatents,
+        levels: Levels,
+        conditioning: Conditioning,
+        stem_rows: Tensor,
+        isolated: Tensor,
+        keep: bool,
+    ) -> _Part:
+        """stem_rows [R]: the sample of x, plus B for each conditioning before its own."""
+        batch = len(x.video)
+        unique, among = stem_rows.unique(return_inverse=True)
+        own = conditioning.select(unique)
+        inputs = model_inputs(_select(x, unique % batch), levels.select(unique % batch), own)
+        raw, video = self.model.trunk(self.model.stem(*inputs, own).select(among), isolated, keep)
+        samples = stem_rows % batch
+        estimate = clean_estimates(_select(x, samples), raw, levels.select(samples))
+        return _Part(samples, own.select(among), isolated, estimate, video)
+
+    def _evaluate_audio(self, audio: Tensor, levels: Levels, part: _Part) -> Tensor:
+        audio, levels = audio.index_select(0, part.samples), levels.select(part.samples)
+        scaled = scale_audio(audio, levels).to(part.conditioning.audio_embeds.dtype)
+        raw = self.model.audio_only(scaled, levels.audio_timestep, part.conditioning, part.video, part.isolated)
+        return clean_audio(audio, raw, levels)
+
+
+def model_inputs(x: JointLatents, levels: Levels, conditioning: Conditioning) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """State of B samples as both UNets take it: video [B, F, 2C, h, w], audio [B, C, l, m], c_noise [B] and t [B]."""
+    image = conditioning.image_latents
+    video = x.video * (_wide(levels.video_sigma, x.video) ** 2 + 1).rsqrt()
+    # Not scaled: Stable Video Diffusion was trained with the picture's latents as its autoencoder gives them.
+    picture = repeat(image, "b c h w -> b f c h w", f=video.shape[1])
+    video = torch.cat((video.to(image.dtype), picture), dim=2)
+    audio = scale_audio(x.audio, levels).to(conditioning.audio_embeds.dtype)
+    return video, audio, levels.video_sigma.log() / 4, levels.audio_timestep
+
+
+def scale_audio(audio: Tensor, levels: Levels) -> Tensor:
+    """Variance-exploding [B, C, l, m] to the variance-preserving input of AudioLDM2."""
+    return audio * (_wide(levels.audio_sigma, audio) ** 2 + 1).rsqrt()
+
+
+def clean_estimates(x: JointLatents, raw: JointLatents, levels: Levels) -> JointLatents:
+    """Raw v and epsilon -> D(x; sigma) of both: c_skip x + c_out v, and x - sigma epsilon."""
+    sigma = _wide(levels.video_sigma, x.video)
+    video = x.video / (sigma**2 + 1) - raw.video.float() * sigma * (sigma**2 + 1).rsqrt()
+    return JointLatents(video, clean_audio(x.audio, raw.audio, levels))
+
+
+def clean_audio(audio: Tensor, epsilon: Tensor, levels: Levels) -> Tensor:
+    """Raw epsilon -> D(x; sigma)."""
+    return audio - _wide(levels.audio_sigma, audio) * epsilon.float()
+
+
+def training_targets(clean: JointLatents, noise: JointLatents, levels: Levels) -> JointLatents:
+    """What the raw predictions should be: v = (noise - sigma clean) / sqrt(sigma^2 + 1), and epsilon, the noise."""
+    sigma = _wide(levels.video_sigma, clean.video)
+    return JointLatents((noise.video - sigma * clean.video) * (sigma**2 + 1).rsqrt(), noise.audio)
+
+
+def add_noise(clean: JointLatents, noise: JointLatents, levels: Levels) -> JointLatents:
+    """clean + sigma * noise."""
+    return JointLatents(
+        clean.video + _wide(levels.video_sigma, clean.video) * noise.video,
+        clean.audio + _wide(levels.audio_sigma, clean.audio) * noise.audio,
+    )
+
+
+def _wide(level: Tensor, x: Tensor) -> Tensor:
+    return level.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def _select(x: JointLatents, index: Tensor) -> JointLatents:
+    return x.map(lambda part: part.index_select(0, index))

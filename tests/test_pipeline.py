@@ -1,0 +1,199 @@
+"""The pipeline over real experts at small size: build, save, load, condition, sample, decode."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AudioLDM2Pipeline, StableVideoDiffusionPipeline
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tiny_models import write_experts
+
+from jointdit import InputError, JointCFG, JointDiTPipeline
+
+SHAPE = {"frames": 4, "fps": 8, "height": 40, "width": 48}
+
+
+@pytest.fixture(scope="module")
+def experts(tmp_path_factory):
+    return write_experts(tmp_path_factory.mktemp("experts"))
+
+
+@pytest.fixture(scope="module")
+def pipe(experts):
+    return JointDiTPipeline.from_experts(*experts)
+
+
+@pytest.fixture
+def saved(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def run(pipe, picture, seed=0, **options):
+    return pipe(picture, **({"prompt": "a ball", "steps": 2, "generator": seeded(seed)} | SHAPE | options))
+
+
+def test_clip_has_exactly_what_was_asked(pipe, picture):
+    stages = []
+    clip = run(pipe, picture, callback=lambda *stage: stages.append(stage))
+    assert clip.frames.shape == (4, 40, 48, 3) and clip.frames.dtype == np.uint8
+    assert clip.audio.shape == (1, 8000) and clip.sample_rate == 16000 and clip.fps == 8
+    assert stages == [("sample", 1, 2), ("sample", 2, 2), ("decode", 4, 4)]
+
+
+def test_seed_fixes_everything_and_another_seed_gives_another_clip(pipe, picture):
+    first, again, other = run(pipe, picture), run(pipe, picture), run(pipe, picture, seed=1)
+    assert np.array_equal(first.frames, again.frames) and np.array_equal(first.audio, again.audio)
+    assert not np.array_equal(first.frames, other.frames) and not np.array_equal(first.audio, other.audio)
+
+
+def test_several_pictures_give_several_clips(pipe, picture):
+    clips = run(pipe, [picture, picture[::-1].copy()], prompt=["a ball", None], negative_prompt="rain")
+    assert [clip.frames.shape for clip in clips] == [(4, 40, 48, 3)] * 2
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
+@pytest.mark.parametrize("mode", ["none", "cfg", "joint-cfg", "joint-cfg-star"])
+def test_every_sampler_and_guidance_runs_with_substeps(pipe, picture, sampler, mode):
+    clip = run(pipe, picture, sampler=sampler, guidance=JointCFG(mode=mode), audio_substeps=2)
+    assert np.isfinite(clip.audio).all()
+
+
+def test_saved_model_gives_the_same_clip(pipe, saved, picture):
+    loaded = JointDiTPipeline.from_pretrained(saved)
+    first, second = run(pipe, picture), run(loaded, picture)
+    assert np.array_equal(first.frames, second.frames) and np.array_equal(first.audio, second.audio)
+    assert json.loads((saved / "model_index.json").read_text())["joint_blocks"] == ["jointdit", "JointBlocks"]
+    assert not list(saved.rglob("*.bin"))
+
+
+def test_saving_over_a_model_replaces_it_and_over_anything_else_is_refused(pipe, saved, tmp_path):
+    (saved / "stale").write_text("")
+    pipe.save_pretrained(saved)
+    assert not (saved / "stale").exists()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_text("")
+    with pytest.raises(InputError, match="no model folder"):
+        pipe.save_pretrained(tmp_path / "photos")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "photos"]
+
+
+def test_joint_blocks_travel_in_a_file_of_their_own(pipe, experts, tmp_path, picture):
+    torch.manual_seed(0)
+    for block in pipe.joint_blocks.blocks:
+        torch.nn.init.normal_(block.audio.modulation.bias)
+    trained = run(pipe, picture)
+    pipe.save_joint_blocks(tmp_path / "joint.safetensors")
+    for block in pipe.joint_blocks.blocks:
+        torch.nn.init.zeros_(block.audio.modulation.bias)
+    loaded = JointDiTPipeline.from_experts(*experts, joint=tmp_path / "joint.safetensors")
+    assert np.array_equal(run(loaded, picture).audio, trained.audio)
+    assert not np.array_equal(run(pipe, picture).audio, trained.audio)
+
+
+def change(folder, edit):
+    path = next(folder.glob("*.safetensors"))
+    tensors = load_file(path)
+    edit(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("component", ["video_unet", "text_encoder_2", "joint_blocks", "vocoder"])
+def test_weights_must_be_exactly_those_of_the_config(saved, component):
+    folder = saved / component
+    copy = folder.with_name("copy")
+    shutil.copytree(folder, copy)
+    name = sorted(load_file(next(folder.glob("*.safetensors"))))[0]
+    edits = {
+        f"lack {name}": lambda tensors: tensors.pop(name),
+        "have stray, unknown": lambda tensors: tensors.update(stray=torch.zeros(1)),
+        f"{name} has shape": lambda tensors: tensors.update({name: torch.zeros(3, 5, 7)}),
+    }
+    for message, edit in edits.items():
+        change(folder, edit)
+        with pytest.raises(InputError, match=f"{component}.*{message}"):
+            JointDiTPipeline.from_pretrained(saved)
+        shutil.rmtree(folder)
+        shutil.copytree(copy, folder)
+    weights = next(folder.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match="damaged"):
+        JointDiTPipeline.from_pretrained(saved)
+
+
+def test_unknown_models_are_named_with_those_there_are(tmp_path):
+    with pytest.raises(InputError, match="'nonsense'.*tiny"):
+        JointDiTPipeline.from_pretrained("nonsense")
+    with pytest.raises(InputError, match="model_index.json"):
+        JointDiTPipeline.from_pretrained(tmp_path)
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    with pytest.raises(InputError, match="StableDiffusionPipeline"):
+        JointDiTPipeline.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 50}, "use 48x40"),
+        ({"frames": 0}, "frames is 0"),
+        ({"fps": 0}, "fps is 0"),
+        ({"frames": 1, "fps": 100}, "too short for sound"),
+        ({"steps": 0}, "steps 0"),
+        ({"sampler": "magic"}, "euler, heun, dpmpp_2m"),
+        ({"audio_substeps": 0}, "sub-steps 0"),
+        ({"fit": "squeeze"}, "cover, contain, stretch"),
+        ({"prompt": ["a", "b"]}, "2 texts for 1 pictures"),
+    ],
+)
+def test_bad_values_are_refused_with_the_value(pipe, picture, options, message):
+    with pytest.raises(InputError, match=message):
+        run(pipe, picture, **options)
+
+
+@torch.no_grad()
+def test_picture_is_encoded_as_stable_video_diffusion_does(pipe, picture):
+    shape = pipe.shape(**SHAPE)
+    small = np.ascontiguousarray(picture[:40, :48])
+    ours = pipe.condition([small], [None], [None], shape, seeded(3)).conditional
+    theirs = StableVideoDiffusionPipeline(
+        pipe.video_vae, pipe.image_encoder, pipe.video_unet, pipe.video_scheduler, pipe.feature_extractor
+    )
+    image = Image.fromarray(small)
+    torch.testing.assert_close(ours.video_embeds, theirs._encode_image(image, "cpu", 1, False), atol=1e-5, rtol=1e-4)
+    pixels = theirs.video_processor.preprocess(image, height=40, width=48)
+    noise = torch.randn(pixels.shape, generator=seeded(3))
+    latents = theirs._encode_vae_image(pixels + 0.02 * noise, "cpu", 1, False)
+    torch.testing.assert_close(ours.image_latents, latents, atol=1e-5, rtol=1e-4)
+    assert ours.added_time_ids.tolist() == [[7.0, 127.0, pytest.approx(0.02)]]
+
+
+@torch.no_grad()
+def test_text_is_encoded_as_audioldm2_does(pipe, experts):
+    theirs = AudioLDM2Pipeline.from_pretrained(experts[1], language_model=pipe.language_model)
+    embeds, mask, generated = theirs.encode_prompt("a dog barks", "cpu", 1, False)
+    ours = pipe.encode_text(["a dog barks"])
+    assert torch.equal(ours.audio_embeds, generated) and torch.equal(ours.audio_embeds_1, embeds)
+    assert torch.equal(ours.audio_mask_1, mask)
+
+
+@torch.no_grad()
+def test_negative_side_has_no_picture_and_texts_of_two_lengths_fit_together(pipe, picture):
+    conditions = pipe.condition([picture], ["a ball bounces"], ["noise"], pipe.shape(**SHAPE), seeded())
+    null, full = conditions.unconditional, conditions.conditional
+    assert null.image_latents.abs().sum() == null.video_embeds.abs().sum() == null.context_image.abs().sum() == 0
+    assert null.audio_embeds_1.shape == full.audio_embeds_1.shape
+    assert null.audio_mask_1.sum() < full.audio_mask_1.sum()

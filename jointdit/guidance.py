@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from einops import rearrange
@@ -82,6 +82,15 @@ class JointCFG:
             raise InputError(f"rescale {self.rescale}: give a number from 0 to 1")
         if self.interval is not None and not 0 <= self.interval[0] < self.interval[1] < math.inf:
             raise InputError(f"interval {self.interval}: give a lower and a higher video sigma")
+
+    def changed(self, **given: object) -> JointCFG:
+        """This guidance with some fields given anew. Another mode starts from its own defaults; a shared scale, or one
+        for all frames, takes the place of what it stands for."""
+        if given.get("mode", self.mode) != self.mode:
+            return JointCFG(**given)
+        replaced = {"joint_scale": ("video_joint_scale", "audio_joint_scale"), "video_scale": ("video_scale_start",)}
+        cleared = {name: None for key in given for name in replaced.get(key, ())}
+        return replace(self, **{**cleared, **given})
 
     @property
     def scales(self) -> dict[str, float]:

@@ -203,6 +203,11 @@ class JointDiTPipeline(DiffusionPipeline):
         """Writes a Joint Block file for `from_experts(joint=...)`."""
         save_joint_blocks(self.joint_blocks, Path(path))
 
+    @property
+    def guidance(self) -> JointCFG:
+        """This model's own guidance."""
+        return JointCFG(**self.defaults.guidance)
+
     # What a clip is made of, in order. Each step stands alone, so that the nodes can show them one by one.
 
     def shape(
@@ -306,7 +311,7 @@ class JointDiTPipeline(DiffusionPipeline):
             randn_tensor(self.layout.video_shape(shape, batch), generator=generator).to(self.device),
             randn_tensor(self.layout.audio_shape(shape, batch), generator=generator).to(self.device),
         )
-        guidance = guidance or JointCFG(**self.defaults.guidance)
+        guidance = guidance or self.guidance
         denoise = GuidedDenoiser(
             JointDenoiser(self.model, clock, max_batch), guidance, conditions.conditional, conditions.unconditional
         )

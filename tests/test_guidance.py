@@ -173,3 +173,12 @@ def test_what_is_left_out_is_the_modes_default():
 def test_guidance_needs_something_to_guide_away_from(joint):
     with pytest.raises(ValueError, match="joint-cfg needs the negative"):
         JointCFG("joint-cfg").denoiser(joint, CONDITIONS)
+
+
+def test_a_models_own_guidance_is_varied_by_what_the_user_says():
+    own = JointCFG("joint-cfg-star", video_scale=1.5, audio_scale=2, video_joint_scale=1, audio_joint_scale=3)
+    assert own.changed(joint_scale=2).scales == own.scales | {"video_joint_scale": 2, "audio_joint_scale": 2}
+    assert own.changed(audio_scale=1).scales == own.scales | {"audio_scale": 1}
+    assert own.changed(mode="cfg", audio_scale=1) == JointCFG("cfg", audio_scale=1)
+    rising = JointCFG("cfg", video_scale_start=1, video_scale=3)
+    assert rising.changed(video_scale=2).scales["video_scale_start"] == 2

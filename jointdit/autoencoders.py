@@ -1,0 +1,192 @@
+"""Pixels and waveforms to latents and back, over diffusers' autoencoders of both experts.
+
+Every factor (pixels per latent, mel frames per latent, scaling) is read from the components' configs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isqrt
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
+from einops import rearrange
+from torch import Tensor
+from transformers import SpeechT5HifiGan
+
+from .mel import HOP, SAMPLE_RATE, log_mel
+
+FADE_SECONDS = 0.004
+
+
+@contextmanager
+def _upcast(vae: AutoencoderKLTemporalDecoder) -> Iterator[None]:
+    """Run in float32 where the config asks for it (Stable Video Diffusion's encoder overflows in half precision)."""
+    dtype = vae.dtype
+    upcast = dtype == torch.float16 and vae.config.force_upcast
+    if upcast:
+        vae.to(dtype=torch.float32)
+    try:
+        yield
+    finally:
+        if upcast:
+            vae.to(dtype=dtype)
+
+
+@dataclass(frozen=True)
+class VideoAutoencoder:
+    """Stable Video Diffusion's temporal autoencoder. Pixels are in -1..1.
+
+    A model whose `in_channels` is 3 p^2 sees pixels folded p x p into channels (p = 1 is Stable Video Diffusion).
+    """
+
+    vae: AutoencoderKLTemporalDecoder
+
+    @property
+    def patch(self) -> int:
+        return isqrt(self.vae.config.in_channels // 3)
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a side per latent."""
+        return self.patch * 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def fold(self, pixels: Tensor) -> Tensor:
+        """[N, 3, H, W] -> [N, 3 p^2, H / p, W / p]."""
+        return rearrange(pixels, "n c (h p) (w q) -> n (c p q) h w", p=self.patch, q=self.patch)
+
+    def unfold(self, folded: Tensor) -> Tensor:
+        """[N, 3 p^2, H / p, W / p] -> [N, 3, H, W]."""
+        return rearrange(folded, "n (c p q) h w -> n c (h p) (w q)", p=self.patch, q=self.patch)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """[B, 3, H, W] -> the posterior's mode [B, C, h, w], not scaled, as Stable Video Diffusion's condition is."""
+        if pixels.ndim != 4 or pixels.shape[-1] % self.factor or pixels.shape[-2] % self.factor:
+            wanted = f"[batch, 3, H, W] with sides that are multiples of {self.factor}"
+            raise ValueError(f"pixels have shape {tuple(pixels.shape)}; give {wanted}")
+        with _upcast(self.vae):
+            return self.vae.encode(self.fold(pixels.to(self.vae.dtype))).latent_dist.mode().to(pixels.dtype)
+
+    def encode_video(self, frames: Tensor, chunk_size: int = 8) -> Tensor:
+        """[B, F, 3, H, W] -> scaled latents [B, F, C, h, w]. The encoder sees single frames: chunks change nothing."""
+        chunks = frames.flatten(0, 1).split(chunk_size)
+        latents = torch.cat([self.encode_image(chunk) for chunk in chunks])
+        return rearrange(latents, "(b f) c h w -> b f c h w", b=len(frames)) * self.vae.config.scaling_factor
+
+    def decode_frames(self, latents: Tensor, chunk_size: int = 8, overlap: int = 0) -> Iterator[Tensor]:
+        """Decode one clip chunk by chunk; memory does not grow with the number of frames.
+
+        The decoder's norms and temporal convolutions see a chunk at a time, so a frame depends a little on its chunk.
+        `overlap` frames are decoded in both of two neighbours and cross-faded, which hides the seam.
+        Without overlap this equals `StableVideoDiffusionPipeline.decode_latents` with the same chunk size.
+
+        Args:
+            latents: [F, C, h, w], scaled.
+
+        Yields:
+            [f, 3, H, W] in -1..1 (not clamped), the frames in order, each once.
+        """
+        if not 0 <= overlap < chunk_size:
+            raise ValueError(f"overlap is {overlap}; it must be at least 0 and less than the chunk size, {chunk_size}")
+        latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        tail = None
+        start = 0
+        while True:
+            chunk = latents[start : start + chunk_size]
+            last = start + chunk_size >= len(latents)
+            pixels = self.unfold(self.vae.decode(chunk, num_frames=len(chunk)).sample).float()
+            if tail is not None:
+                weight = torch.linspace(0, 1, overlap + 2, device=pixels.device)[1:-1, None, None, None]
+                pixels = torch.cat([torch.lerp(tail, pixels[:overlap], weight), pixels[overlap:]])
+            if last:
+                yield pixels
+                return
+            if overlap:
+                pixels, tail = pixels[:-overlap], pixels[-overlap:]
+            yield pixels
+            start += chunk_size - overlap
+
+    def decode_video(
+        self,
+        latents: Tensor,
+        chunk_size: int = 8,
+        overlap: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Scaled latents [B, F, C, h, w] -> uint8 pixels [B, F, H, W, 3] on the CPU.
+
+        Args:
+            progress: called with (frames done, frames in all) after each chunk.
+        """
+        batch, frames, _, height, width = latents.shape
+        out = torch.empty(batch, frames, height * self.factor, width * self.factor, 3, dtype=torch.uint8)
+        for index, clip in enumerate(latents):
+            done = 0
+            for pixels in self.decode_frames(clip, chunk_size, overlap):
+                picture = (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+                out[index, done : done + len(pixels)] = rearrange(picture, "f c h w -> f h w c").cpu()
+                done += len(pixels)
+                if progress is not None:
+                    progress(index * frames + done, batch * frames)
+        return out
+
+
+@dataclass(frozen=True)
+class AudioAutoencoder:
+    """AudioLDM2's mel autoencoder and its HiFi-GAN vocoder. Waveforms are [B, samples], 16 kHz, -1..1.
+
+    A model whose `in_channels` is p^2 sees the log-mel folded p x p into channels (p = 1 is AudioLDM2).
+    """
+
+    vae: AutoencoderKL
+    vocoder: SpeechT5HifiGan | None = None  # not needed for log-mels
+
+    @property
+    def patch(self) -> int:
+        return isqrt(self.vae.config.in_channels)
+
+    @property
+    def factor(self) -> int:
+        """Mel frames (10 ms each) per latent along time, and mel bins per latent."""
+        return self.patch * 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def fold(self, mel: Tensor) -> Tensor:
+        """[B, T, M] -> [B, p^2, T / p, M / p]."""
+        return rearrange(mel, "b (t p) (m q) -> b (p q) t m", p=self.patch, q=self.patch)
+
+    def unfold(self, folded: Tensor) -> Tensor:
+        """[B, p^2, T / p, M / p] -> [B, T, M]."""
+        return rearrange(folded, "b (p q) t m -> b (t p) (m q)", p=self.patch, q=self.patch)
+
+    def encode_mel(self, mel: Tensor) -> Tensor:
+        """Log-mel [B, T, 64] with T a multiple of the factor -> scaled latents [B, C, T / factor, 64 / factor]."""
+        latents = self.vae.encode(self.fold(mel).to(self.vae.dtype)).latent_dist.mode()
+        return latents.to(mel.dtype) * self.vae.config.scaling_factor
+
+    def encode_audio(self, waveform: Tensor) -> Tensor:
+        """[B, samples] -> scaled latents [B, C, l, m] (the mode); silence fills the last latent up."""
+        block = HOP * self.factor
+        return self.encode_mel(log_mel(F.pad(waveform, (0, -waveform.shape[-1] % block))))
+
+    def decode_mel(self, latents: Tensor) -> Tensor:
+        """Scaled latents [B, C, l, m] -> log-mel [B, T, 64]."""
+        return self.unfold(self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample)
+
+    def decode_audio(self, latents: Tensor, samples: int) -> Tensor:
+        """Scaled latents [B, C, l, m] -> float32 waveform [B, samples], cut or filled up with silence."""
+        mel = self.decode_mel(latents)
+        # The published vocoder returns 32 samples more than its mel lasts, at the end.
+        waveform = self.vocoder(mel.to(self.vocoder.dtype)).reshape(len(mel), -1)[:, : mel.shape[1] * HOP]
+        return fit_length(waveform.float(), samples)
+
+
+def fit_length(waveform: Tensor, samples: int) -> Tensor:
+    """Cut [B, n] to `samples`, or fill up with silence; both ends of the sound are faded over 4 ms."""
+    waveform = waveform[:, :samples]
+    length = min(round(FADE_SECONDS * SAMPLE_RATE), waveform.shape[-1] // 2)
+    ramp = torch.sin(torch.linspace(0, torch.pi / 2, length, device=waveform.device)) ** 2
+    middle = torch.ones(waveform.shape[-1] - 2 * length, device=waveform.device)
+    return F.pad(waveform * torch.cat([ramp, middle, ramp.flip(0)]), (0, samples - waveform.shape[-1]))

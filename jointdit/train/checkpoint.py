@@ -1,0 +1,64 @@
+"""The whole state of a training run in one safetensors file, written beside and renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+
+def save_state(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    counters: dict[str, Any],
+    average: nn.Module | None = None,
+) -> None:
+    """Write weights, buffers, their average, optimizer state and `counters` (JSON values).
+
+    A kill leaves the old file or the new one.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+    tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    beside = path.with_suffix(".partial")
+    save_file(tensors, beside, metadata={"counters": json.dumps(counters)})
+    os.replace(beside, path)
+
+
+def load_state(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
+) -> dict[str, Any]:
+    """Restore what `save_state` wrote, strictly, and return the counters."""
+    weights: dict[str, dict[str, torch.Tensor]] = {"model": {}, "average": {}}
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    with safe_open(path, framework="pt") as file:
+        for key in file.keys():
+            kind, rest = key.split(".", 1)
+            if kind in weights:
+                weights[kind][rest] = file.get_tensor(key)
+            else:
+                index, name = rest.split(".", 1)
+                states.setdefault(int(index), {})[name] = file.get_tensor(key)
+        counters = json.loads(file.metadata()["counters"])
+    model.load_state_dict(weights["model"])
+    if average is not None:
+        average.load_state_dict(weights["average"])
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
+    return counters
+
+
+def load_average(path: Path, average: nn.Module) -> None:
+    """The averaged weights alone, strictly."""
+    with safe_open(path, framework="pt") as file:
+        keys = [key for key in file.keys() if key.startswith("average.")]
+        average.load_state_dict({key.removeprefix("average."): file.get_tensor(key) for key in keys})

@@ -1,0 +1,97 @@
+"""Latents of synthetic scenes in shards on disk, so that training steps neither render nor encode.
+
+A shard is one safetensors file of `SHARD` scenes, written beside and renamed; a second start goes on after the last one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..autoencoders import AudioAutoencoder, VideoAutoencoder
+from ..synthetic import PictureSource, bundled_photos, render_scene
+from .tiny import NOISE_AUGMENTATION, SHAPE, picture_for_encoder
+
+logger = logging.getLogger(__name__)
+SHARD = 100
+
+
+@dataclass(frozen=True)
+class LatentPool:
+    """N scenes. video [N, F, C, h, w] and audio [N, C, l, m] scaled, image [N, C, h, w] as conditions have it (not
+    scaled), picture uint8 [N, 3, 64, 64] for the image encoder, captions and effects as text."""
+
+    video: Tensor
+    audio: Tensor
+    image: Tensor
+    picture: Tensor
+    captions: tuple[str, ...]
+    effects: tuple[str, ...]
+
+    @classmethod
+    def load(cls, folder: Path) -> LatentPool:
+        """All shards of a folder."""
+        paths = sorted(folder.glob("shard-*.safetensors"))
+        if not paths:
+            raise FileNotFoundError(f"{folder}: no shards; make them with `python -m jointdit.train.joint cache`")
+        parts: dict[str, list[Tensor]] = {name: [] for name in ("video", "audio", "image", "picture")}
+        captions: list[str] = []
+        effects: list[str] = []
+        for path in paths:
+            with safe_open(path, framework="pt") as file:
+                for name, tensors in parts.items():
+                    tensors.append(file.get_tensor(name))
+                metadata = file.metadata()
+            captions += json.loads(metadata["captions"])
+            effects += json.loads(metadata["effects"])
+        return cls(**{name: torch.cat(tensors) for name, tensors in parts.items()},
+                   captions=tuple(captions), effects=tuple(effects))  # fmt: skip
+
+
+@torch.no_grad()
+def write_shards(
+    folder: Path, video: VideoAutoencoder, audio: AudioAutoencoder, clips: int, seed: int, part: int = 0, parts: int = 1
+) -> None:
+    """Renders and encodes scenes seed .. seed + clips - 1; of `parts` processes this one makes every `parts`-th shard."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = PictureSource.from_files(bundled_photos())
+    for shard in range(part, -(-clips // SHARD), parts):
+        path = folder / f"shard-{shard:05d}.safetensors"
+        if path.exists():
+            continue
+        first = seed + shard * SHARD
+        rows = [_encode(first + index, pictures, video, audio) for index in range(min(SHARD, clips - shard * SHARD))]
+        tensors = {name: torch.stack([row[0][name] for row in rows]).contiguous() for name in rows[0][0]}
+        metadata = {"captions": json.dumps([row[1] for row in rows]), "effects": json.dumps([row[2] for row in rows])}
+        beside = path.with_suffix(".partial")
+        save_file(tensors, beside, metadata=metadata)
+        os.replace(beside, path)
+        logger.info("%s", path.name)
+
+
+def _encode(
+    seed: int, pictures: PictureSource, video: VideoAutoencoder, audio: AudioAutoencoder
+) -> tuple[dict[str, Tensor], str, str]:
+    shape = SHAPE
+    scene = render_scene(
+        seed, frames=shape.frames, fps=shape.fps, height=shape.height, width=shape.width, pictures=pictures
+    )
+    pixels = rearrange(torch.from_numpy(scene.frames), "f h w c -> f c h w")
+    frames = pixels.float() / 127.5 - 1
+    noise = torch.randn(frames[:1].shape, generator=torch.Generator().manual_seed(seed))
+    tensors = {
+        "video": video.encode_video(frames[None])[0].half(),
+        "audio": audio.encode_audio(torch.from_numpy(scene.audio)[None])[0].half(),
+        "image": video.encode_image(frames[:1] + NOISE_AUGMENTATION * noise)[0].half(),
+        "picture": picture_for_encoder(pixels[:1])[0],
+    }
+    return tensors, scene.caption, scene.effect

@@ -1,0 +1,153 @@
+"""The architecture of the bundled model `tiny`: the real classes at small size.
+
+Its scenes are 20 frames of 128 x 128 at 12.5 frames a second with 1.6 s of 16 kHz sound, so that one frame lasts 80 ms, as
+long as one token of the audio expert after In, and every side stays even through all levels of both UNets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from diffusers import AudioLDM2UNet2DConditionModel, UNetSpatioTemporalConditionModel
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import nn
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+from ..joint_block import JointBlocks
+from ..latents import ClipShape
+
+SHAPE = ClipShape(frames=20, fps=Fraction(25, 2), height=128, width=128)
+MOTION_BUCKET = 127
+NOISE_AUGMENTATION = 0.02
+TEXT_WIDTH = 64
+TEXT_LENGTH = 24
+IMAGE_WIDTH = 64
+PICTURE_SIZE = 64  # what the image encoder sees
+VIDEO_CHANNELS = (64, 64, 96)
+AUDIO_CHANNELS = (64, 64, 80)
+VOCABULARY = 800
+
+
+class TinyModel(nn.Module):
+    """What is trained together on top of the finished autoencoders. Every part is a component of the saved model."""
+
+    def __init__(self, vocabulary: int, video_channels: int, audio_channels: int) -> None:
+        super().__init__()
+        self.video_unet = UNetSpatioTemporalConditionModel(
+            in_channels=2 * video_channels,
+            out_channels=video_channels,
+            down_block_types=("DownBlockSpatioTemporal",) * 2 + ("CrossAttnDownBlockSpatioTemporal",),
+            up_block_types=("CrossAttnUpBlockSpatioTemporal",) + ("UpBlockSpatioTemporal",) * 2,
+            block_out_channels=VIDEO_CHANNELS,
+            addition_time_embed_dim=32,
+            projection_class_embeddings_input_dim=96,
+            layers_per_block=1,
+            cross_attention_dim=IMAGE_WIDTH,
+            num_attention_heads=(2, 2, 4),
+            num_frames=SHAPE.frames,
+            sample_size=16,
+        )
+        self.audio_unet = AudioLDM2UNet2DConditionModel(
+            in_channels=audio_channels,
+            out_channels=audio_channels,
+            down_block_types=("DownBlock2D",) * 2 + ("CrossAttnDownBlock2D",),
+            up_block_types=("CrossAttnUpBlock2D",) + ("UpBlock2D",) * 2,
+            block_out_channels=AUDIO_CHANNELS,
+            layers_per_block=1,
+            attention_head_dim=4,
+            norm_num_groups=16,
+            cross_attention_dim=((None, TEXT_WIDTH, TEXT_WIDTH),) * 3,
+        )
+        self.joint_blocks = JointBlocks(
+            stages=(0, 1, 2, 3),
+            video_channels=(*VIDEO_CHANNELS, VIDEO_CHANNELS[-1]),
+            audio_channels=(*AUDIO_CHANNELS, AUDIO_CHANNELS[-1]),
+            width=96,
+            head_dim=32,
+            image_dim=IMAGE_WIDTH,
+            text_dim=TEXT_WIDTH,
+            audio_dims=(TEXT_WIDTH, TEXT_WIDTH),
+        )
+        self.text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=vocabulary,
+                hidden_size=TEXT_WIDTH,
+                intermediate_size=4 * TEXT_WIDTH,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=TEXT_LENGTH,
+                projection_dim=TEXT_WIDTH,
+                bos_token_id=0,
+                eos_token_id=1,
+                pad_token_id=1,
+            )
+        )
+        self.image_encoder = CLIPVisionModelWithProjection(
+            CLIPVisionConfig(
+                image_size=PICTURE_SIZE,
+                patch_size=16,
+                hidden_size=IMAGE_WIDTH,
+                intermediate_size=2 * IMAGE_WIDTH,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                projection_dim=IMAGE_WIDTH,
+            )
+        )
+
+
+def train_tokenizer(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
+    """Byte-level BPE in CLIP's manner, learned from `captions`, saved in `folder` and loaded from there."""
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    words = pre_tokenizers.Split(Regex(r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), behavior="removed", invert=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<|startoftext|>", "<|endoftext|>"],
+        initial_alphabet=sorted(alphabet),
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    # Every byte must also exist as a word's last one, or unseen words would lose it.
+    known = ["<|startoftext|>", "<|endoftext|>", *sorted(alphabet), *(byte + "</w>" for byte in sorted(alphabet))]
+    learned = [token for token in model["vocab"] if token not in set(known)]
+    vocabulary = {token: index for index, token in enumerate(known + learned)}
+    merges = [" ".join(pair) for pair in model["merges"]]
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
+    _write(folder / "merges.txt", "#version: 0.2\n" + "\n".join(merges) + "\n")
+    CLIPTokenizer.from_pretrained(folder, model_max_length=TEXT_LENGTH).save_pretrained(folder)
+    return load_tokenizer(folder)
+
+
+def load_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The tokenizer that `train_tokenizer` saved."""
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def _write(path: Path, text: str) -> None:
+    beside = path.with_suffix(".partial")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def picture_for_encoder(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 [B, 3, H, W] -> what the image encoder sees, uint8 [B, 3, 64, 64], antialiased."""
+    resized = torch.nn.functional.interpolate(pixels.float(), (PICTURE_SIZE,) * 2, mode="bicubic", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,17 @@
+"""Fixtures for all tests."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # the tensors of tests are tiny: more threads only wait for each other
+SHARED_MEDIA = Path(__file__).parents[2] / "shared" / "media"
+
+
+@pytest.fixture(scope="session")
+def shared_media() -> Path:
+    """Folder of real photos (`images`) and sounding videos (`videos`) beside the repository."""
+    if not SHARED_MEDIA.is_dir():
+        pytest.skip(f"no sample media in {SHARED_MEDIA}")
+    return SHARED_MEDIA

@@ -1,0 +1,138 @@
+"""The recipes of the autoencoders: a linear start, exact resume, components that load again."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file
+
+from jointdit.mel import log_mel
+from jointdit.train.autoencoders import SIZE, AudioVAETask, VideoVAETask, VocoderTask, main, psnr
+from jointdit.train.loop import Budget, fit
+from jointdit.train.pools import picture_pool, random_run
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return picture_pool(0, 24, SIZE)
+
+
+@pytest.fixture(scope="module")
+def sounds():
+    noise = torch.randn(6, 8000, generator=torch.Generator().manual_seed(0))
+    return noise.cumsum(1) * torch.linspace(0, 2e-3, 8000)
+
+
+def task_of(kind, pictures, sounds):
+    torch.manual_seed(0)
+    if kind == "video-vae":
+        return VideoVAETask((pictures,), pictures[:2], batch=2)
+    if kind == "audio-vae":
+        return AudioVAETask(log_mel(sounds[:, :7680]), log_mel(sounds[:2, :7680]), batch=1)
+    return VocoderTask(sounds, sounds[:2], batch=1, frames=20)
+
+
+KINDS = ("video-vae", "audio-vae", "vocoder")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_stopped_and_resumed_equals_one_undisturbed(kind, pictures, sounds, tmp_path):
+    straight = task_of(kind, pictures, sounds)
+    fit(straight, tmp_path / "straight", Budget(steps=4), 1e-4, seed=3)
+
+    stopped = task_of(kind, pictures, sounds)
+    loss = stopped.loss
+
+    def interrupted(generator, progress):
+        if progress >= 0.5:
+            raise KeyboardInterrupt
+        return loss(generator, progress)
+
+    stopped.loss = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, tmp_path / "stopped", Budget(steps=4), 1e-4, seed=3, save_seconds=0)
+    assert not list((tmp_path / "stopped").glob("*.partial"))
+    resumed = task_of(kind, pictures, sounds)
+    fit(resumed, tmp_path / "stopped", Budget(steps=4), 1e-4, seed=3)
+
+    for name, tensor in straight.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+    ours, theirs = (load_file(tmp_path / run / "state.safetensors") for run in ("straight", "stopped"))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_changes_the_model_and_lowers_the_loss(kind, pictures, sounds, tmp_path):
+    task = task_of(kind, pictures, sounds)
+    fit(task, tmp_path, Budget(steps=12), 1e-3 if kind == "vocoder" else 1e-5, seed=0, log_every=1, evaluate_every=12)
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == list(range(1, 13))
+    assert task.evaluate().items() <= records[-1].items()
+    fresh = task_of(kind, pictures, sounds)
+
+    def judged(which):
+        with torch.no_grad():
+            return sum(which.loss(torch.Generator().manual_seed(seed), 0.0).item() for seed in range(4))
+
+    assert judged(task) < judged(fresh)
+
+
+def test_the_linear_start_is_as_good_as_principal_components(pictures):
+    task = VideoVAETask((pictures,), pictures[:2])
+    pixels = pictures[:, 0].float() / 127.5 - 1
+    patches = task.codec.fold(pixels).movedim(1, -1).reshape(-1, 192).double().numpy()
+    mean = patches.mean(0)
+    basis = np.linalg.svd(np.cov((patches - mean).T))[0][:, :16]
+    error = ((patches - mean) - (patches - mean) @ basis @ basis.T) / 2
+    reference = -10 * math.log10((error**2).mean())
+    with torch.no_grad():
+        mode = task.model.encode(task.codec.fold(pixels)).latent_dist.mode()
+        decoded = task.codec.unfold(task.model.decode(mode, num_frames=len(pixels)).sample)
+    ours = -10 * math.log10(((decoded - pixels) / 2).pow(2).mean())
+    assert abs(ours - reference) < 1.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_saved_loads_again_and_scales_latents_to_one(kind, pictures, sounds, tmp_path):
+    task = task_of(kind, pictures, sounds)
+    task.save(tmp_path)
+    loaded = type(task.model).from_pretrained(tmp_path)
+    for name, tensor in task.model.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
+    if kind != "vocoder":
+        pixels = pictures[:, 0].float() / 127.5 - 1 if kind == "video-vae" else task.mels
+        latents = loaded.encode(task.codec.fold(pixels)).latent_dist
+        assert latents.mode().std().item() * loaded.config.scaling_factor == pytest.approx(1, abs=1e-3)
+        assert torch.allclose(latents.std, torch.full_like(latents.std, 0.05))
+
+
+def test_the_command_trains_and_saves(tmp_path):
+    arguments = ["audio-vae", "--output", str(tmp_path / "vae"), "--steps", "1", "--scenes", "4"]
+    main(arguments)
+    main(arguments)  # finished already: saves again
+    assert AutoencoderKL.from_pretrained(tmp_path / "vae").config.in_channels == 16
+
+
+@pytest.mark.parametrize(
+    "budget", [{}, {"steps": 3, "minutes": 1.0}, {"steps": 0}, {"minutes": -1.0}, {"minutes": math.nan}]
+)
+def test_a_budget_that_is_none_is_named(budget):
+    with pytest.raises(ValueError, match="the budget is"):
+        Budget(**budget)
+
+
+def test_runs_are_consecutive_frames_and_stills_pan():
+    clips = torch.arange(10, dtype=torch.uint8)[None, :, None, None, None].expand(1, 10, 3, 8, 8)
+    run = random_run(clips, 4, 8, torch.Generator().manual_seed(1))
+    assert torch.allclose(run.mean((1, 2, 3)).diff() * 127.5, torch.ones(3), atol=1e-4)
+    still = torch.arange(12, dtype=torch.uint8).expand(1, 1, 3, 12, 12)
+    pans = torch.stack([random_run(still, 3, 4, torch.Generator().manual_seed(seed)) for seed in range(20)])
+    steps = pans.mean((2, 3, 4)).diff(dim=1).abs() * 127.5
+    assert 0.9 < steps.max() < 3.1
+
+
+def test_psnr_of_a_known_error():
+    assert psnr(torch.full((1, 3, 4, 4), 0.2), torch.zeros(1, 3, 4, 4)).item() == pytest.approx(20)

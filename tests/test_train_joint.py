@@ -1,0 +1,94 @@
+"""The recipe of the bundled model: cached scenes, one objective, exact resume."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
+
+from jointdit.autoencoders import AudioAutoencoder, VideoAutoencoder
+from jointdit.denoiser import JointDenoiser
+from jointdit.model import JointDiTModel
+from jointdit.schedules import NoiseClock
+from jointdit.train import joint, latent_pool
+from jointdit.train.loop import Budget, fit
+from jointdit.train.tiny import TEXT_LENGTH, TinyModel, train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A pool of a few scenes, encoded by untrained autoencoders of the right shapes."""
+    pytest.importorskip("skimage", reason="the photos of jointdit[train] are not installed")
+    folder = tmp_path_factory.mktemp("pool")
+    torch.manual_seed(0)
+    video = AutoencoderKLTemporalDecoder(
+        in_channels=192, out_channels=192, block_out_channels=(32,), latent_channels=4
+    )
+    audio = AutoencoderKL(in_channels=16, out_channels=16, block_out_channels=(32,), latent_channels=4)
+    codecs = VideoAutoencoder(video.eval()), AudioAutoencoder(audio.eval(), vocoder=None)
+    latent_pool.write_shards(folder, *codecs, clips=6, seed=5)
+    before = next(folder.iterdir()).stat()
+    latent_pool.write_shards(folder, *codecs, clips=6, seed=5)
+    assert next(folder.iterdir()).stat() == before, "a finished shard is kept"
+    return folder
+
+
+def task(folder, monkeypatch) -> joint.JointTask:
+    monkeypatch.setattr(joint, "HELD_OUT", 2)
+    pool = latent_pool.LatentPool.load(folder)
+    tokenizer = train_tokenizer(pool.captions, folder / "tokenizer")
+    torch.manual_seed(1)
+    model = TinyModel(len(tokenizer), pool.video.shape[2], pool.audio.shape[1])
+    denoiser = JointDenoiser(
+        JointDiTModel(model.video_unet, model.audio_unet, model.joint_blocks),
+        NoiseClock(joint.VIDEO_SCHEDULER, joint.AUDIO_SCHEDULER),
+    )
+    return joint.JointTask(model, denoiser, tokenizer, joint.PROCESSOR, pool, batch=1)
+
+
+def test_unseen_words_keep_all_their_letters(folder):
+    tokenizer = train_tokenizer(["a ball bounces", "rain falls"], folder / "words")
+    ids = tokenizer("Zebra crossing?", padding="max_length", max_length=TEXT_LENGTH).input_ids
+    assert len(ids) == TEXT_LENGTH and tokenizer.decode(ids, skip_special_tokens=True).strip() == "zebra crossing ?"
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_same_numbers(folder, tmp_path, monkeypatch):
+    def run(name: str, *stops: int) -> dict[str, torch.Tensor]:
+        for stop in stops:
+            job = task(folder, monkeypatch)
+            average = copy.deepcopy(job.model)
+            # The schedule must know the whole length, so the stop is a crash.
+            loss, calls = job.loss, iter(range(10))
+
+            def crash(generator, progress, loss=loss, calls=calls, stop=stop, first=stop != stops[-1]):
+                if first and next(calls) == stop:
+                    raise KeyboardInterrupt
+                return loss(generator, progress)
+
+            job.loss = crash
+            try:
+                fit(job, tmp_path / name, Budget(steps=3), 1e-3, 0, log_every=1, save_seconds=0, average=average)
+            except KeyboardInterrupt:
+                continue
+        return average.state_dict()
+
+    whole, resumed = run("whole", 3), run("resumed", 2, 3)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    logs = [[json.loads(line)["loss"] for line in open(tmp_path / name / "log.jsonl")] for name in ("whole", "resumed")]
+    assert logs[0] == logs[1] and len(logs[0]) == 3
+
+
+def test_conditions_drop_out_as_guidance_expects(folder, monkeypatch):
+    job = task(folder, monkeypatch)
+    torch.nn.init.normal_(job.model.joint_blocks.image_to_text[0].weight)
+    flags = torch.tensor([False, True, False])
+    null = torch.tensor([False, False, True])
+    with torch.no_grad():
+        cond = job.conditions(torch.tensor([2, 2, 2]), flags, null)
+    assert cond.image_latents[2].abs().sum() == cond.context_image[2].abs().sum() == 0
+    assert not torch.equal(cond.audio_embeds[0], cond.audio_embeds[1]), "the text is heard"
+    assert not torch.equal(cond.audio_embeds[1], cond.audio_embeds[2]), "without text the picture speaks"
+    torch.testing.assert_close(cond.context_text[1], cond.context_text[2])

@@ -118,9 +118,11 @@ def check_weights(cls: type[nn.Module], folder: Path) -> None:
             model = cls(cls.config_class.from_pretrained(folder, local_files_only=True))
         else:
             model = cls.from_config(cls.load_config(folder, local_files_only=True))
-    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    tied = set(getattr(model, "_tied_weights_keys", None) or ())
-    found = dict(_stored_shapes(folder))
+    # Versions of transformers differ in whether names start with the base model's; all of them load both.
+    prefix = getattr(cls, "base_model_prefix", "") + "."
+    expected = {name.removeprefix(prefix): list(tensor.shape) for name, tensor in model.state_dict().items()}
+    tied = {name.removeprefix(prefix) for name in getattr(model, "_tied_weights_keys", None) or ()}
+    found = {name.removeprefix(prefix): shape for name, shape in _stored_shapes(folder)}
     if missing := sorted(expected.keys() - found.keys() - tied):
         raise InputError(f"{folder}: the weights lack {_some(missing)}; fetch or save the model again")
     if extra := sorted(found.keys() - expected.keys()):
@@ -156,10 +158,18 @@ def save_components(folder: Path, components: Mapping[str, Any], index: Mapping[
             if component is None:
                 continue
             component.save_pretrained(partial / name)
+            if isinstance(component, transformers.CLIPTextModel):
+                _prefix_names(partial / name / "model.safetensors", component.base_model_prefix + ".")
             cls = next(cls for cls in reversed(CLASSES[name]) if isinstance(component, cls) or cls is CLASSES[name][0])
             # Never the module's own name: inside ComfyUI this package has another one.
             entries[name] = ["jointdit" if cls is JointBlocks else cls.__module__.split(".")[0], cls.__name__]
         (partial / INDEX).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _prefix_names(path: Path, prefix: str) -> None:
+    """Names that start with the base model's, as every version of transformers reads them."""
+    tensors = {prefix + name.removeprefix(prefix): tensor for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 @contextmanager

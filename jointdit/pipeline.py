@@ -363,7 +363,7 @@ class JointDiTPipeline(DiffusionPipeline):
 
         image: uint8 [H, W, 3], a PIL image or a path. Texts: one for all pictures, or a list as long as theirs.
         frames, fps, height, width, guidance, audio_substeps: the model's own where None.
-        generator: fixes every random number.    callback: called with (stage, done, total), stages "sample", "decode".
+        generator: fixes every random number.    callback: called with (stage, done, total), first with done 0; stages "sample", "decode".
         """
         images = list(image) if isinstance(image, list | tuple) else [image]
         report = callback or (lambda stage, done, total: None)
@@ -372,6 +372,7 @@ class JointDiTPipeline(DiffusionPipeline):
         conditions = self.condition(
             images, prompts, negative_prompts, shape, generator, fit, motion_bucket, noise_augmentation
         )
+        report("sample", 0, steps if sigmas is None else len(sigmas) - 1)
         latents = self.sample(
             conditions,
             steps,

@@ -52,7 +52,7 @@ def test_clip_has_exactly_what_was_asked(pipe, picture):
     clip = run(pipe, picture, callback=lambda *stage: stages.append(stage))
     assert clip.frames.shape == (4, 40, 48, 3) and clip.frames.dtype == np.uint8
     assert clip.audio.shape == (1, 8000) and clip.sample_rate == 16000 and clip.fps == 8
-    assert stages == [("sample", 1, 2), ("sample", 2, 2), ("decode", 4, 4)]
+    assert stages == [("sample", 0, 2), ("sample", 1, 2), ("sample", 2, 2), ("decode", 4, 4)]
 
 
 def test_seed_fixes_everything_and_another_seed_gives_another_clip(pipe, picture):

@@ -1,0 +1,38 @@
+"""JointDiT: one image becomes a short video with its own synchronized sound.
+
+Importing this package costs nothing: what it exports is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .errors import InputError
+    from .guidance import JointCFG
+    from .media import Clip
+    from .model import JointDiTModel
+    from .pipeline import JointDiTPipeline
+
+__version__ = "0.1.0"
+
+__all__ = ["Clip", "InputError", "JointCFG", "JointDiTModel", "JointDiTPipeline", "__version__"]
+
+_HOMES = {
+    "Clip": ".media",
+    "InputError": ".errors",
+    "JointCFG": ".guidance",
+    "JointDiTModel": ".model",
+    "JointDiTPipeline": ".pipeline",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,61 @@
+"""The command `jointdit`. Each command is a module beside this one; what is heavy is imported when a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .. import __version__
+from . import generate, run_workflow, synth
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong command line in one line, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        _report(message)
+        raise SystemExit(BAD_INPUT)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status: 0 done, 2 bad input (one line on stderr), 130 interrupted.
+
+    Raises SystemExit, as argparse does, for `--help`, `--version` and a wrong command line.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        with warnings.catch_warnings():
+            if not arguments.debug:
+                warnings.simplefilter("ignore")
+            arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("jointdit: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, OSError) as error:
+        if arguments.debug:
+            traceback.print_exc()
+        _report(str(error))
+        return BAD_INPUT
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="jointdit", description="Turn a picture into a short video with its own sound.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"jointdit {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (generate, synth, run_workflow):
+        command.add_parser(commands)
+    return parser
+
+
+def _report(message: str) -> None:
+    print("jointdit: error:", " ".join(message.split()), file=sys.stderr)

@@ -1,0 +1,162 @@
+"""`jointdit generate`: a picture becomes a sounding clip."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from .options import (
+    FPS,
+    FRAMES,
+    SEED,
+    SIZE,
+    Option,
+    add_options,
+    device_name,
+    model_name,
+    number,
+    one_of,
+    read_config,
+    read_options,
+    whole,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from ..guidance import JointCFG
+    from ..media import Clip
+
+SCALE = number(0, 100)
+DEFAULT_MODEL = "tiny"
+FORMATS = (".mp4", ".webm")
+SAMPLE = Path(__file__).parents[1] / "assets" / "sample.jpg"
+
+OPTIONS = (
+    Option("image", "PHOTO", Path, "the picture; one of the project's own if left out", positional=True),
+    Option("output", "FILE", Path, f"where the clip goes, ending in {' or '.join(FORMATS)} (required)"),
+    Option("model", "NAME", model_name, "tiny (the default, built in), a model folder, or with --download a Hub name"),
+    Option("prompt", "TEXT", str, "what happens and what is heard"),
+    Option("negative-prompt", "TEXT", str, "what should not be heard"),
+    SEED,
+    Option("steps", "N", whole(1, 999), "denoising steps (default 25)"),
+    FRAMES,
+    FPS,
+    SIZE,
+    Option("fit", "MODE", one_of("cover", "contain", "stretch"), "how a picture of another shape fills the frame"),
+    Option("guidance", "MODE", one_of("none", "cfg", "joint-cfg", "joint-cfg-star"), "which predictions are combined"),
+    Option("video-scale", "S", SCALE, "how strongly the video obeys the picture; 1 is neutral"),
+    Option("audio-scale", "S", SCALE, "how strongly the sound obeys the text; 1 is neutral"),
+    Option("joint-scale", "W", SCALE, "how strongly picture and sound agree; 1 is neutral"),
+    Option("sampler", "NAME", one_of("euler", "heun", "dpmpp_2m"), "euler (default), heun or dpmpp_2m"),
+    Option("audio-substeps", "N", whole(1, 100), "audio steps in each video step"),
+    Option("device", "NAME", device_name, "cpu, cuda, cuda:1, mps (default: cuda if there is one, else cpu)"),
+    Option("dtype", "TYPE", one_of("float32", "float16", "bfloat16"), "numbers to compute with (default float32)"),
+)
+
+PASSED_ON = ("prompt", "negative_prompt", "steps", "frames", "fps", "fit", "sampler", "audio_substeps")
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Adds the command to the parser of `jointdit`."""
+    text = "Turn a picture into a video with its own sound. What is left out is the model's default."
+    parser = commands.add_parser(
+        "generate", help="turn a picture into a sounding clip", description=text, allow_abbrev=False
+    )
+    add_options(parser, OPTIONS)
+    parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file with any of the options above")
+    parser.add_argument("--download", action="store_true", help="allow --model to be fetched from the Hugging Face Hub")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Checks what can be checked, makes the clip, writes it, and prints one line about it."""
+    config = read_config(arguments.config, OPTIONS) if arguments.config else {}
+    options = read_options(OPTIONS, arguments, config)
+    output = _check_output(options["output"])
+    seed = secrets.randbelow(2**32) if options["seed"] is None else options["seed"]
+
+    from ..media import read_image
+    from .progress import Progress, hushed
+
+    image = read_image(options["image"] or SAMPLE)
+    with nullcontext() if arguments.debug else hushed(), Progress(arguments.quiet) as progress:
+        clip = _make_clip(image, options, seed, arguments.download, progress)
+    clip.save(output)
+    frames, height, width, _ = clip.frames.shape
+    print(
+        f"{output}: {frames} frames, {float(clip.fps):.6g} fps, {width}x{height}, "
+        f"{float(clip.seconds):.3f} s, seed {seed}"
+    )
+
+
+def _make_clip(
+    image: np.ndarray, options: Mapping[str, Any], seed: int, download: bool, progress: Callable[[str, int, int], None]
+) -> Clip:
+    import torch
+
+    from ..pipeline import JointDiTPipeline
+
+    device = _device(options["device"])
+    guidance = _guidance(options)
+    dtype = getattr(torch, options["dtype"] or "float32")
+    width, height = options["size"] or (None, None)
+    given = {name: options[name] for name in PASSED_ON if options[name] is not None}
+    progress("load", 0, 1)
+    model = options["model"] or DEFAULT_MODEL
+    pipe = JointDiTPipeline.from_pretrained(model, dtype=dtype, local_files_only=not download)
+    pipe.to(device)
+    progress("load", 1, 1)
+    generator = torch.Generator().manual_seed(seed)
+    return pipe(
+        image, width=width, height=height, guidance=guidance, generator=generator, callback=progress, **given
+    )
+
+
+def _check_output(output: Path | None) -> Path:
+    """Finds out before the work whether a clip can be written to `output`."""
+    if output is None:
+        raise InputError(f"--output is missing; name the clip, for example -o clip{FORMATS[0]}")
+    if output.suffix.lower() not in FORMATS:
+        raise InputError(f"--output {output}: the name must end in {' or '.join(FORMATS)}")
+    if output.is_dir():
+        raise InputError(f"--output {output}: this is a directory; add a file name to it")
+    try:
+        with tempfile.TemporaryFile(dir=output.absolute().parent):
+            pass
+    except OSError as error:
+        raise InputError(f"--output {output}: nothing can be written there ({error.strerror.lower()})") from error
+    return output
+
+
+def _device(name: str | None) -> torch.device:
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # the second: torch was built without CUDA
+        raise InputError(f"--device {name}: there is none here; leave it out, or use cpu") from error
+
+
+def _guidance(options: Mapping[str, Any]) -> JointCFG | None:
+    """The asked guidance, or None for the model's own."""
+    from ..guidance import JointCFG
+
+    asked = {
+        "mode": options["guidance"],
+        "video_scale": options["video_scale"],
+        "audio_scale": options["audio_scale"],
+        "joint_scale": options["joint_scale"],
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    return JointCFG(**given) if given else None

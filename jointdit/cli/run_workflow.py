@@ -1,0 +1,66 @@
+"""`jointdit run-workflow`: a ComfyUI workflow on a server, without its page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..errors import InputError
+
+SERVER = "http://127.0.0.1:8188"
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Adds the command to the parser of `jointdit`."""
+    text = "Run a workflow on a ComfyUI server, follow it, and download what it saves. Ctrl-C cancels it there."
+    parser = commands.add_parser(
+        "run-workflow", help="run a ComfyUI workflow on a server", description=text, allow_abbrev=False
+    )
+    parser.add_argument("workflow", metavar="FILE", type=Path, help="workflow, in the page's or in the API's format")
+    parser.add_argument("--server", metavar="URL", default=SERVER, help=f"the ComfyUI server (default {SERVER})")
+    parser.add_argument("--image", metavar="PHOTO", type=Path, help="picture for the workflow's Load Image nodes")
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        dest="changes",
+        action="append",
+        default=[],
+        help='another value for a widget, such as "prompt=heavy rain" or "5.seed=7" in node 5 alone; may be repeated',
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("."), help="where results go (default: here)")
+    parser.add_argument("--save-api", metavar="FILE", type=Path, help="only write the graph in the API's format")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error, and warnings")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the workflow and prints the path of each file that it saved."""
+    from ..comfy_client import ComfyClient
+    from ..media.files import whole_file
+    from ..workflow import image_loaders, read_workflow, set_input
+    from .progress import Progress
+
+    graph = read_workflow(arguments.workflow)
+    for change in arguments.changes:
+        set_input(graph, change)
+    if arguments.save_api:
+        with whole_file(arguments.save_api) as partial:
+            partial.write_text(json.dumps(graph, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return
+    client = ComfyClient(arguments.server)
+    if arguments.image:
+        loaders = image_loaders(graph)
+        name = client.upload(arguments.image)
+        for node in loaders:
+            node["inputs"]["image"] = name
+    with Progress(arguments.quiet) as progress:
+        outputs, refusals = client.run(graph, progress)
+    written = client.download(outputs, arguments.out)
+    for path in written:
+        print(path)
+    if refusals:
+        raise InputError(f"the server left a part of the workflow out: {'; '.join(refusals)}")
+    if not written:
+        raise InputError(f"{arguments.workflow}: the workflow ran but saved nothing; add a Save Video node")

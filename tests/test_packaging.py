@@ -1,0 +1,96 @@
+"""What is installed, and what an import costs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+import jointdit
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+HEAVY = {"torch", "diffusers", "transformers", "accelerate", "av", "numpy", "PIL", "scipy", "tqdm"}
+
+# The package must bring no second copy of the library, no V1 mapping that would mask its nodes, no change of sys.path.
+AS_COMFYUI = """
+import json, sys
+sys.path.append(sys.argv[1])
+from comfy_pack import load_pack
+before = list(sys.path)
+pack = load_pack()
+print(json.dumps([hasattr(pack, "NODE_CLASS_MAPPINGS"), sys.path == before, "jointdit" in sys.modules]))
+"""
+
+
+def python(*arguments: str, cwd: Path) -> str:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, check=True, capture_output=True, text=True, timeout=120
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import jointdit; jointdit.__version__; dir(jointdit); jointdit.InputError",
+        "import contextlib, jointdit.cli\nwith contextlib.suppress(SystemExit): jointdit.cli.main(['--help'])",
+        "import contextlib, jointdit.cli\nwith contextlib.suppress(SystemExit): jointdit.cli.main(['generate', '-h'])",
+    ],
+    ids=["import", "help", "generate-help"],
+)
+def test_import_and_help_load_nothing_heavy(code: str, tmp_path: Path) -> None:
+    loaded = python("-c", f"{code}\nimport json, sys; print(json.dumps(list(sys.modules)))", cwd=tmp_path)
+    assert HEAVY.isdisjoint(json.loads(loaded.splitlines()[-1]))
+
+
+def test_every_export_is_there() -> None:
+    assert {"JointDiTPipeline", "JointCFG", "Clip", "JointDiTModel", "InputError"} <= set(jointdit.__all__)
+    assert set(jointdit.__all__) <= set(dir(jointdit))
+    for name in jointdit.__all__:
+        assert getattr(jointdit, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = jointdit.nonsense
+
+
+def test_requirements_are_the_dependencies_without_upper_pins() -> None:
+    dependencies = PROJECT["project"]["dependencies"]
+    assert (ROOT / "requirements.txt").read_text().splitlines() == dependencies
+    assert all(re.fullmatch(r"[a-z]+>=[\d.]+(; python_version < '3\.11')?", line) for line in dependencies)
+
+
+def test_only_the_library_is_packaged_and_all_of_it() -> None:
+    assert PROJECT["tool"]["setuptools"]["packages"]["find"] == {"include": ["jointdit*"]}
+    assert [path.parent.name for path in ROOT.glob("jointdit*/__init__.py")] == ["jointdit"]
+    folders = {path.parent for path in (ROOT / "jointdit").rglob("*.py")}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+
+
+def test_the_version_is_one() -> None:
+    assert PROJECT["project"]["version"] == jointdit.__version__
+
+
+def test_the_command_is_installed() -> None:
+    (command,) = entry_points(group="console_scripts", name="jointdit")
+    assert command.load() is jointdit.cli.main
+
+
+def test_the_root_loads_as_a_comfyui_extension(tmp_path: Path) -> None:
+    report = python("-c", AS_COMFYUI, str(ROOT / "tests"), cwd=tmp_path)
+    assert json.loads(report.splitlines()[-1]) == [False, True, False]
+
+
+def test_the_bundled_model_is_small_and_safe() -> None:
+    files = [path for path in (ROOT / "jointdit" / "tiny").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 32 * 2**20
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt"}
+    assert any(path.suffix == ".safetensors" for path in files)

@@ -1,6 +1,6 @@
 """Draws a clip as a picture: its frames in a strip over its waveform.
 
-    python docs/draw_clip.py clip.mp4 docs/clip.png
+python docs/draw_clip.py clip.mp4 docs/clip.png
 """
 
 from __future__ import annotations

@@ -56,10 +56,8 @@ def encode_audioldm2_text(pipeline: AudioLDM2Pipeline, texts: Sequence[str]) -> 
     return TextEmbeddings(generated, sequence, mask, generated)
 
 
-def encode_clip_image(
-    processor: CLIPImageProcessor, encoder: CLIPVisionModelWithProjection, pixels: Tensor
-) -> Tensor:
-    """Picture [B, 3, H, W] in -1..1 -> CLIP embedding [B, 1, D], resized and normalised as Stable Video Diffusion does."""
+def encode_clip_image(processor: CLIPImageProcessor, encoder: CLIPVisionModelWithProjection, pixels: Tensor) -> Tensor:
+    """Picture [B, 3, H, W] in -1..1 -> CLIP embedding [B, 1, D], prepared as Stable Video Diffusion does."""
     side = encoder.config.image_size
     resized = (_resize_with_antialiasing(pixels.float(), (side, side)) + 1) / 2
     mean, std = (resized.new_tensor(values).reshape(3, 1, 1) for values in (processor.image_mean, processor.image_std))
@@ -115,7 +113,7 @@ def without_image(cond: Conditioning) -> Conditioning:
 
 
 def speak_for_image(joint_blocks: JointBlocks, cond: Conditioning, silent: Tensor) -> Conditioning:
-    """Where no text was given, the picture speaks: `silent` [B] samples carry the empty text plus the learned residual."""
+    """Where no text was given the picture speaks: `silent` [B] samples get the learned residual added."""
     first, second = joint_blocks.image_to_audio(cond.video_embeds)
     weight = silent.to(first.dtype).reshape(-1, 1, 1)
     return replace(

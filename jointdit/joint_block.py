@@ -165,9 +165,7 @@ class JointBlock(nn.Module):
     hidden <- hidden + gate * projection, gates zero at the start: an untrained block changes nothing.
     """
 
-    def __init__(
-        self, video_channels: int, audio_channels: int, width: int, head_dim: int, embedding_dim: int
-    ) -> None:
+    def __init__(self, video_channels: int, audio_channels: int, width: int, head_dim: int, embedding_dim: int) -> None:
         super().__init__()
         self.video = ModalityBranch(video_channels, width, head_dim, embedding_dim)
         self.audio = ModalityBranch(audio_channels, width, head_dim, embedding_dim)
@@ -322,7 +320,7 @@ class JointBlocks(ModelMixin, ConfigMixin):
             block.query_chunk, block.video_pool = query_chunk, video_pool
 
     def image_to_audio(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """CLIP image embedding [B, 1, D] -> what to add to both text streams of the audio expert, [B, 1, D0], [B, 1, D1]."""
+        """CLIP image embedding [B, 1, D] -> what to add to both text streams, [B, 1, D0] and [B, 1, D1]."""
         first, second = (layer(image) for layer in self.image_to_text)
         return first, second
 
@@ -356,5 +354,3 @@ def audio_tokens(hidden: Tensor, rate: float, level: int) -> Tokens:
     batch, _, length, bins = hidden.shape
     x = rearrange(hidden, "b c l m -> b (l m) c")
     return Tokens(x, audio_positions(batch, rate, length, bins, level, hidden.device), (length, 1, bins))
-
-

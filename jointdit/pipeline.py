@@ -232,7 +232,9 @@ class JointDiTPipeline(DiffusionPipeline):
                 f"size is {shape.width}x{shape.height}, but both sides must be multiples of {factor}; use {nearest}"
             )
         if self.layout.audio_length(shape) < 2:
-            raise InputError(f"{frames} frames at {shape.fps} fps last {float(shape.seconds):.3f} s: too short for sound")
+            raise InputError(
+                f"{frames} frames at {shape.fps} fps last {float(shape.seconds):.3f} s: too short for sound"
+            )
         return shape
 
     @torch.no_grad()
@@ -277,7 +279,11 @@ class JointDiTPipeline(DiffusionPipeline):
         parts = {name: getattr(self, name) for name in (*names, "vocoder")}
         return encode_audioldm2_text(
             AudioLDM2Pipeline(
-                vae=self.audio_vae, unet=self.audio_unet, scheduler=self.audio_scheduler, feature_extractor=None, **parts
+                vae=self.audio_vae,
+                unet=self.audio_unet,
+                scheduler=self.audio_scheduler,
+                feature_extractor=None,
+                **parts,
             ),
             texts,
         )
@@ -363,7 +369,8 @@ class JointDiTPipeline(DiffusionPipeline):
 
         image: uint8 [H, W, 3], a PIL image or a path. Texts: one for all pictures, or a list as long as theirs.
         frames, fps, height, width, guidance, audio_substeps: the model's own where None.
-        generator: fixes every random number.    callback: called with (stage, done, total), first with done 0; stages "sample", "decode".
+        generator: fixes every random number.
+        callback: called with (stage, done, total), from done 0 on; the stages are "sample" and "decode".
         """
         images = list(image) if isinstance(image, list | tuple) else [image]
         report = callback or (lambda stage, done, total: None)
@@ -389,7 +396,9 @@ class JointDiTPipeline(DiffusionPipeline):
         )
         sounds = self.decode_audio(latents.audio, shape)
         rate = self.layout.sample_rate
-        clips = [Clip(*pair, sample_rate=rate) for pair in zip(pictures, [shape.fps] * len(images), sounds, strict=True)]
+        clips = [
+            Clip(*pair, sample_rate=rate) for pair in zip(pictures, [shape.fps] * len(images), sounds, strict=True)
+        ]
         return clips if isinstance(image, list | tuple) else clips[0]
 
 

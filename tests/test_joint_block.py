@@ -14,8 +14,7 @@ def score(query_position: list[float], key_position: list[float]) -> float:
     generator = torch.Generator().manual_seed(0)
     query, key = (torch.randn(1, 1, 1, HEAD, generator=generator) for _ in range(2))
     turned = [
-        rotate(x, rotary(torch.tensor(p).reshape(1, 1, 4)))
-        for x, p in ((query, query_position), (key, key_position))
+        rotate(x, rotary(torch.tensor(p).reshape(1, 1, 4))) for x, p in ((query, query_position), (key, key_position))
     ]
     return (turned[0] * turned[1]).sum().item()
 

@@ -93,7 +93,12 @@ def test_seed_fixes_every_byte(pipe):
 
 @pytest.mark.parametrize(
     ("guidance", "stems", "rows"),
-    [(JointCFG("none"), 1, 1), (JointCFG("cfg"), 2, 2), (JointCFG("joint-cfg"), 2, 2), (JointCFG("joint-cfg-star"), 2, 3)],
+    [
+        (JointCFG("none"), 1, 1),
+        (JointCFG("cfg"), 2, 2),
+        (JointCFG("joint-cfg"), 2, 2),
+        (JointCFG("joint-cfg-star"), 2, 3),
+    ],
 )
 def test_a_step_evaluates_what_guidance_needs_and_no_more(pipe, guidance, stems, rows):
     found = {"In": 0, "Out": 0}

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from jointdit.mel import log_mel
 from jointdit.train.autoencoders import SIZE, AudioVAETask, VideoVAETask, VocoderTask, main, psnr
+from jointdit.train.filter_bank_start import KNOTS, exponential_hinges
 from jointdit.train.loop import Budget, fit
 from jointdit.train.pools import picture_pool, random_run
 
@@ -67,7 +68,7 @@ def test_a_run_stopped_and_resumed_equals_one_undisturbed(kind, pictures, sounds
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_changes_the_model_and_lowers_the_loss(kind, pictures, sounds, tmp_path):
     task = task_of(kind, pictures, sounds)
-    fit(task, tmp_path, Budget(steps=12), 1e-3 if kind == "vocoder" else 1e-5, seed=0, log_every=1, evaluate_every=12)
+    fit(task, tmp_path, Budget(steps=12), 1e-5, seed=0, log_every=1, evaluate_every=12)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == list(range(1, 13))
     assert task.evaluate().items() <= records[-1].items()
@@ -93,6 +94,30 @@ def test_the_linear_start_is_as_good_as_principal_components(pictures):
         decoded = task.codec.unfold(task.model.decode(mode, num_frames=len(pixels)).sample)
     ours = -10 * math.log10(((decoded - pixels) / 2).pow(2).mean())
     assert abs(ours - reference) < 1.0
+
+
+def test_the_vocoder_starts_with_the_right_spectrum_at_the_right_time(pictures):
+    time = torch.arange(16000) / 16000
+    noise = torch.randn(16000, generator=torch.Generator().manual_seed(0))
+    tone = 0.3 * sum(torch.sin(2 * torch.pi * f * time) for f in (300, 1200, 3000)) / 3
+    bursts = 0.1 * noise * ((time % 0.5) < 0.2)
+    sounds = torch.stack([tone, bursts])
+    vocoder = task_of("vocoder", pictures, sounds).model
+    with torch.no_grad():
+        mel = log_mel(sounds)
+        heard = log_mel(vocoder(mel))
+    loud = mel > -4
+    assert loud.float().mean() > 0.2
+    assert (heard - mel)[loud].abs().mean() < 0.6
+    loudness, reference = heard[1].mean(1), mel[1].mean(1)
+    assert np.corrcoef(loudness, reference)[0, 1] > 0.9
+
+
+def test_hinges_add_up_to_an_exponential():
+    weights, bias = exponential_hinges(0.1)
+    level = torch.linspace(-10, 1.5, 50)[:, None]
+    sums = torch.nn.functional.leaky_relu(level - torch.tensor(KNOTS), 0.1) @ weights + bias
+    assert torch.allclose(sums / level[:, 0].exp(), torch.ones(50), atol=0.3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -24,9 +24,7 @@ def folder(tmp_path_factory):
     pytest.importorskip("skimage", reason="the photos of jointdit[train] are not installed")
     folder = tmp_path_factory.mktemp("pool")
     torch.manual_seed(0)
-    video = AutoencoderKLTemporalDecoder(
-        in_channels=192, out_channels=192, block_out_channels=(32,), latent_channels=4
-    )
+    video = AutoencoderKLTemporalDecoder(in_channels=192, out_channels=192, block_out_channels=(32,), latent_channels=4)
     audio = AutoencoderKL(in_channels=16, out_channels=16, block_out_channels=(32,), latent_channels=4)
     codecs = VideoAutoencoder(video.eval()), AudioAutoencoder(audio.eval(), vocoder=None)
     latent_pool.write_shards(folder, *codecs, clips=6, seed=5)

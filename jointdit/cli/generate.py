@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from ..guidance import JointCFG
     from ..media import Clip
 
 SCALE = number(0, 100)
@@ -106,7 +105,7 @@ def _make_clip(
     from ..pipeline import JointDiTPipeline
 
     device = _device(options["device"])
-    guidance = _guidance(options)
+    asked = _guidance(options)
     dtype = getattr(torch, options["dtype"] or "float32")
     width, height = options["size"] or (None, None)
     given = {name: options[name] for name in PASSED_ON if options[name] is not None}
@@ -116,9 +115,8 @@ def _make_clip(
     pipe.to(device)
     progress("load", 1, 1)
     generator = torch.Generator().manual_seed(seed)
-    return pipe(
-        image, width=width, height=height, guidance=guidance, generator=generator, callback=progress, **given
-    )
+    guidance = pipe.guidance.changed(**asked)
+    return pipe(image, width=width, height=height, guidance=guidance, generator=generator, callback=progress, **given)
 
 
 def _check_output(output: Path | None) -> Path:
@@ -148,8 +146,8 @@ def _device(name: str | None) -> torch.device:
         raise InputError(f"--device {name}: there is none here; leave it out, or use cpu") from error
 
 
-def _guidance(options: Mapping[str, Any]) -> JointCFG | None:
-    """The asked guidance, or None for the model's own."""
+def _guidance(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked of the guidance, checked before a model is loaded."""
     from ..guidance import JointCFG
 
     asked = {
@@ -159,4 +157,6 @@ def _guidance(options: Mapping[str, Any]) -> JointCFG | None:
         "joint_scale": options["joint_scale"],
     }
     given = {name: value for name, value in asked.items() if value is not None}
-    return JointCFG(**given) if given else None
+    if "mode" in given:
+        JointCFG(**given)
+    return given

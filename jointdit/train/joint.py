@@ -3,8 +3,8 @@
     python -m jointdit.train.joint cache --runs runs/tiny --clips 4000
     python -m jointdit.train.joint train --runs runs/tiny --minutes 90
 
-Both go on where they stopped. Most samples are seen jointly; some are isolated, so that the experts also stand alone, which
-JointCFG needs; conditions drop out, so that guidance has something to subtract.
+Both go on where they stopped. Most samples are seen jointly; some are isolated, so that the experts also stand alone,
+which JointCFG needs; conditions drop out, so that guidance has something to subtract.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Dropout:
 
 
 class JointTask:
-    """The shared objective of both experts (jointdit.denoiser) on the bundled model, everything above the VAEs learning."""
+    """The shared objective of both experts (jointdit.denoiser); everything above the autoencoders learns."""
 
     def __init__(self, model: TinyModel, denoiser: JointDenoiser, tokenizer, processor, pool: LatentPool, batch: int):
         self.model, self.denoiser, self.tokenizer, self.processor = model, denoiser, tokenizer, processor
@@ -78,9 +78,7 @@ class JointTask:
         index = torch.randint(HELD_OUT, len(self.pool.captions), (self.batch,), generator=generator)
         silent, null, isolated = torch.rand(3, self.batch, generator=generator)
         null = null < self.dropout.all
-        video, audio = self.losses(
-            index, silent < self.dropout.text, null, isolated < self.dropout.isolated, generator
-        )
+        video, audio = self.losses(index, silent < self.dropout.text, null, isolated < self.dropout.isolated, generator)
         return video.mean() + audio.mean()
 
     def losses(
@@ -155,15 +153,19 @@ PROCESSOR = CLIPImageProcessor(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("cache", "train", "export"))
-    parser.add_argument("--runs", type=Path, default=Path("runs/tiny"), help="folder of autoencoders, cache and states")
+    parser.add_argument("--runs", type=Path, default=Path("runs/tiny"), help="autoencoders, cache and states")
     parser.add_argument("--clips", type=int, default=4000, help="cache: scenes to render and encode")
-    parser.add_argument("--part", default="0/1", help="cache: K/N, this process makes every N-th shard from the K-th on")
+    parser.add_argument(
+        "--part", default="0/1", help="cache: K/N, this process makes every N-th shard"
+    )
     parser.add_argument("--steps", type=int, help="train: number of steps")
     parser.add_argument("--minutes", type=float, help="train: minutes, if not --steps")
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--rate", type=float, default=1e-3, help="train: peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("jointdit/tiny"), help="export: folder of the bundled model")
+    parser.add_argument(
+        "--output", type=Path, default=Path("jointdit/tiny"), help="export: the bundled model"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     {"cache": cache, "train": train, "export": export}[arguments.command](arguments)
@@ -201,7 +203,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def build(runs: Path, pool: LatentPool) -> tuple[TinyModel, TinyModel, CLIPTokenizer]:
-    """A new model, the copy that becomes its average, and the tokenizer, trained on the pool's captions if not there."""
+    """A new model, the copy that becomes its average, and the tokenizer, trained on the captions if not there."""
     folder = runs / "tokenizer"
     tokenizer = load_tokenizer(folder) if folder.exists() else train_tokenizer(pool.captions, folder)
     model = TinyModel(len(tokenizer), pool.video.shape[2], pool.audio.shape[1])

@@ -1,6 +1,6 @@
 """Latents of synthetic scenes in shards on disk, so that training steps neither render nor encode.
 
-A shard is one safetensors file of `SHARD` scenes, written beside and renamed; a second start goes on after the last one.
+A shard is one safetensors file of `SHARD` scenes, written beside and renamed; a second start goes on after the last.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class LatentPool:
 def write_shards(
     folder: Path, video: VideoAutoencoder, audio: AudioAutoencoder, clips: int, seed: int, part: int = 0, parts: int = 1
 ) -> None:
-    """Renders and encodes scenes seed .. seed + clips - 1; of `parts` processes this one makes every `parts`-th shard."""
+    """Renders and encodes scenes seed .. seed + clips - 1; one of `parts` processes makes every `parts`-th shard."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = PictureSource.from_files(bundled_photos())
     for shard in range(part, -(-clips // SHARD), parts):

@@ -1,7 +1,7 @@
 """The architecture of the bundled model `tiny`: the real classes at small size.
 
-Its scenes are 20 frames of 128 x 128 at 12.5 frames a second with 1.6 s of 16 kHz sound, so that one frame lasts 80 ms, as
-long as one token of the audio expert after In, and every side stays even through all levels of both UNets.
+Its scenes are 20 frames of 128 x 128 at 12.5 frames a second with 1.6 s of 16 kHz sound, so that one frame lasts 80 ms,
+as long as one token of the audio expert after In, and every side stays even through all levels of both UNets.
 """
 
 from __future__ import annotations

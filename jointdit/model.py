@@ -194,9 +194,7 @@ class JointDiTModel(nn.Module):
             if stage:
                 state = expert.run(state, stage)
             if stage in self._block_after:
-                tokens = audio_tokens(
-                    state.hidden, self.joint_blocks.config.audio_latents_per_second, state.level
-                )
+                tokens = audio_tokens(state.hidden, self.joint_blocks.config.audio_latents_per_second, state.level)
                 delta = self._block_after[stage].audio_only(tokens, embedding, context, next(blocks), full, alone)
                 state = _add_audio(state, delta)
         return expert.finish(state)

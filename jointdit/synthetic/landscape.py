@@ -1,6 +1,6 @@
 """Paints the picture that ships as `jointdit/assets/sample.jpg`: an evening over a lake.
 
-    python -m jointdit.synthetic.landscape jointdit/assets/sample.jpg
+python -m jointdit.synthetic.landscape jointdit/assets/sample.jpg
 """
 
 from __future__ import annotations

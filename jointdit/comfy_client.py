@@ -131,12 +131,13 @@ class ComfyClient:
         entry = self._history(job)
         while entry is None:  # it is written a moment after the last message
             entry = self._history(job)
-        for kind, data in entry["status"]["messages"]:
-            if kind == "execution_interrupted":
+        for event, data in entry["status"]["messages"]:
+            if event == "execution_interrupted":
                 raise InputError("the job was cancelled on the server")
-            if kind == "execution_error":
+            if event == "execution_error":
                 reason = " ".join(str(data["exception_message"]).split())
-                raise InputError(f"{title(graph, str(data['node_id']))}: {data['exception_type']}: {reason}")
+                kind = data["exception_type"].rpartition(".")[2]
+                raise InputError(f"{title(graph, str(data['node_id']))}: {kind}: {reason}")
         return entry["outputs"]
 
     def _post(self, path: str, data: Mapping[str, Any]) -> dict[str, Any]:

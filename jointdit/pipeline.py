@@ -76,6 +76,7 @@ from .schedules import NoiseClock
 
 Picture = np.ndarray | Image.Image | str | os.PathLike
 Callback = Callable[[str, int, int], None]
+LOUDEST = 0.97  # leaves room for what AAC adds
 SAMPLERS = {"euler": samplers.euler, "heun": samplers.heun, "dpmpp_2m": samplers.dpmpp_2m}
 
 
@@ -89,7 +90,9 @@ class Defaults:
     width: int = 576
     motion_bucket: float = 127
     noise_augmentation: float = 0.02
+    steps: int = 25
     audio_substeps: int = 1
+    video_temperature: float = 1.0
     guidance: dict[str, Any] = field(default_factory=dict)  # of `JointCFG`
 
 
@@ -292,12 +295,13 @@ class JointDiTPipeline(DiffusionPipeline):
     def sample(
         self,
         conditions: Conditions,
-        steps: int | None = 25,
+        steps: int | None = None,
         sigmas: Tensor | None = None,
         sampler: str = "euler",
         guidance: JointCFG | None = None,
         audio_grid: str = "even",
         audio_substeps: int | None = None,
+        video_temperature: float | None = None,
         generator: torch.Generator | None = None,
         max_batch: int | None = None,
         callback: samplers.Callback | None = None,
@@ -305,10 +309,16 @@ class JointDiTPipeline(DiffusionPipeline):
         """Scaled latents of both modalities, float32. Noise is drawn on the generator's device, the video's first.
 
         steps, or sigmas: the video's noise levels, high to low.    sampler: one of `SAMPLERS`.
+        video_temperature: 0 to 2, multiplies the video's initial noise (`samplers.initial_noise`).
         callback: called after each step with (steps done, steps, clean estimates).
         """
         if sampler not in SAMPLERS:
             raise InputError(f"sampler {sampler!r}: give one of {', '.join(SAMPLERS)}")
+        if video_temperature is None:
+            video_temperature = self.defaults.video_temperature
+        if not 0 <= video_temperature <= 2:
+            raise InputError(f"video temperature is {video_temperature}, but must be from 0 to 2; 1 is the plain sampler")
+        steps = self.defaults.steps if steps is None else steps
         clock = NoiseClock(self.video_scheduler, self.audio_scheduler)
         substeps = self.defaults.audio_substeps if audio_substeps is None else audio_substeps
         grid = clock.grid(None if sigmas is not None else steps, sigmas, audio_grid, substeps)
@@ -321,7 +331,7 @@ class JointDiTPipeline(DiffusionPipeline):
         denoise = GuidedDenoiser(
             JointDenoiser(self.model, clock, max_batch), guidance, conditions.conditional, conditions.unconditional
         )
-        return SAMPLERS[sampler](denoise, samplers.initial_noise(noise, grid), grid, callback)
+        return SAMPLERS[sampler](denoise, samplers.initial_noise(noise, grid, video_temperature), grid, callback)
 
     @torch.no_grad()
     def decode_video(
@@ -336,10 +346,12 @@ class JointDiTPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def decode_audio(self, latents: Tensor, shape: ClipShape) -> np.ndarray:
-        """Scaled latents [B, C, l, m] -> float32 [B, 1, samples], exactly as long as the frames, within -1..1."""
+        """Scaled latents [B, C, l, m] -> float32 [B, 1, samples], exactly as long as the frames. A sound whose peak would
+        clip is made quieter as a whole."""
         samples = shape.samples(self.layout.sample_rate)
         waveform = self.audio_codec.decode_audio(latents, samples)
-        return waveform.clamp(-1, 1)[:, None].cpu().numpy()
+        loudest = waveform.abs().amax(dim=1, keepdim=True)
+        return (waveform * (LOUDEST / loudest.clamp(min=LOUDEST)))[:, None].cpu().numpy()
 
     @torch.no_grad()
     def __call__(
@@ -352,12 +364,13 @@ class JointDiTPipeline(DiffusionPipeline):
         fps: Fraction | float | str | None = None,
         height: int | None = None,
         width: int | None = None,
-        steps: int | None = 25,
+        steps: int | None = None,
         sigmas: Tensor | None = None,
         sampler: str = "euler",
         guidance: JointCFG | None = None,
         audio_grid: str = "even",
         audio_substeps: int | None = None,
+        video_temperature: float | None = None,
         fit: str = "cover",
         motion_bucket: float | None = None,
         noise_augmentation: float | None = None,
@@ -368,7 +381,7 @@ class JointDiTPipeline(DiffusionPipeline):
         """One picture becomes a `Clip`, a list of pictures a list of clips.
 
         image: uint8 [H, W, 3], a PIL image or a path. Texts: one for all pictures, or a list as long as theirs.
-        frames, fps, height, width, guidance, audio_substeps: the model's own where None.
+        frames, fps, height, width, steps, guidance and the like: the model's own where None.
         generator: fixes every random number.
         callback: called with (stage, done, total), from done 0 on; the stages are "sample" and "decode".
         """
@@ -379,6 +392,7 @@ class JointDiTPipeline(DiffusionPipeline):
         conditions = self.condition(
             images, prompts, negative_prompts, shape, generator, fit, motion_bucket, noise_augmentation
         )
+        steps = self.defaults.steps if steps is None else steps
         report("sample", 0, steps if sigmas is None else len(sigmas) - 1)
         latents = self.sample(
             conditions,
@@ -388,6 +402,7 @@ class JointDiTPipeline(DiffusionPipeline):
             guidance,
             audio_grid,
             audio_substeps,
+            video_temperature,
             generator,
             callback=lambda done, total, _: report("sample", done, total),
         )

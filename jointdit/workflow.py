@@ -28,7 +28,11 @@ def read_workflow(path: str | PathLike[str]) -> Graph:
         raise InputError(f"{path}: not valid JSON ({error})") from error
     if isinstance(data, dict) and isinstance(data.get("nodes"), list):
         return api_format(data)
-    if isinstance(data, dict) and data and all(isinstance(node, dict) and "class_type" in node for node in data.values()):
+    if (
+        isinstance(data, dict)
+        and data
+        and all(isinstance(node, dict) and "class_type" in node for node in data.values())
+    ):
         return data
     raise InputError(f"{path}: not a ComfyUI workflow; save one with Save or Export (API)")
 
@@ -69,7 +73,8 @@ def _widget_values(node: Mapping[str, Any]) -> Iterator[Any]:
 def set_input(graph: Graph, assignment: str) -> None:
     """Changes a widget in place: "prompt=rain" wherever there is a prompt, "4.seed=7" or "Title.seed=7" in one node.
 
-    The text becomes a number or a truth value where the widget has one. Raises InputError where there is no such widget.
+    The text becomes a number or a truth value where the widget has one. Raises InputError where there is no such
+    widget.
     """
     name, equals, text = assignment.partition("=")
     found = [node for node in graph.values() if name in node["inputs"]]
@@ -83,7 +88,9 @@ def set_input(graph: Graph, assignment: str) -> None:
         ]
     widgets = [node for node in found if not isinstance(node["inputs"][key], list)]
     if not equals or not widgets:
-        known = {name for node in graph.values() for name, value in node["inputs"].items() if not isinstance(value, list)}
+        known = {
+            name for node in graph.values() for name, value in node["inputs"].items() if not isinstance(value, list)
+        }
         raise InputError(f"--set {assignment}: give NAME=VALUE with one of {', '.join(sorted(known))}")
     for node in widgets:
         node["inputs"][key] = _like(node["inputs"][key], text, assignment)

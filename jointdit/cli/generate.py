@@ -45,7 +45,7 @@ OPTIONS = (
     Option("prompt", "TEXT", str, "what happens and what is heard"),
     Option("negative-prompt", "TEXT", str, "what should not be heard"),
     SEED,
-    Option("steps", "N", whole(1, 999), "denoising steps (default 25)"),
+    Option("steps", "N", whole(1, 999), "denoising steps"),
     FRAMES,
     FPS,
     SIZE,
@@ -55,12 +55,13 @@ OPTIONS = (
     Option("audio-scale", "S", SCALE, "how strongly the sound obeys the text; 1 is neutral"),
     Option("joint-scale", "W", SCALE, "how strongly picture and sound agree; 1 is neutral"),
     Option("sampler", "NAME", one_of("euler", "heun", "dpmpp_2m"), "euler (default), heun or dpmpp_2m"),
+    Option("video-temperature", "T", number(0, 2), "scale of the video's initial noise; lower is calmer, 1 is plain"),
     Option("audio-substeps", "N", whole(1, 100), "audio steps in each video step"),
     Option("device", "NAME", device_name, "cpu, cuda, cuda:1, mps (default: cuda if there is one, else cpu)"),
     Option("dtype", "TYPE", one_of("float32", "float16", "bfloat16"), "numbers to compute with (default float32)"),
 )
 
-PASSED_ON = ("prompt", "negative_prompt", "steps", "frames", "fps", "fit", "sampler", "audio_substeps")
+PASSED_ON = ("prompt", "negative_prompt", "steps", "frames", "fps", "fit", "sampler", "video_temperature", "audio_substeps")
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:

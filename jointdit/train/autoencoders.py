@@ -178,9 +178,10 @@ class VocoderTask:
                 sampling_rate=SAMPLE_RATE,
                 upsample_initial_channel=512,
                 upsample_rates=[1, 1, 1, HOP],
-                upsample_kernel_sizes=[1, 3, 3, 2 * HOP],
-                resblock_kernel_sizes=[3],
-                resblock_dilation_sizes=[[1, 3]],
+                upsample_kernel_sizes=[1, 1, 1, 2 * HOP],
+                resblock_kernel_sizes=[1],
+                resblock_dilation_sizes=[[1]],
+                leaky_relu_slope=0.0001,  # hinges above a quiet level must cancel, in half precision too
                 normalize_before=False,
             )
         )
@@ -195,7 +196,7 @@ class VocoderTask:
             sounds.append(self.sounds[index, start * HOP : (start + self.frames) * HOP])
         target = torch.stack(sounds)
         estimate = self.model(torch.stack(mels))
-        return spectral_distance(estimate, target) + 0.5 * F.l1_loss(log_mel(estimate), log_mel(target))
+        return spectral_distance(estimate, target) + F.l1_loss(log_mel(estimate), log_mel(target))
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -242,7 +243,7 @@ def vocoder_task(seed: int, scenes: int, vae: Path | None = None) -> VocoderTask
 RECIPES = {
     "video-vae": Recipe(1.5e-4, 500, video_vae_task),
     "audio-vae": Recipe(2e-4, 2000, audio_vae_task),
-    "vocoder": Recipe(3e-4, 2000, vocoder_task),
+    "vocoder": Recipe(2e-5, 2000, vocoder_task),
 }
 
 

@@ -1,7 +1,7 @@
 """Start a vocoder as a bank of oscillators: each mel band drives the multiples of the frame rate that lie in it.
 
-All stages but the last run at the mel's own rate. The first one turns log-mels into amplitudes (hinges that add up to an
-exponential), the last one lays windowed oscillations over each other, and the residual blocks between start at zero.
+All stages but the last run at the mel's own rate. The first one turns log-mels into amplitudes (hinges that add up to
+an exponential), the last one lays windowed oscillations over each other, and the residual blocks between start at zero.
 What comes out has the right spectrum at the right time, but is periodic from frame to frame: training breaks that up.
 """
 
@@ -17,7 +17,7 @@ from transformers import SpeechT5HifiGan
 
 from ..mel import BINS, HOP, SAMPLE_RATE, WINDOW, mel_filters
 
-KNOTS = (-9.6, -7.8, -6.1, -4.5, -2.9, -1.4, 0.1, 1.4)
+KNOTS = (-12.0, -9.0, -7.2, -5.3, -3.5, -1.8, -0.2, 1.1)  # the first is below silence: a straight line
 SPACING = SAMPLE_RATE / HOP
 
 

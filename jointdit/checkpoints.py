@@ -84,12 +84,17 @@ def load_components(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) 
     for name, entry in index.items():
         if name.startswith("_") or name == "defaults" or entry == [None, None]:
             continue
-        known = {cls.__name__: cls for cls in CLASSES.get(name, ())}
+        known = {class_name(cls): cls for cls in CLASSES.get(name, ())}
         if not isinstance(entry, list) or len(entry) != 2 or entry[1] not in known:
             allowed = ", ".join(known) or "not a component of this model"
             raise InputError(f"{folder / INDEX}: {name} is {entry!r}; known: {allowed}")
         components[name] = load_component(known[entry[1]], folder / name, dtype)
     return components
+
+
+def class_name(cls: type) -> str:
+    """The published name; without torchvision, transformers' image processors carry the ending Pil."""
+    return cls.__name__.removesuffix("Pil")
 
 
 def load_component(cls: type, folder: Path, dtype: torch.dtype) -> Any:
@@ -162,7 +167,7 @@ def save_components(folder: Path, components: Mapping[str, Any], index: Mapping[
                 _prefix_names(partial / name / "model.safetensors", component.base_model_prefix + ".")
             cls = next(cls for cls in reversed(CLASSES[name]) if isinstance(component, cls) or cls is CLASSES[name][0])
             # Never the module's own name: inside ComfyUI this package has another one.
-            entries[name] = ["jointdit" if cls is JointBlocks else cls.__module__.split(".")[0], cls.__name__]
+            entries[name] = ["jointdit" if cls is JointBlocks else cls.__module__.split(".")[0], class_name(cls)]
         (partial / INDEX).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -93,6 +93,7 @@ class Defaults:
     steps: int = 25
     audio_substeps: int = 1
     video_temperature: float = 1.0
+    audio_start: float | None = None  # first timestep of an even audio grid; None is AudioLDM2's own grid
     guidance: dict[str, Any] = field(default_factory=dict)  # of `JointCFG`
 
 
@@ -299,7 +300,7 @@ class JointDiTPipeline(DiffusionPipeline):
         sigmas: Tensor | None = None,
         sampler: str = "euler",
         guidance: JointCFG | None = None,
-        audio_grid: str = "even",
+        audio_grid: str | Tensor | None = None,
         audio_substeps: int | None = None,
         video_temperature: float | None = None,
         generator: torch.Generator | None = None,
@@ -309,6 +310,7 @@ class JointDiTPipeline(DiffusionPipeline):
         """Scaled latents of both modalities, float32. Noise is drawn on the generator's device, the video's first.
 
         steps, or sigmas: the video's noise levels, high to low.    sampler: one of `SAMPLERS`.
+        audio_grid: "even", "coupled" or timesteps (`NoiseClock.grid`); the model's own where None.
         video_temperature: 0 to 2, multiplies the video's initial noise (`samplers.initial_noise`).
         callback: called after each step with (steps done, steps, clean estimates).
         """
@@ -321,6 +323,8 @@ class JointDiTPipeline(DiffusionPipeline):
         steps = self.defaults.steps if steps is None else steps
         clock = NoiseClock(self.video_scheduler, self.audio_scheduler)
         substeps = self.defaults.audio_substeps if audio_substeps is None else audio_substeps
+        if audio_grid is None:
+            audio_grid = self._own_audio_grid((steps if sigmas is None else len(sigmas) - 1) * substeps)
         grid = clock.grid(None if sigmas is not None else steps, sigmas, audio_grid, substeps)
         shape, batch = conditions.shape, len(conditions.conditional.fps)
         noise = JointLatents(
@@ -332,6 +336,10 @@ class JointDiTPipeline(DiffusionPipeline):
             JointDenoiser(self.model, clock, max_batch), guidance, conditions.conditional, conditions.unconditional
         )
         return SAMPLERS[sampler](denoise, samplers.initial_noise(noise, grid, video_temperature), grid, callback)
+
+    def _own_audio_grid(self, steps: int) -> str | Tensor:
+        start = self.defaults.audio_start
+        return "even" if start is None else torch.linspace(start, 0, steps + 1)
 
     @torch.no_grad()
     def decode_video(
@@ -368,7 +376,7 @@ class JointDiTPipeline(DiffusionPipeline):
         sigmas: Tensor | None = None,
         sampler: str = "euler",
         guidance: JointCFG | None = None,
-        audio_grid: str = "even",
+        audio_grid: str | Tensor | None = None,
         audio_substeps: int | None = None,
         video_temperature: float | None = None,
         fit: str = "cover",

@@ -319,7 +319,9 @@ class JointDiTPipeline(DiffusionPipeline):
         if video_temperature is None:
             video_temperature = self.defaults.video_temperature
         if not 0 <= video_temperature <= 2:
-            raise InputError(f"video temperature is {video_temperature}, but must be from 0 to 2; 1 is the plain sampler")
+            raise InputError(
+                f"video temperature is {video_temperature}, but must be from 0 to 2; 1 is the plain sampler"
+            )
         steps = self.defaults.steps if steps is None else steps
         clock = NoiseClock(self.video_scheduler, self.audio_scheduler)
         substeps = self.defaults.audio_substeps if audio_substeps is None else audio_substeps
@@ -354,8 +356,10 @@ class JointDiTPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def decode_audio(self, latents: Tensor, shape: ClipShape) -> np.ndarray:
-        """Scaled latents [B, C, l, m] -> float32 [B, 1, samples], exactly as long as the frames. A sound whose peak would
-        clip is made quieter as a whole."""
+        """Scaled latents [B, C, l, m] -> float32 [B, 1, samples], exactly as long as the frames.
+
+        A sound whose peak would clip is made quieter as a whole.
+        """
         samples = shape.samples(self.layout.sample_rate)
         waveform = self.audio_codec.decode_audio(latents, samples)
         loudest = waveform.abs().amax(dim=1, keepdim=True)

@@ -61,7 +61,17 @@ OPTIONS = (
     Option("dtype", "TYPE", one_of("float32", "float16", "bfloat16"), "numbers to compute with (default float32)"),
 )
 
-PASSED_ON = ("prompt", "negative_prompt", "steps", "frames", "fps", "fit", "sampler", "video_temperature", "audio_substeps")
+PASSED_ON = (
+    "prompt",
+    "negative_prompt",
+    "steps",
+    "frames",
+    "fps",
+    "fit",
+    "sampler",
+    "video_temperature",
+    "audio_substeps",
+)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:

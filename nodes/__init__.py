@@ -1,0 +1,26 @@
+"""The nodes, thin over the library: widgets, sockets, device policy and progress. Each file is one step of a clip."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from . import folders
+from .condition import Condition
+from .decode import DecodeAudio, DecodeVideo
+from .guidance import Guidance
+from .load import LoadExperts, LoadModel
+from .mux import Mux
+from .sample import Sample
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadModel,
+    LoadExperts,
+    Condition,
+    Guidance,
+    Sample,
+    DecodeVideo,
+    DecodeAudio,
+    Mux,
+]
+
+folders.register()

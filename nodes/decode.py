@@ -1,0 +1,153 @@
+"""Latents to pictures and to sound. Each clip of a batch leaves as an item of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import comfy.model_management
+import numpy as np
+import torch
+from comfy_api.latest import io
+from einops import rearrange
+from torch import Tensor
+
+from ..jointdit.errors import InputError
+from ..jointdit.latents import ClipShape, LatentLayout
+from .memory import ManagedModel
+from .progress import Progress
+from .sockets import CATEGORY, CLIP_KEY, Model
+
+logger = logging.getLogger(__name__)
+
+
+class DecodeVideo(io.ComfyNode):
+    """Video latents to frames, some at a time."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="JointDiTDecodeVideo",
+            display_name="JointDiT Decode Video",
+            category=CATEGORY,
+            description="Turns video latents into frames, a few at a time, so that long clips fit into memory. If they "
+            "do not, it goes on with fewer.",
+            search_aliases=["vae decode", "video decode"],
+            inputs=[
+                Model.Input("model", tooltip="The model that made the latents."),
+                io.Latent.Input("video", tooltip="The video latents of JointDiT Sample."),
+                io.Int.Input(
+                    "chunk_size",
+                    default=8,
+                    min=1,
+                    max=256,
+                    tooltip="Frames decoded at once. Fewer need less memory; frames of a chunk look a little more "
+                    "alike than those of two.",
+                ),
+                io.Int.Input(
+                    "overlap",
+                    default=0,
+                    min=0,
+                    max=255,
+                    tooltip="Frames decoded in both of two neighbouring chunks and blended, which hides the seam. Less "
+                    "than chunk_size.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    "images",
+                    display_name="images",
+                    tooltip="The frames; of several clips, one batch of frames after the other.",
+                    is_output_list=True,
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, overlap: int | None, chunk_size: int | None) -> bool | str:
+        if chunk_size is not None and not 1 <= chunk_size <= 256:
+            return f"chunk_size is {chunk_size}, but must be from 1 to 256"
+        if None not in (overlap, chunk_size) and not 0 <= overlap < chunk_size:
+            return f"overlap is {overlap}, but must be at least 0 and less than chunk_size, {chunk_size}"
+        return True
+
+    @classmethod
+    def execute(cls, model: ManagedModel, video: Mapping[str, Any], chunk_size: int, overlap: int) -> io.NodeOutput:
+        pipe, samples = model.pipe, video["samples"]
+        channels = pipe.layout.video_channels
+        if samples.ndim != 5 or samples.shape[1] != channels:
+            raise InputError(
+                f"video latents have shape {list(samples.shape)}; this model needs [clips, {channels}, frames, h, w], "
+                "the video output of JointDiT Sample with the same model"
+            )
+        latents = rearrange(samples, "b c f h w -> b f c h w")
+        while True:
+            try:
+                frames = _decode(model, latents, chunk_size, overlap)
+                break
+            except comfy.model_management.OOM_EXCEPTION:
+                if chunk_size == 1:
+                    raise
+                chunk_size //= 2
+                logger.warning("JointDiT: not enough memory to decode so many frames at once; trying %d", chunk_size)
+                overlap = min(overlap, chunk_size - 1)
+            comfy.model_management.soft_empty_cache()
+        return io.NodeOutput([torch.from_numpy(clip).float() / 255 for clip in frames])
+
+
+def _decode(model: ManagedModel, latents: Tensor, chunk_size: int, overlap: int) -> np.ndarray:
+    pipe = model.pipe
+    clips, frames, _, height, width = latents.shape
+    progress = Progress(clips * frames)
+    model.load(["video_vae"], model.decode_memory(height, width, min(chunk_size, frames)))
+    return pipe.decode_video(latents.to(pipe.device), chunk_size, overlap, progress)
+
+
+class DecodeAudio(io.ComfyNode):
+    """Audio latents to sound as long as the video."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="JointDiTDecodeAudio",
+            display_name="JointDiT Decode Audio",
+            category=CATEGORY,
+            description="Turns audio latents into sound that lasts exactly as long as the video.",
+            search_aliases=["vocoder", "audio decode", "sound"],
+            inputs=[
+                Model.Input("model", tooltip="The model that made the latents."),
+                io.Latent.Input("audio", tooltip="The audio latents of JointDiT Sample."),
+            ],
+            outputs=[
+                io.Audio.Output(
+                    "audio",
+                    display_name="audio",
+                    tooltip="The sound at 16 kHz; of several clips, one after the other.",
+                    is_output_list=True,
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: ManagedModel, audio: Mapping[str, Any]) -> io.NodeOutput:
+        pipe, samples = model.pipe, audio["samples"]
+        layout = pipe.layout
+        if samples.ndim != 4 or samples.shape[1] != layout.audio_channels:
+            raise InputError(
+                f"audio latents have shape {list(samples.shape)}; this model needs [clips, {layout.audio_channels}, "
+                "time, mel], the audio output of JointDiT Sample with the same model"
+            )
+        progress = Progress(1)
+        model.load(["audio_vae", "vocoder"])
+        waveforms = pipe.decode_audio(samples.to(pipe.device), audio.get(CLIP_KEY) or _whole(samples, layout))
+        progress(1, 1)
+        rate = layout.sample_rate
+        return io.NodeOutput([{"waveform": torch.from_numpy(each)[None], "sample_rate": rate} for each in waveforms])
+
+
+def _whole(samples: Tensor, layout: LatentLayout) -> ClipShape:
+    """As long as the latents themselves: those that Save Latent kept know of no frames."""
+    side = layout.video_factor
+    return ClipShape(samples.shape[2], Fraction(layout.sample_rate, layout.hop * layout.mel_factor), side, side)

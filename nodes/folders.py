@@ -1,0 +1,98 @@
+"""Where models lie. Names in a workflow are untrusted: only what is listed here is ever opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import folder_paths
+
+from ..jointdit.checkpoints import BUNDLED, INDEX, read_index
+from ..jointdit.errors import InputError
+
+KEY = "jointdit"
+NO_JOINT_FILE = "none (identity)"
+
+Expert = Literal["video", "audio"]
+# A folder that tells the expert's layout from others, and where it is published.
+PARTS: dict[Expert, str] = {"video": "image_encoder", "audio": "language_model"}
+PUBLISHED: dict[Expert, str] = {"video": "stabilityai/stable-video-diffusion-img2vid-xt", "audio": "cvssp/audioldm2"}
+
+
+def register() -> None:
+    """Makes models/jointdit a model folder of ComfyUI, also for extra_model_paths.yaml."""
+    folder_paths.add_model_folder_path(KEY, str(Path(folder_paths.models_dir) / KEY))
+
+
+def models() -> dict[str, Path]:
+    """Model folders by name: the bundled ones, then those in models/jointdit."""
+    return {**BUNDLED, **{path.name: path for path in _subfolders(KEY) if _is_model(path)}}
+
+
+def experts(kind: Expert) -> dict[str, Path]:
+    """Folders of this expert in diffusers' layout, in models/diffusers and models/jointdit."""
+    found = [*_subfolders(KEY), *_subfolders("diffusers")]
+    return {path.name: path for path in found if (path / PARTS[kind]).is_dir() and (path / "unet").is_dir()}
+
+
+def expert_names(kind: Expert) -> list[str]:
+    """The choices of a widget; the published name where there is none yet."""
+    return sorted(experts(kind)) or [PUBLISHED[kind].split("/")[1]]
+
+
+def joint_files() -> dict[str, Path]:
+    """Joint Block files in models/jointdit."""
+    paths = [path for root in folder_paths.get_folder_paths(KEY) for path in sorted(Path(root).glob("*.safetensors"))]
+    return {path.name: path for path in paths}
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model. Raises InputError with the folder it should be in."""
+    return _find(name, models(), f"put the model folder (with its {INDEX}) into {_main_folder(KEY)}")
+
+
+def find_expert(kind: Expert, name: str) -> Path:
+    """The folder of an expert. Raises InputError with the folder it should be in and the command that fetches it."""
+    source = PUBLISHED[kind]
+    target = _main_folder("diffusers") / source.split("/")[1]
+    return _find(name, experts(kind), f'fetch it with: hf download {source} --local-dir "{target}"')
+
+
+def find_joint_file(name: str) -> Path | None:
+    """A Joint Block file, or None for the identity."""
+    if name == NO_JOINT_FILE:
+        return None
+    return _find(name, joint_files(), f"put the file into {_main_folder(KEY)}")
+
+
+def fingerprint(folder: Path | None) -> list[tuple[str, int]]:
+    """Changes when a file in the folder, or the file itself, does."""
+    if folder is None:
+        return []
+    files = sorted(folder.rglob("*.*")) if folder.is_dir() else [folder]
+    return [(str(path), path.stat().st_mtime_ns) for path in files]
+
+
+def _find(name: str, known: dict[str, Path], remedy: str) -> Path:
+    if name not in known:
+        raise InputError(f"{name!r} is not there (found: {', '.join(known) or 'none'}); {remedy}")
+    return known[name]
+
+
+def _main_folder(key: str) -> Path:
+    return Path(folder_paths.get_folder_paths(key)[0])
+
+
+def _subfolders(key: str) -> list[Path]:
+    roots = [Path(root) for root in folder_paths.get_folder_paths(key)]
+    return [path for root in roots if root.is_dir() for path in sorted(root.iterdir()) if path.is_dir()]
+
+
+def _is_model(folder: Path) -> bool:
+    if not (folder / INDEX).is_file():
+        return False
+    try:
+        read_index(folder)
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""How strongly the clip obeys its conditions, and its two halves each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from comfy_api.latest import io
+
+from ..jointdit.errors import InputError
+from ..jointdit.guidance import DEFAULTS, HIGHEST, JointCFG
+from .sockets import CATEGORY, Guide
+
+TOOLTIPS = {
+    "video_scale": "How strongly the last frame obeys the picture. 1 is neutral.",
+    "video_scale_start": "The same for the first frame; in between it rises evenly, as in Stable Video Diffusion.",
+    "audio_scale": "How strongly the sound obeys the text or the picture. 1 is neutral.",
+    "video_joint_scale": "How strongly the video agrees with the sound. 1 is neutral.",
+    "audio_joint_scale": "How strongly the sound agrees with the video. 1 is neutral.",
+}
+UNBOUNDED = 1000.0  # above every video sigma
+
+
+class Guidance(io.ComfyNode):
+    """`JointCFG` as a node; each mode shows the scales that it has."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        modes = [io.DynamicCombo.Option(mode, _scales(scales)) for mode, scales in reversed(DEFAULTS.items())]
+        return io.Schema(
+            node_id="JointDiTJointCFG",
+            display_name="JointDiT JointCFG",
+            category=CATEGORY,
+            description="Guidance of the pair. Leave it out and the model's own is used.",
+            search_aliases=["cfg", "guidance scale", "jointcfg", "sync strength"],
+            inputs=[
+                io.DynamicCombo.Input(
+                    "mode",
+                    options=modes,
+                    tooltip="joint-cfg-star: obeying the conditions and agreeing with each other are separate knobs. "
+                    "joint-cfg: one knob for both, the paper's. cfg: conditions alone. none: no guidance, fastest.",
+                ),
+                io.Float.Input(
+                    "sigma_low",
+                    default=0.0,
+                    min=0.0,
+                    max=UNBOUNDED,
+                    step=0.01,
+                    tooltip="Guidance acts only while the video's sigma is at least this.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "sigma_high",
+                    default=UNBOUNDED,
+                    min=0.0,
+                    max=UNBOUNDED,
+                    step=0.01,
+                    tooltip="Guidance acts only while the video's sigma is at most this; leaving out the first steps "
+                    "keeps colours calm.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "rescale",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="How far the contrast is brought back to that without guidance. Helps where high scales "
+                    "burn the picture.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[Guide.Output("guidance", display_name="guidance", tooltip="For JointDiT Sample.")],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls, mode: Mapping[str, object] | None, sigma_low: float | None, sigma_high: float | None
+    ) -> bool | str:
+        if None in (mode, sigma_low, sigma_high):
+            return True
+        try:
+            JointCFG(mode=mode["mode"], interval=(sigma_low, sigma_high))
+        except InputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls, mode: Mapping[str, str | float], sigma_low: float, sigma_high: float, rescale: float
+    ) -> io.NodeOutput:
+        scales = {name: value for name, value in mode.items() if name != "mode"}
+        guidance = JointCFG(mode=mode["mode"], interval=(sigma_low, sigma_high), rescale=rescale, **scales)
+        return io.NodeOutput(guidance)
+
+
+def _scales(defaults: Mapping[str, float]) -> list[io.Float.Input]:
+    return [
+        io.Float.Input(name, default=value, min=0.0, max=HIGHEST, step=0.1, tooltip=TOOLTIPS[name])
+        for name, value in defaults.items()
+    ]

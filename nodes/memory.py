@@ -1,0 +1,93 @@
+"""The pipeline under ComfyUI's memory manager: each component is loaded before its use and may be evicted after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import comfy.model_management
+import comfy.model_patcher
+import torch
+from torch import nn
+
+from ..jointdit.checkpoints import CLASSES
+from ..jointdit.latents import ClipShape
+from ..jointdit.pipeline import JointDiTPipeline
+
+DENOISING = ("video_unet", "audio_unet", "joint_blocks")
+CONDITIONING = (
+    "video_vae",
+    "image_encoder",
+    "text_encoder",
+    "text_encoder_2",
+    "projection_model",
+    "language_model",
+    "joint_blocks",
+)
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# The manager's own estimates: MiB for a latent pixel and byte of a UNet with fused attention, bytes for one of a VAE.
+UNET_MIB = 0.02
+VAE_VALUES = 2178 * 64
+
+
+class ManagedPipeline(JointDiTPipeline):
+    """Computes where ComfyUI says, wherever its components rest."""
+
+    @property
+    def device(self) -> torch.device:
+        return comfy.model_management.get_torch_device()
+
+
+class Weights(nn.Module):
+    """Holds one component. ComfyUI writes notes of its own, `device` among them, on the module that it manages, and
+    diffusers' models do not let that attribute be set."""
+
+    def __init__(self, component: nn.Module) -> None:
+        super().__init__()
+        self.component = component
+
+
+class ManagedModel:
+    """A loaded model: the pipeline, and a patcher of the memory manager for each of its components."""
+
+    def __init__(self, pipe: ManagedPipeline) -> None:
+        self.pipe = pipe
+        # Not CoreModelPatcher: where that one casts weights while they are used, it needs layers made for it.
+        self.patchers = {
+            name: comfy.model_patcher.ModelPatcher(
+                Weights(component),
+                load_device=comfy.model_management.get_torch_device(),
+                offload_device=comfy.model_management.unet_offload_device(),
+            )
+            for name in CLASSES
+            if isinstance(component := getattr(pipe, name), nn.Module)
+        }
+
+    def load(self, names: Iterable[str], memory: float = 0) -> None:
+        """Brings components to the device. memory: bytes that their use will need besides."""
+        patchers = [self.patchers[name] for name in names if name in self.patchers]
+        with torch.inference_mode(False):  # weights made in inference mode could not be trained
+            comfy.model_management.load_models_gpu(patchers, memory_required=memory, force_full_load=True)
+
+    def pass_memory(self, shape: ClipShape) -> float:
+        """Bytes that one guidance pass of one clip needs in the UNets."""
+        _, frames, _, height, width = self.pipe.layout.video_shape(shape, 1)
+        return frames * height * width * self.pipe.video_unet.dtype.itemsize * UNET_MIB * 2**20
+
+    def rows_that_fit(self, shape: ClipShape) -> int:
+        """How many passes of clips can be one batch in the memory that is free now; at least 1."""
+        free = comfy.model_management.get_free_memory(self.pipe.device)
+        return max(1, int(free / (1.5 * self.pass_memory(shape))))
+
+    def decode_memory(self, height: int, width: int, frames: int) -> float:
+        """Bytes that decoding `frames` frames of `height` x `width` latents at once needs."""
+        return VAE_VALUES * height * width * frames * self.pipe.video_vae.dtype.itemsize
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """The asked precision; "auto" is ComfyUI's choice for this device and its own options."""
+    if precision != "auto":
+        return DTYPES[precision]
+    chosen = comfy.model_management.unet_dtype(
+        device=comfy.model_management.get_torch_device(), supported_dtypes=list(DTYPES.values())
+    )
+    return chosen if chosen in DTYPES.values() else torch.float32  # fp8 and fp64 are not for these layers

@@ -1,0 +1,51 @@
+"""Frames and sound to a video."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from comfy_api.latest import InputImpl, Types, io
+from torch import Tensor
+
+from ..jointdit.media import exact_fps, fit_audio
+from .sockets import CATEGORY
+
+
+class Mux(io.ComfyNode):
+    """A VIDEO whose sound is exactly as long as its frames."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="JointDiTMux",
+            display_name="JointDiT Mux",
+            category=CATEGORY,
+            description="Joins frames and sound into a video for Save Video. The sound is cut or filled with silence "
+            "so that both end together.",
+            search_aliases=["combine video and audio", "create video", "add sound to video"],
+            inputs=[
+                io.Image.Input("images", tooltip="The frames, from JointDiT Decode Video."),
+                io.Audio.Input("audio", tooltip="The sound, from JointDiT Decode Audio."),
+                io.Float.Input(
+                    "fps",
+                    default=12.5,
+                    min=0.001,
+                    max=240.0,
+                    step=0.001,
+                    tooltip="Frames in a second. Connect fps of JointDiT Condition: another number changes the speed "
+                    "of the picture and not of the sound.",
+                ),
+            ],
+            outputs=[io.Video.Output("video", display_name="video", tooltip="For Save Video.")],
+        )
+
+    @classmethod
+    def execute(cls, images: Tensor, audio: Mapping[str, Any], fps: float) -> io.NodeOutput:
+        rate, exact = int(audio["sample_rate"]), exact_fps(fps)
+        waveform = audio["waveform"][0].float().cpu().numpy()
+        fitted = torch.from_numpy(fit_audio(waveform, round(len(images) / exact * rate)))
+        sound = {"waveform": fitted[None], "sample_rate": rate}
+        components = Types.VideoComponents(images=images, audio=sound, frame_rate=exact)
+        return io.NodeOutput(InputImpl.VideoFromComponents(components))

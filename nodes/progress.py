@@ -1,0 +1,64 @@
+"""Progress with a live picture. Every report is also where an interrupt takes effect."""
+
+from __future__ import annotations
+
+import math
+
+import comfy.model_management
+import comfy.utils
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+PREVIEW_SIZE = 512
+PREVIEW_FRAMES = 9
+
+
+class Progress:
+    """A callback (done, total, picture) for the node that runs. Raises ComfyUI's interrupt, which nobody may catch."""
+
+    def __init__(self, total: int) -> None:
+        self._bar = comfy.utils.ProgressBar(total)
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    def __call__(self, done: int, total: int, picture: Image.Image | None = None) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        preview = None if picture is None else ("JPEG", picture, PREVIEW_SIZE)
+        self._bar.update_absolute(done, total, preview)
+
+
+class FastDecoder:
+    """Video latents to small pictures by a linear map of their channels, fitted to the clip's own picture.
+
+    latents: the picture's, scaled [C, h, w].    picture: float [h, w, 3] in 0..1.
+    """
+
+    def __init__(self, latents: Tensor, picture: Tensor) -> None:
+        x = _with_one(rearrange(latents, "c h w -> (h w) c"))
+        y = rearrange(picture, "h w c -> (h w) c").to(x)
+        ridge = 1e-2 * len(x) * torch.eye(x.shape[1], device=x.device)  # a plain picture does not fix every channel
+        self._map = torch.linalg.solve(x.T @ x + ridge, x.T @ y)
+
+    def __call__(self, latents: Tensor) -> np.ndarray:
+        """Scaled latents [F, C, h, w] -> uint8 [F, h, w, 3]."""
+        colours = _with_one(rearrange(latents, "f c h w -> f h w c")) @ self._map.to(latents.device)
+        return (colours.clamp(0, 1) * 255).round().byte().cpu().numpy()
+
+
+def contact_sheet(frames: np.ndarray) -> Image.Image:
+    """Some frames of uint8 [F, h, w, 3], evenly chosen, side by side in rows: how a single picture shows motion."""
+    count = min(PREVIEW_FRAMES, len(frames))
+    chosen = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    blank = np.zeros((rows * columns - count, *chosen.shape[1:]), np.uint8)
+    sheet = rearrange(np.concatenate([chosen, blank]), "(r c) h w d -> (r h) (c w) d", c=columns)
+    scale = PREVIEW_SIZE / max(sheet.shape[:2])
+    size = round(sheet.shape[1] * scale), round(sheet.shape[0] * scale)
+    return Image.fromarray(sheet).resize(size, Image.Resampling.BICUBIC)
+
+
+def _with_one(x: Tensor) -> Tensor:
+    return torch.cat([x.float(), torch.ones_like(x[..., :1], dtype=torch.float32)], dim=-1)

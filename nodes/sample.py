@@ -1,0 +1,131 @@
+"""From noise to the latents of a clip."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import torch
+from comfy_api.latest import io
+from einops import rearrange
+from torch import Tensor
+
+from ..jointdit.guidance import JointCFG
+from ..jointdit.latents import JointLatents
+from ..jointdit.pipeline import SAMPLERS
+from ..jointdit.schedules import AudioGrid
+from .memory import DENOISING, ManagedModel
+from .progress import FastDecoder, Progress, contact_sheet
+from .sockets import CATEGORY, CLIP_KEY, Guide, Model, Prepared, PreparedClips
+
+
+class Sample(io.ComfyNode):
+    """Denoises video and sound together, with a live preview."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="JointDiTSample",
+            display_name="JointDiT Sample",
+            category=CATEGORY,
+            description="Denoises the video and its sound together. While it runs it shows some frames side by side.",
+            search_aliases=["ksampler", "joint sampler", "video and audio sampler"],
+            inputs=[
+                Model.Input("model", tooltip="The model that made the conditions."),
+                Prepared.Input("conditions", tooltip="From JointDiT Condition."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**64 - 1,
+                    control_after_generate=True,
+                    tooltip="Fixes everything random: the same number gives the same clip.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=25,
+                    min=1,
+                    max=999,
+                    tooltip="Denoising steps: more is finer and slower. Not read where sigmas are given.",
+                ),
+                io.Combo.Input(
+                    "sampler",
+                    options=list(SAMPLERS),
+                    default="euler",
+                    tooltip="euler is diffusers' own for both experts. dpmpp_2m needs fewer steps. heun computes every "
+                    "step twice.",
+                ),
+                io.Int.Input(
+                    "audio_substeps",
+                    default=0,
+                    min=0,
+                    max=100,
+                    tooltip="Steps of the sound in each step of the video. They cost little. 0: the model's own.",
+                ),
+                io.Combo.Input(
+                    "audio_grid",
+                    options=list(get_args(AudioGrid)),
+                    default="even",
+                    tooltip="even: AudioLDM2's own noise levels. coupled: always the level that the video is at.",
+                    advanced=True,
+                ),
+                Guide.Input(
+                    "guidance", optional=True, tooltip="From JointDiT JointCFG. Left out: the model's own guidance."
+                ),
+                io.Sigmas.Input(
+                    "sigmas",
+                    optional=True,
+                    tooltip="The video's noise levels, high to low, from any scheduler node for Stable Video Diffusion "
+                    "(Karras, AlignYourSteps), instead of steps.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    "video", display_name="video", tooltip="Latents of the video, for JointDiT Decode Video."
+                ),
+                io.Latent.Output(
+                    "audio", display_name="audio", tooltip="Latents of the sound, for JointDiT Decode Audio."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ManagedModel,
+        conditions: PreparedClips,
+        seed: int,
+        steps: int,
+        sampler: str,
+        audio_substeps: int,
+        audio_grid: AudioGrid,
+        guidance: JointCFG | None = None,
+        sigmas: Tensor | None = None,
+    ) -> io.NodeOutput:
+        pipe, given = model.pipe, conditions.conditions
+        shape, batch = given.shape, len(conditions.pictures)
+        progress = Progress(steps if sigmas is None else len(sigmas) - 1)
+        model.load(DENOISING, batch * model.pass_memory(shape))
+        picture = given.conditional.image_latents[0] * pipe.video_vae.config.scaling_factor
+        decode = FastDecoder(picture, conditions.pictures[0])
+
+        def report(done: int, total: int, estimate: JointLatents) -> None:
+            progress(done, total, contact_sheet(decode(estimate.video[0])))
+
+        generator = torch.Generator().manual_seed(seed)
+        # The pipeline's own first draw, the noise on the picture: so its clip of the same seed is this one.
+        torch.randn(batch, 3, shape.height, shape.width, generator=generator)
+        latents = pipe.sample(
+            given,
+            steps=None if sigmas is not None else steps,
+            sigmas=sigmas,
+            sampler=sampler,
+            guidance=guidance,
+            audio_grid=audio_grid,
+            audio_substeps=audio_substeps or None,
+            generator=generator,
+            max_batch=model.rows_that_fit(shape),
+            callback=report,
+        )
+        video = {"samples": rearrange(latents.video, "b f c h w -> b c f h w").contiguous().cpu()}
+        audio = {"samples": latents.audio.contiguous().cpu(), "type": "audio", CLIP_KEY: shape}
+        return io.NodeOutput(video, audio)

@@ -1,0 +1,48 @@
+"""A memory manager on the CPU that keeps a record of what was asked of it."""
+
+from __future__ import annotations
+
+import torch
+
+OOM_EXCEPTION = torch.OutOfMemoryError
+loaded: list[str] = []
+interrupt_after: int | None = None  # checks until the interrupt; None: never
+
+
+class InterruptProcessingException(BaseException):
+    pass
+
+
+def get_torch_device() -> torch.device:
+    return torch.device("cpu")
+
+
+def unet_offload_device() -> torch.device:
+    return torch.device("cpu")
+
+
+def unet_dtype(device: torch.device, supported_dtypes: list[torch.dtype]) -> torch.dtype:
+    return torch.float32
+
+
+def get_free_memory(device: torch.device) -> float:
+    return 2.0**34
+
+
+def soft_empty_cache() -> None:
+    pass
+
+
+def load_models_gpu(models: list, memory_required: float = 0, force_full_load: bool = False) -> None:
+    assert force_full_load and not torch.is_inference_mode_enabled()
+    loaded.extend(type(model.model.component).__name__ for model in models)
+
+
+def throw_exception_if_processing_interrupted() -> None:
+    global interrupt_after
+    if interrupt_after is None:
+        return
+    interrupt_after -= 1
+    if interrupt_after < 0:
+        interrupt_after = None
+        raise InterruptProcessingException

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+
+from . import io
+
+__all__ = ["ComfyExtension", "InputImpl", "Types", "io"]
+
+
+class ComfyExtension(abc.ABC):
+    @abc.abstractmethod
+    async def get_node_list(self) -> list[type[io.ComfyNode]]: ...
+
+
+class Types:
+    @dataclass
+    class VideoComponents:
+        images: torch.Tensor
+        frame_rate: Fraction
+        audio: dict | None = None
+
+
+class InputImpl:
+    class VideoFromComponents:
+        def __init__(self, components: Types.VideoComponents) -> None:
+            self._components = components
+
+        def get_components(self) -> Types.VideoComponents:
+            return self._components

@@ -1,0 +1,299 @@
+"""Every node, executed through its class on real components at small size."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from comfy_pack import library, load_pack, nodes
+from tiny_models import write_experts
+
+from jointdit import JointDiTPipeline
+
+load_pack()
+import comfy.model_management as manager  # noqa: E402
+import comfy.utils  # noqa: E402
+import folder_paths  # noqa: E402
+
+NODES = nodes()
+# Workflows of users refer to these. Never rename one; add at the end.
+GOLDEN = [
+    "JointDiTLoadModel",
+    "JointDiTLoadExperts",
+    "JointDiTCondition",
+    "JointDiTJointCFG",
+    "JointDiTSample",
+    "JointDiTDecodeVideo",
+    "JointDiTDecodeAudio",
+    "JointDiTMux",
+]
+SHAPE = {"width": 48, "height": 40, "frames": 4, "fps": 8.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    write_experts(folder / "diffusers")
+    (folder / "jointdit").mkdir()
+    before, folder_paths.models_dir = folder_paths.models_dir, str(folder)
+    yield folder
+    folder_paths.models_dir = before
+
+
+@pytest.fixture(scope="module")
+def model(models):
+    return run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks="none (identity)")[0]
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return torch.rand(2, 60, 90, 3, generator=torch.Generator().manual_seed(0))
+
+
+def inputs_of(node, options=None):
+    """The node's inputs by id, those of its dynamic combos too."""
+    found = {}
+    for each in node.define_schema().inputs:
+        found[each.id] = each
+        if each.io_type == "COMFY_DYNAMICCOMBO_V3":
+            for option in each.options:
+                found.update({f"{each.id}.{option.key}.{inner.id}": inner for inner in option.inputs})
+    return found
+
+
+def run(name, **given):
+    """Executes a node as ComfyUI does, in inference mode and with the defaults of its widgets."""
+    node = NODES[f"JointDiT{name}"]
+    defaults = {each.id: each.default for each in node.define_schema().inputs if each.default is not None}
+    with torch.inference_mode():
+        return node.execute(**{**defaults, **given}).args
+
+
+def make(model, pictures, seed=0, condition=None, **sampling):
+    conditions, fps = run("Condition", model=model, image=pictures, **(SHAPE | {"seed": seed} | (condition or {})))
+    video, audio = run("Sample", model=model, conditions=conditions, seed=seed, **({"steps": 2} | sampling))
+    return video, audio, fps
+
+
+def test_node_ids_are_stable():
+    assert list(NODES) == GOLDEN
+
+
+@pytest.mark.parametrize("node", NODES.values(), ids=NODES)
+def test_every_widget_and_socket_explains_itself(node):
+    schema = node.define_schema()
+    assert schema.display_name.startswith("JointDiT ") and schema.category == "JointDiT"
+    assert len(schema.description) > 30 and len(schema.search_aliases) >= 2
+    for name, each in inputs_of(node).items():
+        assert each.tooltip and len(each.tooltip) > 20, name
+        if each.io_type in ("INT", "FLOAT"):
+            assert each.min <= each.default <= each.max, name
+        if each.io_type == "COMBO":
+            assert each.options and (each.default is None or each.default in each.options), name
+    for each in schema.outputs:
+        assert each.tooltip and each.display_name
+    for sockets in (schema.inputs, schema.outputs):
+        assert len({each.id for each in sockets}) == len(sockets)
+
+
+def test_nodes_make_the_very_clip_that_the_library_makes(model, models, pictures):
+    video, audio, fps = make(model, pictures[:1], seed=5, condition={"prompt": "a ball"})
+    (images,) = run("DecodeVideo", model=model, video=video)[0]
+    (sound,) = run("DecodeAudio", model=model, audio=audio)[0]
+    (made,) = run("Mux", images=images, audio=sound, fps=fps)
+    parts = made.get_components()
+    picture = (pictures[0] * 255).round().byte().numpy()
+    pipe = JointDiTPipeline.from_experts(models / "diffusers/svd", models / "diffusers/audioldm2")
+    clip = pipe(picture, "a ball", steps=2, generator=torch.Generator().manual_seed(5), **SHAPE)
+    assert np.array_equal((parts.images * 255).round().byte().numpy(), clip.frames)
+    np.testing.assert_array_equal(parts.audio["waveform"][0].numpy(), clip.audio)
+    assert parts.frame_rate == clip.fps == 8 and parts.audio["sample_rate"] == clip.sample_rate
+
+
+def test_latents_have_the_layout_of_stock_nodes(model, pictures):
+    video, audio, _ = make(model, pictures)
+    assert video["samples"].shape == (2, 4, 4, 10, 12)  # clips, channels, frames, height, width
+    assert audio["samples"].shape[:2] == (2, 4) and audio["type"] == "audio"
+    assert video["samples"].device.type == audio["samples"].device.type == "cpu"
+
+
+def test_each_picture_of_a_batch_gives_a_clip_of_its_own(model, pictures):
+    video, audio, _ = make(model, pictures)
+    clips, sounds = run("DecodeVideo", model=model, video=video)[0], run("DecodeAudio", model=model, audio=audio)[0]
+    assert [clip.shape for clip in clips] == [(4, 40, 48, 3)] * 2
+    assert [sound["waveform"].shape for sound in sounds] == [(1, 1, 8000)] * 2
+    assert all(clip.min() >= 0 and clip.max() <= 1 for clip in clips) and not torch.equal(*clips)
+
+
+def test_latents_without_their_clip_are_decoded_whole(model, pictures):
+    _, audio, _ = make(model, pictures[:1])
+    (sound,) = run("DecodeAudio", model=model, audio={"samples": audio["samples"]})[0]  # as from Load Latent
+    assert sound["waveform"].shape[-1] == audio["samples"].shape[2] * 4 * 160
+
+
+@pytest.mark.parametrize("samples", [4000, 12000])
+def test_mux_makes_sound_and_picture_end_together(samples):
+    sound = {"waveform": torch.ones(1, 2, samples), "sample_rate": 16000}
+    (video,) = run("Mux", images=torch.zeros(4, 8, 8, 3), audio=sound, fps=8.0)
+    assert video.get_components().audio["waveform"].shape == (1, 2, 8000)
+
+
+@pytest.mark.parametrize("mode", ["none", "cfg", "joint-cfg", "joint-cfg-star"])
+def test_every_guidance_mode_with_its_own_scales(model, pictures, mode):
+    widget = NODES["JointDiTJointCFG"].define_schema().inputs[0]
+    (option,) = (each for each in widget.options if each.key == mode)
+    chosen = {"mode": mode} | {each.id: each.default for each in option.inputs}
+    (guidance,) = run("JointCFG", mode=chosen)
+    assert guidance.mode == mode and guidance.scales == {key: value for key, value in chosen.items() if key != "mode"}
+    video, _, _ = make(model, pictures[:1], guidance=guidance)
+    assert video["samples"].isfinite().all()
+
+
+def test_any_scheduler_sets_the_levels(model, pictures):
+    sigmas = torch.tensor([700.0, 30.0, 1.0, 0.0])
+    comfy.utils.shown.clear()
+    make(model, pictures[:1], sigmas=sigmas, sampler="dpmpp_2m")
+    assert [shown[:2] for shown in comfy.utils.shown[-3:]] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_every_step_shows_frames_side_by_side(model, pictures):
+    comfy.utils.shown.clear()
+    make(model, pictures[:1])
+    previews = [preview for *_, preview in comfy.utils.shown if preview]
+    assert len(previews) == 2
+    kind, picture, size = previews[-1]
+    assert kind == "JPEG" and max(picture.size) == size == 512
+    assert np.asarray(picture).std() > 1
+
+
+def test_preview_resembles_the_picture_it_was_fitted_to():
+    progress = library("nodes.progress")
+    generator = torch.Generator().manual_seed(0)
+    picture, mixing = torch.rand(8, 8, 3, generator=generator), torch.randn(3, 6, generator=generator)
+    latents = (picture @ mixing).permute(2, 0, 1)
+    (shown,) = progress.FastDecoder(latents, picture)(latents[None])
+    assert np.abs(shown / 255 - picture.numpy()).mean() < 0.05
+
+
+@pytest.mark.parametrize("checks", [0, 2])
+def test_after_an_interrupt_the_next_run_is_as_always(model, pictures, checks):
+    before, *_ = make(model, pictures[:1])
+    conditions, _ = run("Condition", model=model, image=pictures[:1], **SHAPE)
+    manager.interrupt_after = checks
+    with pytest.raises(manager.InterruptProcessingException):
+        run("Sample", model=model, conditions=conditions, steps=4)
+    again, *_ = make(model, pictures[:1])
+    assert torch.equal(before["samples"], again["samples"])
+
+
+def test_an_interrupt_stops_the_decoder_at_its_chunk(model, pictures):
+    video, *_ = make(model, pictures[:1])
+    manager.interrupt_after = 2
+    comfy.utils.shown.clear()
+    with pytest.raises(manager.InterruptProcessingException):
+        run("DecodeVideo", model=model, video=video, chunk_size=1)
+    assert len(comfy.utils.shown) == 1
+
+
+def test_decoding_goes_on_with_fewer_frames_when_memory_is_short(model, pictures, monkeypatch, caplog):
+    video, *_ = make(model, pictures[:1])
+    vae = model.pipe.video_vae
+    decode, asked = vae.decode, []
+
+    def short(latents, num_frames):
+        asked.append(num_frames)
+        if num_frames > 1:
+            raise torch.OutOfMemoryError
+        return decode(latents, num_frames=num_frames)
+
+    monkeypatch.setattr(vae, "decode", short)
+    (images,) = run("DecodeVideo", model=model, video=video, chunk_size=4, overlap=3)[0]
+    assert images.shape == (4, 40, 48, 3) and asked[:2] == [4, 2] and set(asked[2:]) == {1}
+    assert "trying 1" in caplog.text
+
+
+def test_components_are_loaded_where_they_are_used(model, pictures):
+    manager.loaded.clear()
+    conditions, _ = run("Condition", model=model, image=pictures[:1], **SHAPE)
+    assert "CLIPVisionModelWithProjection" in manager.loaded and "ClapModel" in manager.loaded
+    assert not any("UNet" in name for name in manager.loaded)
+    manager.loaded.clear()
+    video, audio = run("Sample", model=model, conditions=conditions, steps=1)
+    assert sorted(manager.loaded) == [
+        "AudioLDM2UNet2DConditionModel",
+        "JointBlocks",
+        "UNetSpatioTemporalConditionModel",
+    ]
+    manager.loaded.clear()
+    run("DecodeVideo", model=model, video=video)
+    run("DecodeAudio", model=model, audio=audio)
+    assert manager.loaded == ["AutoencoderKLTemporalDecoder", "AutoencoderKL", "SpeechT5HifiGan"]
+
+
+def test_loaders_load_nothing_to_a_device_and_weights_can_be_trained(models):
+    manager.loaded.clear()
+    model = run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks="none (identity)")[0]
+    assert manager.loaded == []
+    assert not any(weight.is_inference() for weight in model.pipe.model.parameters())
+    weight = next(model.pipe.model.joint_blocks.parameters())
+    weight.square().sum().backward()
+    assert weight.grad is not None
+
+
+def test_models_travel_between_comfyui_and_the_command_line(model, models, tmp_path):
+    model.pipe.save_pretrained(tmp_path / "inside")  # by the pack's own copy of the library
+    outside = JointDiTPipeline.from_pretrained(tmp_path / "inside")
+    outside.save_pretrained(models / "jointdit" / "outside")
+    back = run("LoadModel", model="outside")[0]
+    assert type(outside.joint_blocks) is not type(back.pipe.joint_blocks)
+    for one, other in zip(outside.model.parameters(), back.pipe.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_changed_model_is_loaded_again(models):
+    node = NODES["JointDiTLoadExperts"]
+    chosen = {"video_expert": "svd", "audio_expert": "audioldm2", "joint_blocks": "none (identity)"}
+    before = node.fingerprint_inputs(**chosen, precision="auto")
+    assert before == node.fingerprint_inputs(**chosen, precision="auto")
+    (models / "diffusers/svd/unet/config.json").touch()
+    assert before != node.fingerprint_inputs(**chosen, precision="auto")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("Condition", {"width": 50}, "width is 50.*use 48"),
+        ("Condition", {"height": -8}, "height is -8"),
+        ("Condition", {"frames": 1}, "frames is 1.*2 to 1000"),
+        ("Condition", {"fps": 500.0}, "fps is 500.*at most 240"),
+        ("JointCFG", {"sigma_low": 5.0, "sigma_high": 1.0}, "lower and a higher"),
+        ("DecodeVideo", {"chunk_size": 4, "overlap": 4}, "overlap is 4.*chunk_size, 4"),
+        ("LoadModel", {"model": "../../etc"}, "'../../etc' is not there.*tiny.*jointdit"),
+        ("LoadExperts", {"video_expert": "nope"}, "'nope' is not there.*hf download stabilityai/"),
+        ("LoadExperts", {"audio_expert": "svd"}, "'svd' is not there.*hf download cvssp/audioldm2"),
+        ("LoadExperts", {"joint_blocks": "x.safetensors"}, "put the file into .*jointdit"),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_runs(name, given, message):
+    good = {
+        "Condition": SHAPE,
+        "JointCFG": {"mode": {"mode": "cfg"}, "sigma_low": 0.0, "sigma_high": 700.0},
+        "DecodeVideo": {"chunk_size": 8, "overlap": 2},
+        "LoadModel": {"model": "tiny"},
+        "LoadExperts": {"video_expert": "svd", "audio_expert": "audioldm2", "joint_blocks": "none (identity)"},
+    }[name]
+    node = NODES[f"JointDiT{name}"]
+    assert node.validate_inputs(**good) is True
+    linked = dict.fromkeys(good)
+    assert node.validate_inputs(**linked) is True
+    answer = node.validate_inputs(**(good | given))
+    assert isinstance(answer, str) and re.search(message, answer), answer
+
+
+@pytest.mark.parametrize("name", ["DecodeVideo", "DecodeAudio"])
+def test_latents_of_another_kind_are_refused(model, name):
+    given = {"DecodeVideo": "video", "DecodeAudio": "audio"}[name]
+    with pytest.raises(ValueError, match="this model needs"):
+        run(name, model=model, **{given: {"samples": torch.zeros(1, 7, 3, 4)}})

@@ -46,11 +46,11 @@ def synthesize(
         if not files:
             raise InputError(f"photos={photos}: no picture there; give a folder with {', '.join(PHOTO_SUFFIXES)} files")
         pictures = PictureSource.from_files(files, procedural=0.0)
-    directory.mkdir(parents=True, exist_ok=True)
     for index in range(clips):
         scene = render_scene(
             seed + index, frames=frames, fps=fps, height=height, width=width, effect=effect, pictures=pictures
         )
+        directory.mkdir(parents=True, exist_ok=True)  # only now: what cannot be rendered leaves nothing behind
         Clip(scene.frames, scene.fps, scene.audio[None], scene.sample_rate).save(directory / f"{index:06d}.mp4")
         with whole_file(directory / f"{index:06d}.json") as path:
             path.write_text(json.dumps(truth(scene, seed + index), indent=2) + "\n", encoding="utf-8")

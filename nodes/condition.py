@@ -91,7 +91,7 @@ class Condition(io.ComfyNode):
                     advanced=True,
                 ),
                 io.Int.Input(
-                    "seed",
+                    "picture_seed",
                     default=0,
                     min=0,
                     max=2**64 - 1,
@@ -141,7 +141,7 @@ class Condition(io.ComfyNode):
         fit: Fit,
         motion_bucket: int,
         noise_augmentation: float,
-        seed: int,
+        picture_seed: int,
     ) -> io.NodeOutput:
         pipe, count = model.pipe, len(image)
         shape = pipe.shape(frames or None, fps or None, height or None, width or None)
@@ -153,7 +153,7 @@ class Condition(io.ComfyNode):
             [prompt.strip() or None] * count,
             [negative_prompt.strip() or None] * count,
             shape,
-            generator=torch.Generator().manual_seed(seed),
+            generator=torch.Generator().manual_seed(picture_seed),
             fit=fit,
             motion_bucket=motion_bucket or None,
             noise_augmentation=None if noise_augmentation < 0 else noise_augmentation,

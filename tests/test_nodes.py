@@ -72,7 +72,9 @@ def run(name, **given):
 
 
 def make(model, pictures, seed=0, condition=None, **sampling):
-    conditions, fps = run("Condition", model=model, image=pictures, **(SHAPE | {"seed": seed} | (condition or {})))
+    conditions, fps = run(
+        "Condition", model=model, image=pictures, **(SHAPE | {"picture_seed": seed} | (condition or {}))
+    )
     video, audio = run("Sample", model=model, conditions=conditions, seed=seed, **({"steps": 2} | sampling))
     return video, audio, fps
 

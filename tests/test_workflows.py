@@ -25,6 +25,7 @@ STOCK = {
             "filename_prefix": "STRING",
             "format": "COMFY_DYNAMICCOMBO_V3",
             "format.codec": "COMFY_DYNAMICCOMBO_V3",
+            "codec": "COMFY_DYNAMICCOMBO_V3",  # what the versions before nested ones read
         },
         ["VIDEO"],
     ),

@@ -38,7 +38,6 @@ PYTHON = os.environ.get("COMFYUI_PYTHON") or next(
 )
 PACK = "ComfyUI-JointDiT"
 API = ROOT / "workflows" / "api"
-TINY = (ROOT / "jointdit" / "tiny" / "model_index.json").is_file()
 SMALL = {"width": 48, "height": 40, "frames": 4, "fps": 8.0, "steps": 2}  # for the models of the tests
 START_SECONDS, RUN_SECONDS = 600, 600
 
@@ -135,7 +134,6 @@ def test_the_server_knows_every_node_as_its_schema_says(server):
         assert info["python_module"].endswith(PACK)
 
 
-@pytest.mark.skipif(not TINY, reason="the bundled model is not there")
 @pytest.mark.parametrize(("name", "clips"), [("image_to_sounding_video", 1), ("prompt_with_and_without_jointcfg", 2)])
 def test_workflows_of_the_bundled_model_run_as_they_are(server, tmp_path, name, clips):
     found = run_workflow(server, tmp_path, name)

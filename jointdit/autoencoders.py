@@ -12,7 +12,7 @@ from math import isqrt
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from einops import rearrange
 from torch import Tensor
 from transformers import SpeechT5HifiGan
@@ -36,14 +36,41 @@ def _upcast(vae: AutoencoderKLTemporalDecoder) -> Iterator[None]:
             vae.to(dtype=dtype)
 
 
+def pack_latents(latents: Tensor, pack: int) -> Tensor:
+    """[..., C, h, w] -> [..., C pack^2, h / pack, w / pack]."""
+    return rearrange(latents, "... c (h p) (w q) -> ... (c p q) h w", p=pack, q=pack)
+
+
+def unpack_latents(latents: Tensor, pack: int) -> Tensor:
+    """The reverse of `pack_latents`."""
+    return rearrange(latents, "... (c p q) h w -> ... c (h p) (w q)", p=pack, q=pack)
+
+
 @dataclass(frozen=True)
 class VideoAutoencoder:
     """Stable Video Diffusion's temporal autoencoder. Pixels are in -1..1.
 
     A model whose `in_channels` is 3 p^2 sees pixels folded p x p into channels (p = 1 is Stable Video Diffusion).
+    pack: latents a side that are folded into the channels of one position of the UNet (1 is Stable Video Diffusion).
+    Latents of C channels below are packed: C is pack^2 times those of the autoencoder.
     """
 
     vae: AutoencoderKLTemporalDecoder
+    pack: int = 1
+
+    @classmethod
+    def of(cls, vae: AutoencoderKLTemporalDecoder, unet: UNetSpatioTemporalConditionModel) -> VideoAutoencoder:
+        """With the packing that the channels of `unet` imply."""
+        ours, theirs = vae.config.latent_channels, unet.config.out_channels
+        pack = isqrt(theirs // ours)
+        if ours * pack**2 != theirs or theirs == 0:
+            raise ValueError(f"the UNet has {theirs} latent channels; give {ours} (the autoencoder's) times a square")
+        return cls(vae, pack)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the latents."""
+        return self.vae.config.latent_channels * self.pack**2
 
     @property
     def patch(self) -> int:
@@ -52,7 +79,7 @@ class VideoAutoencoder:
     @property
     def factor(self) -> int:
         """Pixels of a side per latent."""
-        return self.patch * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return self.pack * self.patch * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     def fold(self, pixels: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, 3 p^2, H / p, W / p]."""
@@ -68,7 +95,8 @@ class VideoAutoencoder:
             wanted = f"[batch, 3, H, W] with sides that are multiples of {self.factor}"
             raise ValueError(f"pixels have shape {tuple(pixels.shape)}; give {wanted}")
         with _upcast(self.vae):
-            return self.vae.encode(self.fold(pixels.to(self.vae.dtype))).latent_dist.mode().to(pixels.dtype)
+            latents = self.vae.encode(self.fold(pixels.to(self.vae.dtype))).latent_dist.mode()
+        return pack_latents(latents.to(pixels.dtype), self.pack)
 
     def encode_video(self, frames: Tensor, chunk_size: int = 8) -> Tensor:
         """[B, F, 3, H, W] -> scaled latents [B, F, C, h, w]. The encoder sees single frames: chunks change nothing."""
@@ -91,7 +119,7 @@ class VideoAutoencoder:
         """
         if not 0 <= overlap < chunk_size:
             raise ValueError(f"overlap is {overlap}; it must be at least 0 and less than the chunk size, {chunk_size}")
-        latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        latents = unpack_latents(latents.to(self.vae.dtype), self.pack) / self.vae.config.scaling_factor
         tail = None
         start = 0
         while True:

@@ -73,6 +73,15 @@ class JointDenoiser:
         video, audio = (raw.video.float() - target.video).square(), (raw.audio.float() - target.audio).square()
         return video.flatten(1).mean(1), audio.flatten(1).mean(1)
 
+    def audio_losses(self, clean: Tensor, conditioning: Conditioning, generator: torch.Generator) -> Tensor:
+        """`losses` of the audio expert alone, isolated: clean [B, C, l, m] -> [B]."""
+        levels = self.clock.sample_levels(len(clean), generator).select(torch.arange(len(clean), device=clean.device))
+        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+        noisy = clean + _wide(levels.audio_sigma, clean) * noise
+        scaled = scale_audio(noisy, levels).to(conditioning.audio_embeds.dtype)
+        raw = self.model.audio_alone(scaled, levels.audio_timestep, conditioning)
+        return (raw.float() - noise).square().flatten(1).mean(1)
+
     def denoise(
         self, x: JointLatents, levels: Levels, passes: Sequence[Pass], keep: bool = False
     ) -> tuple[list[JointLatents], AudioPasses | None]:

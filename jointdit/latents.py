@@ -65,7 +65,7 @@ class LatentLayout:
         """The layout of two autoencoders."""
         vocoder = audio.vocoder.config
         return cls(
-            video_channels=video.vae.config.latent_channels,
+            video_channels=video.channels,
             video_factor=video.factor,
             audio_channels=audio.vae.config.latent_channels,
             mel_factor=audio.factor,

@@ -74,7 +74,7 @@ class Stem:
 class KeptVideo:
     """Video keys and values of every Joint Block, of the samples that are not isolated, for audio sub-steps."""
 
-    blocks: tuple[KeyValue, ...]
+    blocks: tuple[KeyValue | None, ...]
 
 
 def _take(value: ExpertState | Tensor, index: Tensor) -> ExpertState | Tensor:
@@ -198,6 +198,11 @@ class JointDiTModel(nn.Module):
                 delta = self._block_after[stage].audio_only(tokens, embedding, context, next(blocks), full, alone)
                 state = _add_audio(state, delta)
         return expert.finish(state)
+
+    def audio_alone(self, audio: Tensor, audio_timestep: Tensor | float, conditioning: Conditioning) -> Tensor:
+        """The audio expert with its isolated Joint Blocks, for which no video is needed."""
+        nothing = KeptVideo((None,) * len(self._block_after))
+        return self.audio_only(audio, audio_timestep, conditioning, nothing, isolated=True)
 
     def _start_audio(self, audio: Tensor, timestep: Tensor | float, cond: Conditioning) -> ExpertState:
         return AudioExpert(self.audio_unet).start(

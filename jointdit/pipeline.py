@@ -141,7 +141,7 @@ class JointDiTPipeline(DiffusionPipeline):
         self.model = JointDiTModel(self.video_unet, self.audio_unet, self.joint_blocks)
         flatten_temporal_convolutions(self.video_unet)
         flatten_temporal_convolutions(self.video_vae)
-        self.video_codec = VideoAutoencoder(self.video_vae)
+        self.video_codec = VideoAutoencoder.of(self.video_vae, self.video_unet)
         self.audio_codec = AudioAutoencoder(self.audio_vae, self.vocoder)
         self.layout = LatentLayout.of(self.video_codec, self.audio_codec)
 
@@ -449,7 +449,8 @@ def identity_joint_blocks(components: dict[str, Any]) -> JointBlocks:
     """Joint Blocks that fit these two experts, untrained: they change nothing."""
     video, audio = components["video_unet"].config, components["audio_unet"].config
     layout = LatentLayout.of(
-        VideoAutoencoder(components["video_vae"]), AudioAutoencoder(components["audio_vae"], components["vocoder"])
+        VideoAutoencoder.of(components["video_vae"], components["video_unet"]),
+        AudioAutoencoder(components["audio_vae"], components["vocoder"]),
     )
     generated, sequence = components["language_model"].config.n_embd, components["text_encoder_2"].config.d_model
     widths = [(*config.block_out_channels[1:], config.block_out_channels[-1]) for config in (video, audio)]

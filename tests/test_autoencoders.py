@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
-from jointdit.autoencoders import AudioAutoencoder, VideoAutoencoder, fit_length
+from jointdit.autoencoders import AudioAutoencoder, VideoAutoencoder, fit_length, unpack_latents
 from jointdit.mel import HOP, log_mel
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
@@ -194,3 +194,15 @@ def test_fading_leaves_the_middle_alone_and_moves_nothing():
     filled = fit_length(tone, 20000)
     assert torch.equal(filled[:, 64:15936], tone[:, 64:-64]) and filled[:, 16000:].abs().max() == 0
     assert max(cut.diff().abs().max(), filled.diff().abs().max()) < 1.5 * tone.diff().abs().max()
+
+
+def test_packed_latents_are_those_of_the_autoencoder_and_decode_to_the_same_picture():
+    plain = video_autoencoder()
+    packed = VideoAutoencoder(plain.vae, pack=2)
+    pixels = torch.randn(1, 3, 3, 32, 16).clamp(-1, 1)
+    latents = packed.encode_video(pixels)
+    assert packed.factor == 2 * plain.factor and packed.channels == 4 * plain.channels
+    assert latents.shape == (1, 3, packed.channels, 32 // packed.factor, 16 // packed.factor)
+    whole = plain.encode_video(pixels)
+    assert torch.equal(packed.decode_video(latents), plain.decode_video(whole))
+    torch.testing.assert_close(unpack_latents(latents, 2), whole)

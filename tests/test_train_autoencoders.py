@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 from jointdit.mel import log_mel
 from jointdit.train.autoencoders import SIZE, AudioVAETask, VideoVAETask, VocoderTask, main, psnr
 from jointdit.train.filter_bank_start import KNOTS, exponential_hinges
+from jointdit.train.linear_start import start_as_mixture
 from jointdit.train.loop import Budget, fit
 from jointdit.train.pools import picture_pool, random_run
+from jointdit.train.tiny import TinyModel
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,24 @@ def test_the_linear_start_is_as_good_as_principal_components(pictures):
         decoded = task.codec.unfold(task.model.decode(mode, num_frames=len(pixels)).sample)
     ours = -10 * math.log10(((decoded - pixels) / 2).pow(2).mean())
     assert abs(ours - reference) < 1.0
+
+
+@torch.no_grad()
+def test_both_unets_start_as_a_mixture_of_their_inputs_with_their_brightness():
+    torch.manual_seed(0)
+    model = TinyModel(600, 64, 8)
+    mixture = torch.stack([torch.linspace(0.2, 0.5, 64), torch.linspace(-1.0, -0.6, 64)])
+    start_as_mixture(model.video_unet, mixture)
+    start_as_mixture(model.audio_unet, torch.full((1, 8), 0.8))
+    picture = torch.randn(1, 1, 64, 8, 8) + 2 * torch.randn(1, 1, 64, 1, 1)  # channels' means must not be forgotten
+    noisy = torch.randn(1, 3, 64, 8, 8)
+    wanted = mixture[0, :, None, None] * noisy + mixture[1, :, None, None] * picture
+    inputs = torch.cat((noisy, picture.expand_as(noisy)), 2)
+    got = model.video_unet(inputs, torch.zeros(1), torch.randn(1, 1, 64), added_time_ids=torch.randn(1, 3)).sample
+    assert (got - wanted).std() < 0.15 * wanted.std()
+    sound, text = torch.randn(1, 8, 40, 16), torch.randn(1, 24, 64)
+    got = model.audio_unet(sound, 500, text, encoder_hidden_states_1=text).sample
+    assert (got - 0.8 * sound).std() < 0.15 * 0.8
 
 
 def test_the_vocoder_starts_with_the_right_spectrum_at_the_right_time(pictures):

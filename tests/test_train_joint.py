@@ -31,6 +31,7 @@ def folder(tmp_path_factory):
     before = next(folder.iterdir()).stat()
     latent_pool.write_shards(folder, *codecs, clips=6, seed=5)
     assert next(folder.iterdir()).stat() == before, "a finished shard is kept"
+    latent_pool.write_sounds(folder, codecs[1], clips=3, seed=9)
     return folder
 
 
@@ -44,7 +45,7 @@ def task(folder, monkeypatch) -> joint.JointTask:
         JointDiTModel(model.video_unet, model.audio_unet, model.joint_blocks),
         NoiseClock(joint.VIDEO_SCHEDULER, joint.AUDIO_SCHEDULER),
     )
-    return joint.JointTask(model, denoiser, tokenizer, joint.PROCESSOR, pool, batch=1)
+    return joint.JointTask(model, denoiser, tokenizer, pool, latent_pool.SoundPool.load(folder), batch=1)
 
 
 def test_unseen_words_keep_all_their_letters(folder):
@@ -85,7 +86,7 @@ def test_conditions_drop_out_as_guidance_expects(folder, monkeypatch):
     flags = torch.tensor([False, True, False])
     null = torch.tensor([False, False, True])
     with torch.no_grad():
-        cond = job.conditions(torch.tensor([2, 2, 2]), flags, null)
+        cond = job.conditions(torch.tensor([2, 2, 2]), flags, null, [job.pool.captions[2]] * 3)
     assert cond.image_latents[2].abs().sum() == cond.context_image[2].abs().sum() == 0
     assert not torch.equal(cond.audio_embeds[0], cond.audio_embeds[1]), "the text is heard"
     assert not torch.equal(cond.audio_embeds[1], cond.audio_embeds[2]), "without text the picture speaks"

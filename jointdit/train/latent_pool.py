@@ -17,9 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..autoencoders import AudioAutoencoder, VideoAutoencoder
+from ..autoencoders import AudioAutoencoder, VideoAutoencoder, pack_latents
 from ..synthetic import PictureSource, bundled_photos, render_scene
-from .tiny import NOISE_AUGMENTATION, SHAPE, picture_for_encoder
+from .tiny import NOISE_AUGMENTATION, PACK, SHAPE, picture_for_encoder
 
 logger = logging.getLogger(__name__)
 SHARD = 100
@@ -28,7 +28,8 @@ SHARD = 100
 @dataclass(frozen=True)
 class LatentPool:
     """N scenes. video [N, F, C, h, w] and audio [N, C, l, m] scaled, image [N, C, h, w] as conditions have it (not
-    scaled), picture uint8 [N, 3, 64, 64] for the image encoder, captions and effects as text."""
+    scaled), video and image packed as the UNet takes them; picture uint8 [N, 3, 64, 64] for the image encoder; captions
+    and effects as text."""
 
     video: Tensor
     audio: Tensor
@@ -53,8 +54,44 @@ class LatentPool:
                 metadata = file.metadata()
             captions += json.loads(metadata["captions"])
             effects += json.loads(metadata["effects"])
-        return cls(**{name: torch.cat(tensors) for name, tensors in parts.items()},
-                   captions=tuple(captions), effects=tuple(effects))  # fmt: skip
+        whole = {name: torch.cat(tensors) for name, tensors in parts.items()}
+        for name in ("video", "image"):
+            whole[name] = pack_latents(whole[name], PACK)
+        return cls(**whole, captions=tuple(captions), effects=tuple(effects))
+
+
+@dataclass(frozen=True)
+class SoundPool:
+    """Sounds alone, which cost little to render and to train on: audio [N, C, l, m] scaled, captions."""
+
+    audio: Tensor
+    captions: tuple[str, ...]
+
+    @classmethod
+    def load(cls, folder: Path) -> SoundPool:
+        """The one file of a folder."""
+        path = folder / "sounds.safetensors"
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing; make it with `python -m jointdit.train.joint cache`")
+        with safe_open(path, framework="pt") as file:
+            return cls(file.get_tensor("audio"), tuple(json.loads(file.metadata()["captions"])))
+
+
+@torch.no_grad()
+def write_sounds(folder: Path, audio: AudioAutoencoder, clips: int, seed: int) -> None:
+    """Renders and encodes the sounds of scenes seed .. seed + clips - 1, over pictures too small to cost time."""
+    path = folder / "sounds.safetensors"
+    if path.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    latents, captions = [], []
+    for index in range(clips):
+        scene = render_scene(seed + index, frames=SHAPE.frames, fps=SHAPE.fps, height=16, width=16)
+        latents.append(audio.encode_audio(torch.from_numpy(scene.audio)[None])[0].half())
+        captions.append(scene.caption)
+    beside = path.with_suffix(".partial")
+    save_file({"audio": torch.stack(latents)}, beside, metadata={"captions": json.dumps(captions)})
+    os.replace(beside, path)
 
 
 @torch.no_grad()

@@ -1,9 +1,11 @@
-"""Start an autoencoder at the best linear one, the principal components of its patches.
+"""Start a network at a linear one: autoencoders at the principal components of their patches, UNets at the best mixture
+of their inputs.
 
-The networks are residual, but their group norms would forget a picture's brightness and their activations bend it. So
-every group of four trunk channels carries (v, -v, K, -K): the constants keep the norm's deviation nearly fixed, and
-silu(v) - silu(-v) = v. With residual branches that start at zero the whole network is then linear, and training only
-has to improve on it.
+The networks are residual, but their group norms would forget a picture's brightness and their activations bend it. So a
+group of four trunk channels carries constants beside the signals, which keep the norm's deviation nearly fixed: in the
+autoencoders (v, -v, K, -K), where silu(v) - silu(-v) = v, and before the end of the UNets (v, w, K, -K), where silu
+is nearly straight. With residual branches that start small the whole network is then linear, and training only has to
+improve on it.
 """
 
 from __future__ import annotations
@@ -11,10 +13,18 @@ from __future__ import annotations
 import math
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
+from diffusers import (
+    AudioLDM2UNet2DConditionModel,
+    AutoencoderKL,
+    AutoencoderKLTemporalDecoder,
+    UNetSpatioTemporalConditionModel,
+)
 from torch import Tensor, nn
 
 CONSTANT = 16.0
+UNET_CONSTANT = 8.0
+SILU_OFFSET, SIGNAL = 1.0, 0.25  # silu is nearly straight there; large values would amplify the steps of training
+RESIDUAL = 0.2  # what is left of the last residual branch's random weights
 
 
 def principal_components(patches: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -83,3 +93,63 @@ def start_linear(
     else:
         nn.init.dirac_(decoder.time_conv_out.weight)
         nn.init.zeros_(decoder.time_conv_out.bias)
+
+
+@torch.no_grad()
+def start_as_mixture(unet: UNetSpatioTemporalConditionModel | AudioLDM2UNet2DConditionModel, mixture: Tensor) -> None:
+    """Set the ends of a UNet so that it starts close to `mixture` [k, outputs]: output o is the sum over k of
+    mixture[k, o] times input k outputs + o. Its norms must have four channels a group there.
+
+    The inputs go through conv_in's skip connection to the last residual block, whose shortcut mixes them.
+    """
+    norm, first, last = unet.conv_norm_out, unet.conv_in, unet.conv_out
+    kinds, outputs = mixture.shape
+    in_group = -(-outputs // norm.num_groups)  # signals in a norm group
+    if norm.num_channels != 4 * norm.num_groups or max(in_group, kinds) > 2 or first.in_channels != kinds * outputs:
+        given = f"{norm.num_channels} channels in {norm.num_groups} groups, inputs {first.in_channels}"
+        raise ValueError(
+            f"{given}, mixture {tuple(mixture.shape)}; give four channels a group, 1 or 2 signals for each"
+        )
+    output = torch.arange(outputs)
+    group, slot = output // in_group, 4 * (output // in_group) + output % in_group
+    plus, minus = 4 * group.unique() + 2, 4 * group.unique() + 3
+
+    middle = tuple(side // 2 for side in first.kernel_size)
+    carried = [slot + 2 * kind for kind in range(kinds)]
+    for kind, place in enumerate(carried):
+        first.weight[place] = 0
+        first.bias[place] = 0
+        first.weight[(place, kind * outputs + output, *middle)] = 1.0
+
+    block = unet.up_blocks[-1].resnets[-1]
+    spatial = getattr(block, "spatial_res_block", block)
+    for residual in (spatial, getattr(block, "temporal_res_block", None)):
+        if residual is not None:
+            residual.conv2.weight *= RESIDUAL
+            nn.init.zeros_(residual.conv2.bias)
+            residual.conv2.weight[torch.cat((plus, minus))] = 0
+    shortcut = spatial.conv_shortcut
+    deep = shortcut.in_channels - first.out_channels  # the skip connection follows after them
+    rows = torch.cat((slot, plus, minus))
+    shortcut.weight[rows, deep:] = 0
+    shortcut.weight[rows, :deep] *= RESIDUAL
+    shortcut.weight[torch.cat((plus, minus))] = 0
+    shortcut.bias[rows] = 0
+    shortcut.bias[plus], shortcut.bias[minus] = UNET_CONSTANT, -UNET_CONSTANT
+    for kind, place in enumerate(carried):
+        shortcut.weight[slot, deep + place, 0, 0] = mixture[kind]
+
+    # The norm leaves SIGNAL v, less a quarter of the means of its group's signals, which the two constants carry.
+    norm.weight[rows] = SIGNAL * UNET_CONSTANT / math.sqrt(2)
+    norm.weight[torch.cat((plus, minus))] = SIGNAL
+    norm.bias[rows] = SILU_OFFSET
+    offset = torch.tensor(SILU_OFFSET, requires_grad=True)
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(nn.functional.silu(offset), offset)
+    gain = 1 / (SIGNAL * slope)
+    half = gain * UNET_CONSTANT / math.sqrt(2) / 2
+    nn.init.zeros_(last.weight)
+    for place, weight in ((slot, gain), (4 * group + 2, -half), (4 * group + 3, -half)):
+        last.weight[(output, place, *middle)] = weight
+    levels = nn.functional.silu(SILU_OFFSET + SIGNAL * torch.tensor([math.sqrt(2), -math.sqrt(2)]))
+    last.bias.fill_(half * levels.sum() - gain * nn.functional.silu(offset).item())

@@ -6,9 +6,10 @@ import json
 import logging
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,15 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed << 32) + step)
 
 
+def parameter_groups(model: nn.Module, factors: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Parameters by the factor of their learning rate."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        factor = next((factors[prefix] for prefix in factors if name.startswith(f"{prefix}.")), 1.0)
+        groups.setdefault(factor, []).append(parameter)
+    return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
+
+
 def fit(
     task: Task,
     folder: Path,
@@ -75,14 +85,16 @@ def fit(
     save_seconds: float = 120.0,
     evaluate_every: int = 500,
     average: nn.Module | None = None,
+    factors: Mapping[str, float] | None = None,
 ) -> None:
     """Train `task.model` in place; go on from `folder/state.safetensors` if it is there. Logs go to `folder/log.jsonl`.
 
+    factors: by the first part of parameters' names, what their learning rate is multiplied by.
     average: a copy of `task.model` that follows it as an exponential moving average (`AVERAGE_DECAY`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "state.safetensors"
-    optimizer = torch.optim.AdamW(task.model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameter_groups(task.model, factors or {}), betas=(0.9, 0.98), weight_decay=0.0)
     step, seconds = 0, 0.0
     if path.exists():
         counters = load_state(path, task.model, optimizer, average)
@@ -93,7 +105,7 @@ def fit(
     running: list[float] = []
     while (progress := budget.progress(step, seconds)) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(peak, step, progress)
+            group["lr"] = group["factor"] * learning_rate(peak, step, progress)
         loss = task.loss(step_generator(seed, step), progress)
         optimizer.zero_grad()
         loss.backward()

@@ -34,8 +34,10 @@ TEXT_WIDTH = 64
 TEXT_LENGTH = 24
 IMAGE_WIDTH = 64
 PICTURE_SIZE = 64  # what the image encoder sees
-VIDEO_CHANNELS = (64, 64, 96)
-AUDIO_CHANNELS = (64, 64, 80)
+VIDEO_CHANNELS = (128, 96, 64)  # four channels a norm group at both ends, as the linear start needs
+AUDIO_CHANNELS = (64, 64, 64)
+JOINT_STAGES = (0, 1, 3)
+PACK = 2  # video latents a side that one UNet token holds
 VOCABULARY = 800
 
 
@@ -54,9 +56,9 @@ class TinyModel(nn.Module):
             projection_class_embeddings_input_dim=96,
             layers_per_block=1,
             cross_attention_dim=IMAGE_WIDTH,
-            num_attention_heads=(2, 2, 4),
+            num_attention_heads=(4, 4, 2),
             num_frames=SHAPE.frames,
-            sample_size=16,
+            sample_size=8,
         )
         self.audio_unet = AudioLDM2UNet2DConditionModel(
             in_channels=audio_channels,
@@ -70,9 +72,9 @@ class TinyModel(nn.Module):
             cross_attention_dim=((None, TEXT_WIDTH, TEXT_WIDTH),) * 3,
         )
         self.joint_blocks = JointBlocks(
-            stages=(0, 1, 2, 3),
-            video_channels=(*VIDEO_CHANNELS, VIDEO_CHANNELS[-1]),
-            audio_channels=(*AUDIO_CHANNELS, AUDIO_CHANNELS[-1]),
+            stages=JOINT_STAGES,
+            video_channels=[(*VIDEO_CHANNELS, VIDEO_CHANNELS[-1])[stage] for stage in JOINT_STAGES],
+            audio_channels=[(*AUDIO_CHANNELS, AUDIO_CHANNELS[-1])[stage] for stage in JOINT_STAGES],
             width=96,
             head_dim=32,
             image_dim=IMAGE_WIDTH,

@@ -67,19 +67,71 @@ class JointDenoiser:
         samples = torch.arange(len(clean.video), device=clean.video.device)
         levels = (levels or self.clock.sample_levels(len(samples), generator)).select(samples)
         noise = clean.map(lambda x: torch.randn(x.shape, generator=generator).to(x.device))
+        return self.losses_at(clean, noise, levels, conditioning, isolated)
+
+    def losses_at(
+        self,
+        clean: JointLatents,
+        noise: JointLatents,
+        levels: Levels,
+        conditioning: Conditioning,
+        isolated: bool | Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """`losses` of given noise and levels [B]."""
         noisy = add_noise(clean, noise, levels)
         raw = self.model(*model_inputs(noisy, levels, conditioning), conditioning, isolated)
         target = training_targets(clean, noise, levels)
         video, audio = (raw.video.float() - target.video).square(), (raw.audio.float() - target.audio).square()
         return video.flatten(1).mean(1), audio.flatten(1).mean(1)
 
+    def losses_with_substeps(
+        self, clean: JointLatents, conditioning: Conditioning, isolated: Tensor, generator: torch.Generator, count: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`losses`, and those of `count` audio sub-steps of every sample that is not isolated: [B], [B], [count full].
+
+        A sub-step has noise and a level of its own and attends to the video of the joint evaluation, as when sampling:
+        more of what the sound learns from the picture, for the price of the audio expert.
+        """
+        samples = torch.arange(len(clean.video), device=clean.video.device)
+        levels = self.clock.sample_levels(len(samples), generator).select(samples)
+        noise = clean.map(lambda x: torch.randn(x.shape, generator=generator).to(x.device))
+        noisy = add_noise(clean, noise, levels)
+        stem = self.model.stem(*model_inputs(noisy, levels, conditioning), conditioning)
+        raw, kept = self.model.trunk(stem, isolated, keep=True)
+        target = training_targets(clean, noise, levels)
+        video, audio = (raw.video.float() - target.video).square(), (raw.audio.float() - target.audio).square()
+
+        full = (~isolated).nonzero()[:, 0]
+        rows = torch.arange(len(full), device=full.device).repeat(count)
+        again = KeptVideo(tuple(block.select(rows) for block in kept.blocks))
+        substeps = self._audio_losses(
+            clean.audio[full[rows]],
+            generator,
+            conditioning.audio_embeds.dtype,
+            lambda x, level: self.model.audio_only(x, level, conditioning.select(full[rows]), again, isolated=False),
+        )
+        return video.flatten(1).mean(1), audio.flatten(1).mean(1), substeps
+
     def audio_losses(self, clean: Tensor, conditioning: Conditioning, generator: torch.Generator) -> Tensor:
         """`losses` of the audio expert alone, isolated: clean [B, C, l, m] -> [B]."""
+        return self._audio_losses(
+            clean,
+            generator,
+            conditioning.audio_embeds.dtype,
+            lambda x, level: self.model.audio_alone(x, level, conditioning),
+        )
+
+    def _audio_losses(
+        self,
+        clean: Tensor,
+        generator: torch.Generator,
+        dtype: torch.dtype,
+        predict: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
         levels = self.clock.sample_levels(len(clean), generator).select(torch.arange(len(clean), device=clean.device))
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
         noisy = clean + _wide(levels.audio_sigma, clean) * noise
-        scaled = scale_audio(noisy, levels).to(conditioning.audio_embeds.dtype)
-        raw = self.model.audio_alone(scaled, levels.audio_timestep, conditioning)
+        raw = predict(scale_audio(noisy, levels).to(dtype), levels.audio_timestep)
         return (raw.float() - noise).square().flatten(1).mean(1)
 
     def denoise(

@@ -1,10 +1,13 @@
 """Pixels and sound to latents and back: equal to diffusers, exact lengths, no seams, no clicks."""
 
 import math
+import weakref
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
 from jointdit.autoencoders import AudioAutoencoder, VideoAutoencoder, fit_length, unpack_latents
@@ -206,3 +209,38 @@ def test_packed_latents_are_those_of_the_autoencoder_and_decode_to_the_same_pict
     whole = plain.encode_video(pixels)
     assert torch.equal(packed.decode_video(latents), plain.decode_video(whole))
     torch.testing.assert_close(unpack_latents(latents, 2), whole)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Most bytes of results that were alive at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self.live += tensor.nbytes
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(tensor, self.release, tensor.nbytes)
+        return result
+
+    def release(self, size):
+        self.live -= size
+
+
+def test_the_memory_of_decoding_does_not_grow_with_the_frames():
+    codec = video_autoencoder(patch=4, levels=1)
+
+    def peak(frames, chunk_size):
+        latents = torch.randn(frames, 4, 8, 8)
+        with LiveBytes() as measured:
+            for _ in codec.decode_frames(latents, chunk_size):
+                pass
+        return measured.peak
+
+    one_chunk = peak(4, 4)
+    assert peak(32, 4) < 1.3 * one_chunk  # the latents themselves, and one chunk more in the hand of the caller
+    assert peak(32, 32) > 6 * one_chunk, "without chunks it does grow"

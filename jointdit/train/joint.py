@@ -6,7 +6,7 @@
 Both go on where they stopped. Most samples are seen jointly; some are isolated, so that the experts also stand alone,
 which JointCFG needs; conditions drop out, so that guidance has something to subtract. Three things save time: both
 UNets start at a linear estimate (linear_start.py), so that the given picture stands from the first step; the audio
-expert, which is cheap, sees more sounds than there are clips in a batch; the first part of training sees half clips.
+expert, which is cheap, is trained on sub-steps and on sounds alone too; the first part of training sees half clips.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 HELD_OUT = 48  # scenes
 HALF_CLIPS = 0.4  # share of the budget spent on the first half of each clip
 OPEN_GATE = 0.5
+SUBSTEPS = 3
 SOUND_SEED = 500_000_000  # sounds alone are of other scenes
 FACTORS = {"joint_blocks": 1.5, "text_encoder": 1.5} | {  # of the learning rate
     f"{unet}.{end}": 0.3
@@ -92,18 +93,22 @@ class JointTask:
         silent, null, isolated = torch.rand(3, self.batch, generator=generator)
         silent, null, isolated = silent < self.dropout.text, null < self.dropout.all, isolated < self.dropout.isolated
         part = 2 if progress < HALF_CLIPS else 1
-        video, audio = self.losses(index, silent, null, isolated, generator, part)
-        return video.mean() + audio.mean() + self.sound_loss(2 * self.batch, part, generator)
+        clean, cond = self.clips(index, silent, null, part)
+        losses = self.denoiser.losses_with_substeps(clean, cond, isolated, generator, SUBSTEPS)
+        return sum(loss.mean() for loss in losses if len(loss)) + self.sound_loss(self.batch, part, generator)
 
     def losses(
-        self, index: Tensor, silent: Tensor, null: Tensor, isolated: Tensor, generator: torch.Generator, part: int = 1
+        self, index: Tensor, silent: Tensor, null: Tensor, isolated: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Squared error of the raw v and of the raw epsilon, [B] each, of the first 1 / part of the clips."""
+        """Squared error of the raw v and of the raw epsilon of the scenes `index`, [B] each."""
+        return self.denoiser.losses(*self.clips(index, silent, null), isolated, generator)
+
+    def clips(self, index: Tensor, silent: Tensor, null: Tensor, part: int = 1) -> tuple[JointLatents, Conditioning]:
+        """The first 1 / part of the scenes `index` [B], and their conditions."""
         pool = self.pool
         video, audio = pool.video[index].float(), pool.audio[index].float()
         clean = JointLatents(video[:, : video.shape[1] // part], audio[:, :, : audio.shape[2] // part])
-        captions = [pool.captions[row] for row in index.tolist()]
-        return self.denoiser.losses(clean, self.conditions(index, silent, null, captions), isolated, generator)
+        return clean, self.conditions(index, silent, null, [pool.captions[row] for row in index.tolist()])
 
     def sound_loss(self, count: int, part: int, generator: torch.Generator) -> Tensor:
         """Error of the raw epsilon for sounds alone. Any picture stands beside them: the text has to decide."""

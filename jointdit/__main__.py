@@ -1,4 +1,4 @@
-"""`python -m jointdit`."""
+"""`python -m jointdit`, as launchers of several processes need it."""
 
 import sys
 

@@ -45,12 +45,16 @@ class JointDenoiser:
     of its conditioning.
 
     max_batch: rows of a model evaluation (samples times passes) when memory is short; the numbers stay the same.
+    heaviest: `losses_with_substeps` and `audio_losses` weigh the error of epsilon by 1 + sigma^2 up to this. Where the
+    noise is strong, and what sounds when is decided, epsilon hardly errs while the clean estimate does.
     """
 
-    def __init__(self, model: JointDiTModel, clock: NoiseClock, max_batch: int | None = None) -> None:
+    def __init__(
+        self, model: JointDiTModel, clock: NoiseClock, max_batch: int | None = None, heaviest: float = 1.0
+    ) -> None:
         if max_batch is not None and max_batch < 1:
             raise ValueError(f"max_batch {max_batch}: give None or at least 1")
-        self.model, self.clock, self.max_batch = model, clock, max_batch
+        self.model, self.clock, self.max_batch, self.heaviest = model, clock, max_batch, heaviest
 
     def losses(
         self,
@@ -110,7 +114,7 @@ class JointDenoiser:
             conditioning.audio_embeds.dtype,
             lambda x, level: self.model.audio_only(x, level, conditioning.select(full[rows]), again, isolated=False),
         )
-        return video.flatten(1).mean(1), audio.flatten(1).mean(1), substeps
+        return video.flatten(1).mean(1), audio.flatten(1).mean(1) * self._audio_weight(levels), substeps
 
     def audio_losses(self, clean: Tensor, conditioning: Conditioning, generator: torch.Generator) -> Tensor:
         """`losses` of the audio expert alone, isolated: clean [B, C, l, m] -> [B]."""
@@ -132,7 +136,10 @@ class JointDenoiser:
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
         noisy = clean + _wide(levels.audio_sigma, clean) * noise
         raw = predict(scale_audio(noisy, levels).to(dtype), levels.audio_timestep)
-        return (raw.float() - noise).square().flatten(1).mean(1)
+        return (raw.float() - noise).square().flatten(1).mean(1) * self._audio_weight(levels)
+
+    def _audio_weight(self, levels: Levels) -> Tensor:
+        return (1 + levels.audio_sigma**2).clamp(max=self.heaviest)
 
     def denoise(
         self, x: JointLatents, levels: Levels, passes: Sequence[Pass], keep: bool = False

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from diffusers import AudioLDM2UNet2DConditionModel, UNetSpatioTemporalConditionModel
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from .experts import AudioExpert, ExpertState, VideoExpert, expand_timestep
+from .experts import AudioExpert, Call, ExpertState, VideoExpert, call_directly, expand_timestep
 from .joint_block import JointBlocks, KeyValue, audio_tokens, video_tokens
 from .latents import JointLatents
 
@@ -82,7 +84,11 @@ def _take(value: ExpertState | Tensor, index: Tensor) -> ExpertState | Tensor:
 
 
 class JointDiTModel(nn.Module):
-    """Stable Video Diffusion's and AudioLDM2's UNets, joined; `video_unet` and `audio_unet` are diffusers' classes."""
+    """Stable Video Diffusion's and AudioLDM2's UNets, joined; `video_unet` and `audio_unet` are diffusers' classes.
+
+    gradient_checkpointing: the backward pass computes the blocks of both UNets and the Joint Blocks again, instead of
+    keeping what they computed. (AudioLDM2's own gradient checkpointing fails with masks, so it is done here for both.)
+    """
 
     def __init__(
         self,
@@ -104,6 +110,15 @@ class JointDiTModel(nn.Module):
         self.audio_unet = audio_unet
         self.joint_blocks = joint_blocks
         self._block_after = dict(zip(stages, joint_blocks.blocks, strict=True))
+        self.gradient_checkpointing = False
+
+    def _call(self, function: Call, *args: Any, **inputs: Any) -> Any:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(function, *args, use_reentrant=False, **inputs)
+        return call_directly(function, *args, **inputs)
+
+    def _experts(self) -> tuple[VideoExpert, AudioExpert]:
+        return VideoExpert(self.video_unet, self._call), AudioExpert(self.audio_unet, self._call)
 
     def forward(
         self,
@@ -137,7 +152,7 @@ class JointDiTModel(nn.Module):
         batch, device = video.shape[0], video.device
         c_noise, step = (expand_timestep(level, batch, device) for level in (video_timestep, audio_timestep))
         return Stem(
-            video=VideoExpert(self.video_unet).start(video, c_noise, cond.video_embeds, cond.added_time_ids),
+            video=self._experts()[0].start(video, c_noise, cond.video_embeds, cond.added_time_ids),
             audio=self._start_audio(audio, step, cond),
             video_embedding=self.joint_blocks.embed_video_level(c_noise, context),
             audio_embedding=self.joint_blocks.embed_audio_level(step, context),
@@ -147,7 +162,7 @@ class JointDiTModel(nn.Module):
 
     def trunk(self, stem: Stem, isolated: bool | Tensor, keep: bool = False) -> tuple[JointLatents, KeptVideo | None]:
         """Experts with their Joint Blocks, then Out. With `keep`, also the video's keys and values for sub-steps."""
-        video_expert, audio_expert = VideoExpert(self.video_unet), AudioExpert(self.audio_unet)
+        video_expert, audio_expert = self._experts()
         video, audio = stem.video, stem.audio
         full, alone = _split(isolated, stem.fps.shape[0], stem.fps.device)
         kept = []
@@ -156,7 +171,8 @@ class JointDiTModel(nn.Module):
                 video, audio = video_expert.run(video, stage), audio_expert.run(audio, stage)
             if stage not in self._block_after:
                 continue
-            delta_v, delta_a, key_value = self._block_after[stage](
+            delta_v, delta_a, key_value = self._call(
+                self._block_after[stage],
                 video_tokens(video.hidden, stem.fps, video.level, video.rows),
                 audio_tokens(audio.hidden, self.joint_blocks.config.audio_latents_per_second, audio.level),
                 stem.video_embedding,
@@ -183,7 +199,7 @@ class JointDiTModel(nn.Module):
         isolated: bool | Tensor,
     ) -> Tensor:
         """The audio expert alone, its Joint Blocks attending to the video kept by `trunk` with the same `isolated`."""
-        expert = AudioExpert(self.audio_unet)
+        expert = self._experts()[1]
         context = self.joint_blocks.embed_context(conditioning.context_image, conditioning.context_text)
         batch, device = audio.shape[0], audio.device
         embedding = self.joint_blocks.embed_audio_level(expand_timestep(audio_timestep, batch, device), context)
@@ -195,7 +211,8 @@ class JointDiTModel(nn.Module):
                 state = expert.run(state, stage)
             if stage in self._block_after:
                 tokens = audio_tokens(state.hidden, self.joint_blocks.config.audio_latents_per_second, state.level)
-                delta = self._block_after[stage].audio_only(tokens, embedding, context, next(blocks), full, alone)
+                block = self._block_after[stage]
+                delta = self._call(block.audio_only, tokens, embedding, context, next(blocks), full, alone)
                 state = _add_audio(state, delta)
         return expert.finish(state)
 
@@ -205,9 +222,7 @@ class JointDiTModel(nn.Module):
         return self.audio_only(audio, audio_timestep, conditioning, nothing, isolated=True)
 
     def _start_audio(self, audio: Tensor, timestep: Tensor | float, cond: Conditioning) -> ExpertState:
-        return AudioExpert(self.audio_unet).start(
-            audio, timestep, cond.audio_embeds, cond.audio_embeds_1, cond.audio_mask_1
-        )
+        return self._experts()[1].start(audio, timestep, cond.audio_embeds, cond.audio_embeds_1, cond.audio_mask_1)
 
 
 def _split(isolated: bool | Tensor, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -70,7 +70,7 @@ from .experts.temporal import flatten_temporal_convolutions
 from .guidance import GuidedDenoiser, JointCFG
 from .joint_block import JointBlocks
 from .latents import ClipShape, JointLatents, LatentLayout
-from .media import Clip, exact_fps, fit_image, read_image
+from .media import Clip, exact_fps, fit_audio, fit_image, read_image, resample_audio
 from .model import Conditioning, JointDiTModel
 from .schedules import NoiseClock
 
@@ -306,6 +306,8 @@ class JointDiTPipeline(DiffusionPipeline):
         generator: torch.Generator | None = None,
         max_batch: int | None = None,
         callback: samplers.Callback | None = None,
+        video_latents: Tensor | None = None,
+        audio_latents: Tensor | None = None,
     ) -> JointLatents:
         """Scaled latents of both modalities, float32. Noise is drawn on the generator's device, the video's first.
 
@@ -313,7 +315,10 @@ class JointDiTPipeline(DiffusionPipeline):
         audio_grid: "even", "coupled" or timesteps (`NoiseClock.grid`); the model's own where None.
         video_temperature: 0 to 2, multiplies the video's initial noise (`samplers.initial_noise`).
         callback: called after each step with (steps done, steps, clean estimates).
+        video_latents or audio_latents: this modality is given, scaled, and only the other one is sampled.
         """
+        if video_latents is not None and audio_latents is not None:
+            raise InputError("both the video and the audio are given: nothing is left to sample; leave one out")
         if sampler not in SAMPLERS:
             raise InputError(f"sampler {sampler!r}: give one of {', '.join(SAMPLERS)}")
         if video_temperature is None:
@@ -327,17 +332,23 @@ class JointDiTPipeline(DiffusionPipeline):
         substeps = self.defaults.audio_substeps if audio_substeps is None else audio_substeps
         if audio_grid is None:
             audio_grid = self._own_audio_grid((steps if sigmas is None else len(sigmas) - 1) * substeps)
-        grid = clock.grid(None if sigmas is not None else steps, sigmas, audio_grid, substeps)
+        hold = "video" if video_latents is not None else "audio" if audio_latents is not None else None
+        grid = clock.grid(None if sigmas is not None else steps, sigmas, audio_grid, substeps, hold)
         shape, batch = conditions.shape, len(conditions.conditional.fps)
         noise = JointLatents(
             randn_tensor(self.layout.video_shape(shape, batch), generator=generator).to(self.device),
             randn_tensor(self.layout.audio_shape(shape, batch), generator=generator).to(self.device),
         )
+        start = samplers.initial_noise(noise, grid, video_temperature)
+        if video_latents is not None:
+            start = samplers.hold_video(start, video_latents.to(self.device))
+        if audio_latents is not None:
+            start = samplers.hold_audio(start, audio_latents.to(self.device), grid)
         guidance = guidance or self.guidance
         denoise = GuidedDenoiser(
             JointDenoiser(self.model, clock, max_batch), guidance, conditions.conditional, conditions.unconditional
         )
-        return SAMPLERS[sampler](denoise, samplers.initial_noise(noise, grid, video_temperature), grid, callback)
+        return SAMPLERS[sampler](denoise, start, grid, callback)
 
     def _own_audio_grid(self, steps: int) -> str | Tensor:
         start = self.defaults.audio_start
@@ -368,10 +379,12 @@ class JointDiTPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        image: Picture | Sequence[Picture],
+        image: Picture | Sequence[Picture] | None = None,
         prompt: str | Sequence[str | None] | None = None,
         negative_prompt: str | Sequence[str | None] | None = None,
         *,
+        video: Clip | None = None,
+        audio: tuple[np.ndarray, int] | None = None,
         frames: int | None = None,
         fps: Fraction | float | str | None = None,
         height: int | None = None,
@@ -392,18 +405,34 @@ class JointDiTPipeline(DiffusionPipeline):
     ) -> Clip | list[Clip]:
         """One picture becomes a `Clip`, a list of pictures a list of clips.
 
+        video: instead of a picture: this video stays as it is, from its start, and gets a sound.
+        audio: samples, float32 [channels, n], and their rate: the picture moves to this sound, which stays as it is.
         image: uint8 [H, W, 3], a PIL image or a path. Texts: one for all pictures, or a list as long as theirs.
         frames, fps, height, width, steps, guidance and the like: the model's own where None.
         generator: fixes every random number.
         callback: called with (stage, done, total), from done 0 on; the stages are "sample" and "decode".
         """
-        images = list(image) if isinstance(image, list | tuple) else [image]
         report = callback or (lambda stage, done, total: None)
         shape = self.shape(frames, fps, height, width)
+        given: dict[str, Tensor] = {}
+        if video is not None:
+            if image is not None:
+                raise InputError("both a picture and a video are given; the video's first frame is the picture")
+            pictures, shape = self._frames_of(video, shape, frames is None, fit)
+            image = pictures[0]
+            pixels = rearrange(torch.from_numpy(pictures), "f h w c -> 1 f c h w").float() / 127.5 - 1
+            given["video_latents"] = self.video_codec.encode_video(pixels.to(self.device))
+        if image is None:
+            raise InputError("no picture is given; give one, or a video")
+        images = list(image) if isinstance(image, list | tuple) else [image]
+        if audio is not None:
+            sound = self._as_the_autoencoder_hears(*audio, shape).to(self.device)
+            given["audio_latents"] = self.audio_codec.encode_audio(sound).expand(len(images), -1, -1, -1)
         prompts, negative_prompts = (_one_each(text, len(images)) for text in (prompt, negative_prompt))
         conditions = self.condition(
             images, prompts, negative_prompts, shape, generator, fit, motion_bucket, noise_augmentation
         )
+        rate = self.layout.sample_rate
         steps = self.defaults.steps if steps is None else steps
         report("sample", 0, steps if sigmas is None else len(sigmas) - 1)
         latents = self.sample(
@@ -417,16 +446,41 @@ class JointDiTPipeline(DiffusionPipeline):
             video_temperature,
             generator,
             callback=lambda done, total, _: report("sample", done, total),
+            **given,
         )
+        if video is not None:
+            sound = self.decode_audio(latents.audio, shape)[0]
+            kept = video.frames[: max(1, round(shape.seconds * video.fps))]
+            return Clip(kept, video.fps, fit_audio(sound, round(len(kept) / video.fps * rate)), rate)
         pictures = self.decode_video(
             latents.video, decode_chunk_size, progress=lambda done, total: report("decode", done, total)
         )
-        sounds = self.decode_audio(latents.audio, shape)
-        rate = self.layout.sample_rate
+        if audio is not None:
+            samples, rate = audio
+            sounds = [fit_audio(samples, shape.samples(rate))] * len(images)
+        else:
+            sounds = self.decode_audio(latents.audio, shape)
         clips = [
             Clip(*pair, sample_rate=rate) for pair in zip(pictures, [shape.fps] * len(images), sounds, strict=True)
         ]
         return clips if isinstance(image, list | tuple) else clips[0]
+
+    def _frames_of(self, video: Clip, shape: ClipShape, fewer: bool, fit: str) -> tuple[np.ndarray, ClipShape]:
+        """Frames of `video` at the shape's rate and size, uint8 [F, H, W, 3]; `fewer` than asked if it is shorter."""
+        there = int(video.seconds * shape.fps)
+        if there < shape.frames:
+            if not fewer:
+                raise InputError(
+                    f"the video lasts {float(video.seconds):.2f} s, {there} frames; {shape.frames} are asked"
+                )
+            shape = self.shape(there, shape.fps, shape.height, shape.width)
+        middles = [int((index + Fraction(1, 2)) / shape.fps * video.fps) for index in range(shape.frames)]
+        return np.stack([fit_image(video.frames[index], shape.height, shape.width, fit) for index in middles]), shape
+
+    def _as_the_autoencoder_hears(self, samples: np.ndarray, rate: int, shape: ClipShape) -> Tensor:
+        """Samples [channels, n] as a mono waveform [1, samples] of the shape's duration."""
+        mono = resample_audio(samples.mean(0, keepdims=True), rate, self.layout.sample_rate)
+        return torch.from_numpy(fit_audio(mono, shape.samples(self.layout.sample_rate)))
 
 
 def as_picture(image: Picture) -> np.ndarray:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import write_experts
 
 from jointdit import InputError, JointCFG, JointDiTPipeline
+from jointdit.media import Clip
 
 SHAPE = {"frames": 4, "fps": 8, "height": 40, "width": 48}
 
@@ -59,6 +60,37 @@ def test_seed_fixes_everything_and_another_seed_gives_another_clip(pipe, picture
     first, again, other = run(pipe, picture), run(pipe, picture), run(pipe, picture, seed=1)
     assert np.array_equal(first.frames, again.frames) and np.array_equal(first.audio, again.audio)
     assert not np.array_equal(first.frames, other.frames) and not np.array_equal(first.audio, other.audio)
+
+
+def test_a_given_video_keeps_its_frames_and_gets_a_sound_of_its_length(pipe):
+    frames = np.random.default_rng(1).integers(0, 256, (10, 30, 50, 3), dtype=np.uint8)
+    video = Clip(frames, 16, np.zeros((1, 0), np.float32), 16000)
+    first, other = (pipe(video=video, steps=2, generator=seeded(seed), **SHAPE) for seed in (0, 1))
+    assert np.array_equal(first.frames, frames[:8]) and first.fps == 16, "4 frames at 8 a second last half a second"
+    assert first.audio.shape == (1, 8000) and not np.array_equal(first.audio, other.audio)
+    with pytest.raises(InputError, match="lasts 0.25 s, 2 frames; 4 are asked"):
+        pipe(video=Clip(frames[:4], 16, video.audio, 16000), **SHAPE)
+    with pytest.raises(InputError, match="both a picture and a video"):
+        pipe(frames[0], video=video)
+
+
+def test_a_given_video_is_what_the_sound_is_made_for(pipe):
+    """Its latents stand in the state, clean, at every step."""
+    frames = np.random.default_rng(1).integers(0, 256, (4, 40, 48, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)[None].float() / 127.5 - 1
+    latents = pipe.video_codec.encode_video(pixels)
+    conditions = pipe.condition([frames[0]], [None], [None], pipe.shape(**SHAPE), seeded())
+    held = pipe.sample(conditions, steps=2, generator=seeded(), video_latents=latents)
+    torch.testing.assert_close(held.video, latents)
+    with pytest.raises(InputError, match="nothing is left to sample"):
+        pipe.sample(conditions, steps=2, video_latents=latents, audio_latents=held.audio)
+
+
+def test_a_given_sound_is_kept_and_the_picture_moves_to_it(pipe, picture):
+    samples = 0.2 * np.random.default_rng(2).standard_normal((2, 44100)).astype(np.float32)
+    first, other = (run(pipe, picture, seed, audio=(samples, 44100)) for seed in (0, 1))
+    assert np.array_equal(first.audio[:, :20000], samples[:, :20000]) and first.audio.shape == (2, 22050)
+    assert not np.array_equal(first.frames, other.frames)
 
 
 def test_several_pictures_give_several_clips(pipe, picture):

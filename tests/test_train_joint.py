@@ -91,3 +91,12 @@ def test_conditions_drop_out_as_guidance_expects(folder, monkeypatch):
     assert not torch.equal(cond.audio_embeds[0], cond.audio_embeds[1]), "the text is heard"
     assert not torch.equal(cond.audio_embeds[1], cond.audio_embeds[2]), "without text the picture speaks"
     torch.testing.assert_close(cond.context_text[1], cond.context_text[2])
+
+
+def test_sounds_alone_teach_the_audio_expert_and_not_the_video_expert(folder, monkeypatch):
+    job = task(folder, monkeypatch)
+    sounds = joint.SoundTask(job.model, job.denoiser, job.tokenizer, job.pool, job.sounds, batch=1)
+    sounds.loss(torch.Generator().manual_seed(0), 0.0).backward()
+    gradients = {name: parameter.grad for name, parameter in job.model.named_parameters()}
+    assert gradients["audio_unet.conv_in.weight"].abs().sum() > 0
+    assert all(gradient is None for name, gradient in gradients.items() if name.startswith("video_unet."))

@@ -28,18 +28,20 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from ..media import Clip
 
 SCALE = number(0, 100)
+LONGEST = 60  # seconds of a given video that are read
 DEFAULT_MODEL = "tiny"
 FORMATS = (".mp4", ".webm")
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample.jpg"
 
 OPTIONS = (
     Option("image", "PHOTO", Path, "the picture; one of the project's own if left out", positional=True),
+    Option("video", "FILE", Path, "give this video a sound, instead of moving a picture; it keeps its frames"),
+    Option("audio", "FILE", Path, "move the picture to this sound, which is kept"),
     Option("output", "FILE", Path, f"where the clip goes, ending in {' or '.join(FORMATS)} (required)"),
     Option("model", "NAME", model_name, "tiny (the default, built in), a model folder, or with --download a Hub name"),
     Option("prompt", "TEXT", str, "what happens and what is heard"),
@@ -94,12 +96,11 @@ def run(arguments: argparse.Namespace) -> None:
     output = _check_output(options["output"])
     seed = secrets.randbelow(2**32) if options["seed"] is None else options["seed"]
 
-    from ..media import read_image
     from .progress import Progress, hushed
 
-    image = read_image(options["image"] or SAMPLE)
+    given = _given(options)
     with nullcontext() if arguments.debug else hushed(), Progress(arguments.quiet) as progress:
-        clip = _make_clip(image, options, seed, arguments.download, progress)
+        clip = _make_clip(given, options, seed, arguments.download, progress)
     clip.save(output)
     frames, height, width, _ = clip.frames.shape
     print(
@@ -108,18 +109,38 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The picture, video or sound to begin with; no more of a long one than a clip can last."""
+    from ..media import read_audio, read_clip, read_image
+
+    given: dict[str, Any] = {}
+    if options["video"]:
+        if options["image"]:
+            raise InputError(f"PHOTO {options['image']} and --video {options['video']}: give one of them")
+        given["video"] = read_clip(options["video"], max_seconds=LONGEST)
+    else:
+        given["image"] = read_image(options["image"] or SAMPLE)
+    if options["audio"]:
+        given["audio"] = read_audio(options["audio"])
+    return given
+
+
 def _make_clip(
-    image: np.ndarray, options: Mapping[str, Any], seed: int, download: bool, progress: Callable[[str, int, int], None]
+    given: Mapping[str, Any],
+    options: Mapping[str, Any],
+    seed: int,
+    download: bool,
+    progress: Callable[[str, int, int], None],
 ) -> Clip:
     import torch
 
     from ..pipeline import JointDiTPipeline
 
-    device = _device(options["device"])
-    asked = _guidance(options)
+    device = choose_device(options["device"])
+    asked = guidance_options(options)
     dtype = getattr(torch, options["dtype"] or "float32")
     width, height = options["size"] or (None, None)
-    given = {name: options[name] for name in PASSED_ON if options[name] is not None}
+    asked_for = {name: options[name] for name in PASSED_ON if options[name] is not None}
     progress("load", 0, 1)
     model = options["model"] or DEFAULT_MODEL
     pipe = JointDiTPipeline.from_pretrained(model, dtype=dtype, local_files_only=not download)
@@ -127,7 +148,8 @@ def _make_clip(
     progress("load", 1, 1)
     generator = torch.Generator().manual_seed(seed)
     guidance = pipe.guidance.changed(**asked)
-    return pipe(image, width=width, height=height, guidance=guidance, generator=generator, callback=progress, **given)
+    size = {"width": width, "height": height}
+    return pipe(**given, **asked_for, **size, guidance=guidance, generator=generator, callback=progress)
 
 
 def _check_output(output: Path | None) -> Path:
@@ -146,7 +168,8 @@ def _check_output(output: Path | None) -> Path:
     return output
 
 
-def _device(name: str | None) -> torch.device:
+def choose_device(name: str | None) -> torch.device:
+    """The device of this name; without one, CUDA if it is there, else the CPU."""
     import torch
 
     if name is None:
@@ -157,7 +180,7 @@ def _device(name: str | None) -> torch.device:
         raise InputError(f"--device {name}: there is none here; leave it out, or use cpu") from error
 
 
-def _guidance(options: Mapping[str, Any]) -> dict[str, Any]:
+def guidance_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """What was asked of the guidance, checked before a model is loaded."""
     from ..guidance import JointCFG
 

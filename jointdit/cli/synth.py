@@ -41,7 +41,5 @@ def run(arguments: argparse.Namespace) -> None:
     seed = options.pop("seed") or 0
     given = {key: value for key, value in options.items() if value is not None}
     with Progress(arguments.quiet) as progress:
-        synthesize(
-            arguments.directory, clips, seed, **given, progress=lambda done: progress("clips", done, clips)
-        )
+        synthesize(arguments.directory, clips, seed, **given, progress=lambda done: progress("clips", done, clips))
     print(f"{arguments.directory}: {clips} clips, seed {seed}")

@@ -7,7 +7,7 @@ bit.
 """
 
 from .audio import AudioExpert
-from .state import ExpertState, expand_timestep
+from .state import Call, ExpertState, call_directly, expand_timestep
 from .video import VideoExpert
 
-__all__ = ["AudioExpert", "ExpertState", "VideoExpert", "expand_timestep"]
+__all__ = ["AudioExpert", "Call", "ExpertState", "VideoExpert", "call_directly", "expand_timestep"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from diffusers import AudioLDM2UNet2DConditionModel
 from torch import Tensor
 
-from .state import ExpertState, expand_timestep, run_inner_block, run_up_blocks
+from .state import Call, ExpertState, call_directly, expand_timestep, run_inner_block, run_up_blocks
 
 
 class AudioExpert:
     """Runs an AudioLDM2UNet2DConditionModel stage by stage; mirrors its `forward` (diffusers 0.42)."""
 
-    def __init__(self, unet: AudioLDM2UNet2DConditionModel) -> None:
-        self.unet = unet
+    def __init__(self, unet: AudioLDM2UNet2DConditionModel, call: Call = call_directly) -> None:
+        self.unet, self.call = unet, call
         self.stages = len(unet.down_blocks) + 1
 
     def start(
@@ -42,8 +42,8 @@ class AudioExpert:
 
     def run(self, state: ExpertState, stage: int) -> ExpertState:
         """Stage 0 .. n: a down block, or mid as the last."""
-        return run_inner_block(self.unet, state, stage)
+        return run_inner_block(self.unet, state, stage, self.call)
 
     def finish(self, state: ExpertState) -> Tensor:
         """Out: the raw prediction [B, C, l, m]."""
-        return run_up_blocks(self.unet, state)
+        return run_up_blocks(self.unet, state, self.call)

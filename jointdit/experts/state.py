@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
+
+Call = Callable[..., Any]
+
+
+def call_directly(function: Call, *args: Any, **inputs: Any) -> Any:
+    """How blocks are called; gradient checkpointing is the other way."""
+    return function(*args, **inputs)
 
 
 @dataclass(frozen=True)
@@ -55,18 +63,18 @@ def expand_timestep(timestep: Tensor | float, batch: int, device: torch.device) 
     return timestep.reshape(-1).expand(batch)
 
 
-def run_inner_block(unet, state: ExpertState, stage: int) -> ExpertState:
+def run_inner_block(unet, state: ExpertState, stage: int, call: Call) -> ExpertState:
     """Stage 0 .. n of either UNet: a down block, whose downsampler (if any) raises the level, or mid as the last."""
     if stage == len(unet.down_blocks):
         block = unet.mid_block
-        return replace(state, hidden=block(state.hidden, temb=state.embedding, **block_inputs(block, state)))
+        return replace(state, hidden=call(block, state.hidden, temb=state.embedding, **block_inputs(block, state)))
     block = unet.down_blocks[stage]
-    hidden, skips = block(hidden_states=state.hidden, temb=state.embedding, **block_inputs(block, state))
+    hidden, skips = call(block, hidden_states=state.hidden, temb=state.embedding, **block_inputs(block, state))
     deeper = block.downsamplers is not None
     return replace(state, hidden=hidden, skips=state.skips + skips, level=state.level + deeper)
 
 
-def run_up_blocks(unet, state: ExpertState) -> Tensor:
+def run_up_blocks(unet, state: ExpertState, call: Call) -> Tensor:
     """Out of either UNet: up blocks with their skips, then norm, activation and the last convolution.
 
     `upsample_size` matters only where a side is no multiple of the overall factor; elsewhere it is what the upsampler
@@ -78,7 +86,8 @@ def run_up_blocks(unet, state: ExpertState) -> Tensor:
     for block in unet.up_blocks:
         count = len(block.resnets)
         used, skips = skips[-count:], skips[:-count]
-        hidden = block(
+        hidden = call(
+            block,
             hidden_states=hidden,
             temb=state.embedding,
             res_hidden_states_tuple=used,

@@ -9,14 +9,14 @@ from diffusers import UNetSpatioTemporalConditionModel
 from einops import rearrange, repeat
 from torch import Tensor
 
-from .state import ExpertState, expand_timestep, run_inner_block, run_up_blocks
+from .state import Call, ExpertState, call_directly, expand_timestep, run_inner_block, run_up_blocks
 
 
 class VideoExpert:
     """Runs an UNetSpatioTemporalConditionModel stage by stage; mirrors its `forward` (diffusers 0.42)."""
 
-    def __init__(self, unet: UNetSpatioTemporalConditionModel) -> None:
-        self.unet = unet
+    def __init__(self, unet: UNetSpatioTemporalConditionModel, call: Call = call_directly) -> None:
+        self.unet, self.call = unet, call
         self.stages = len(unet.down_blocks) + 1  # In, the further down blocks, mid
 
     def start(
@@ -43,8 +43,8 @@ class VideoExpert:
 
     def run(self, state: ExpertState, stage: int) -> ExpertState:
         """Stage 0 .. n: a down block, or mid as the last."""
-        return run_inner_block(self.unet, state, stage)
+        return run_inner_block(self.unet, state, stage, self.call)
 
     def finish(self, state: ExpertState) -> Tensor:
         """Out: the raw prediction [B, F, C, h, w]."""
-        return rearrange(run_up_blocks(self.unet, state), "(b f) c h w -> b f c h w", f=state.rows)
+        return rearrange(run_up_blocks(self.unet, state, self.call), "(b f) c h w -> b f c h w", f=state.rows)

@@ -46,11 +46,13 @@ from .tiny import (
 
 logger = logging.getLogger(__name__)
 HELD_OUT = 48  # scenes
+STATE = "state.safetensors"
 HALF_CLIPS = 0.4  # share of the budget spent on the first half of each clip
 OPEN_GATE = 0.5
 SUBSTEPS = 3
+HEAVIEST = 30.0  # weight of audio errors, see JointDenoiser
 SOUND_SEED = 500_000_000  # sounds alone are of other scenes
-FACTORS = {"joint_blocks": 1.5, "text_encoder": 1.5} | {  # of the learning rate
+FACTORS = {"joint_blocks": 4.0, "text_encoder": 4.0} | {  # of the learning rate
     f"{unet}.{end}": 0.3
     for unet in ("video_unet", "audio_unet")
     for end in ("conv_in", "up_blocks.2.resnets.1", "conv_norm_out", "conv_out")
@@ -136,6 +138,19 @@ class JointTask:
         return found
 
 
+class SoundTask(JointTask):
+    """The audio expert alone, half of the time without a text: what is heard then must still be something."""
+
+    def loss(self, generator: torch.Generator, progress: float) -> Tensor:
+        count = 3 * self.batch
+        index = torch.randint(len(self.sounds.captions), (count,), generator=generator)
+        picture = torch.randint(HELD_OUT, len(self.pool.captions), (count,), generator=generator)
+        silent, null = torch.rand(2, count, generator=generator) < torch.tensor([[0.35], [0.15]])
+        captions = [self.sounds.captions[row] for row in index.tolist()]
+        cond = self.conditions(picture, silent, null, captions)
+        return self.denoiser.audio_losses(self.sounds.audio[index].float(), cond, generator).mean()
+
+
 def assemble(model: TinyModel, runs: Path) -> JointDiTPipeline:
     """The trained parts and the finished autoencoders as one pipeline."""
     trained = {name: child.eval() for name, child in model.named_children()}
@@ -147,10 +162,11 @@ def assemble(model: TinyModel, runs: Path) -> JointDiTPipeline:
             width=SHAPE.width,
             motion_bucket=MOTION_BUCKET,
             noise_augmentation=NOISE_AUGMENTATION,
-            steps=10,
-            video_temperature=0.3,
+            steps=12,
+            audio_substeps=2,
+            video_temperature=0.5,
             audio_start=830,
-            guidance={"mode": "joint-cfg", "video_joint_scale": 1.4, "audio_joint_scale": 1.4},
+            guidance={"mode": "joint-cfg", "video_joint_scale": 1.0, "audio_joint_scale": 2.5},
         ),
         video_vae=AutoencoderKLTemporalDecoder.from_pretrained(runs / "video_vae"),
         audio_vae=AutoencoderKL.from_pretrained(runs / "audio_vae"),
@@ -188,7 +204,7 @@ PROCESSOR = CLIPImageProcessor(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("cache", "train", "export"))
+    parser.add_argument("command", choices=("cache", "train", "sounds", "export"))
     parser.add_argument("--runs", type=Path, default=Path("runs/tiny"), help="autoencoders, cache and states")
     parser.add_argument("--clips", type=int, default=4000, help="cache: scenes to render and encode")
     parser.add_argument("--part", default="0/1", help="cache: K/N, this process makes every N-th shard")
@@ -200,7 +216,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("jointdit/tiny"), help="export: the bundled model")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
-    {"cache": cache, "train": train, "export": export}[arguments.command](arguments)
+    {"cache": cache, "train": train, "sounds": sounds, "export": export}[arguments.command](arguments)
 
 
 def cache(arguments: argparse.Namespace) -> None:
@@ -228,7 +244,8 @@ def train(arguments: argparse.Namespace) -> None:
         for branch in (block.video, block.audio):
             torch.nn.init.constant_(branch.modulation.bias[-branch.channels :], OPEN_GATE)
     flatten_temporal_convolutions(model)
-    denoiser = JointDenoiser(JointDiTModel(model.video_unet, model.audio_unet, model.joint_blocks), clock)
+    joint = JointDiTModel(model.video_unet, model.audio_unet, model.joint_blocks)
+    denoiser = JointDenoiser(joint, clock, heaviest=HEAVIEST)
     fit(
         JointTask(model, denoiser, tokenizer, pool, sounds, arguments.batch),
         runs / "joint.run",
@@ -240,6 +257,22 @@ def train(arguments: argparse.Namespace) -> None:
         evaluate_every=200,
         factors=FACTORS,
     )
+
+
+def sounds(arguments: argparse.Namespace) -> None:
+    """The audio expert once more, from the averaged weights of `train`; video expert and encoders stay."""
+    runs = arguments.runs
+    pool, sounds = LatentPool.load(runs / "latents"), SoundPool.load(runs / "latents")
+    model, tokenizer = build(runs, pool)
+    load_average(runs / "joint.run" / STATE, model)
+    for frozen in (model.video_unet, model.text_encoder, model.image_encoder):
+        frozen.requires_grad_(False)
+    joint = JointDiTModel(model.video_unet, model.audio_unet, model.joint_blocks)
+    denoiser = JointDenoiser(joint, NoiseClock(VIDEO_SCHEDULER, AUDIO_SCHEDULER), heaviest=HEAVIEST)
+    task = SoundTask(model, denoiser, tokenizer, pool, sounds, arguments.batch)
+    budget = Budget(arguments.steps, arguments.minutes)
+    average = copy.deepcopy(model)
+    fit(task, runs / "sounds.run", budget, arguments.rate, arguments.seed, log_every=20, average=average)
 
 
 def linear_estimates(pool: LatentPool, clock: NoiseClock, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -271,7 +304,8 @@ def export(arguments: argparse.Namespace) -> None:
     """The averaged weights and the autoencoders as the bundled model, in half precision."""
     runs = arguments.runs
     average, _ = build(runs, LatentPool.load(runs / "latents"))
-    load_average(runs / "joint.run" / "state.safetensors", average)
+    last = next(run for run in ("sounds.run", "joint.run") if (runs / run / STATE).exists())
+    load_average(runs / last / STATE, average)
     pipeline = assemble(average, runs)
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):

@@ -53,9 +53,9 @@ def learning_rate(peak: float, step: int, progress: float, warmup: int = 200) ->
 
 
 @torch.no_grad()
-def follow(average: nn.Module, model: nn.Module, step: int) -> None:
+def follow(average: nn.Module, model: nn.Module, step: int, decay: float = AVERAGE_DECAY) -> None:
     """One step of the exponential moving average; early steps count more, so that it forgets the random start."""
-    weight = 1 - min(AVERAGE_DECAY, step / (step + 10))
+    weight = 1 - min(decay, step / (step + 10))
     targets, sources = list(average.state_dict().values()), list(model.state_dict().values())
     for target, source in zip(targets, sources, strict=True):
         target.lerp_(source, weight) if target.is_floating_point() else target.copy_(source)

@@ -1,0 +1,243 @@
+"""`jointdit evaluate`: measures of a model, or of a folder of clips."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from .generate import OPTIONS as GENERATE
+from .generate import choose_device, guidance_options
+from .options import Option, add_options, read_options, whole
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..evaluate import AlignScores
+    from ..media import Clip
+    from ..synthetic import PictureSource
+    from .progress import Progress
+
+SHARED = (
+    "model seed steps frames fps size guidance video-scale audio-scale joint-scale sampler video-temperature "
+    "audio-substeps device dtype"
+).split()
+PASSED_ON = ("steps", "frames", "fps", "sampler", "video_temperature", "audio_substeps")
+FROM_MODEL = ("steps", "audio_substeps", "video_temperature")
+CLIPS, BATCH, JUDGE_SCENES = 20, 4, 30
+
+OPTIONS = (
+    Option("folder", "FOLDER", Path, "folder of mp4 and webm clips, measured without any truth", positional=True),
+    Option("clips", "N", whole(2, 100_000), f"with --model: how many clips, the effects in turn (default {CLIPS})"),
+    Option("effect", "NAME", str, "with --model: only this effect; a wrong name lists them all"),
+    Option("photos", "DIR", Path, "with --model: folder of pictures to use instead of drawn textures"),
+    Option("batch", "N", whole(1, 1024), f"with --model: clips that are generated at once (default {BATCH})"),
+    Option(
+        "judge-scenes",
+        "N",
+        whole(2, 1000),
+        f"with --model: scenes of each effect that judges learn from (default {JUDGE_SCENES})",
+    ),
+    Option("keep", "DIR", Path, "with --model: keep the clips there; a second start goes on where the first ended"),
+    Option("json", "FILE", Path, "write all scores there"),
+    Option("plot", "FILE", Path, "write a PNG of the scores against shuffled pairs there"),
+    Option("plots", "DIR", Path, "write the sync plot of each clip there, as PNG"),
+    *(option for option in GENERATE if option.name in SHARED),
+)
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Adds the command to the parser of `jointdit`."""
+    text = (
+        "Measure a folder of clips (do picture and sound belong together?), or with --model a model on pictures and "
+        "captions of synthetic scenes (sync of events, the effect that was asked for, how well the picture stays)."
+    )
+    parser = commands.add_parser("evaluate", help="measure clips, or a model", description=text, allow_abbrev=False)
+    add_options(parser, OPTIONS)
+    parser.add_argument(
+        "--unseen-words", action="store_true", help="with --model: prompts in words that no synthetic caption has"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Checks what can be checked, measures, writes what was asked for, and prints a table."""
+    options = read_options(OPTIONS, arguments)
+    if (options["folder"] is None) == (options["model"] is None):
+        raise InputError("name either a FOLDER of clips or a --model, for example: jointdit evaluate --model tiny")
+
+    from ..media.files import target_file
+
+    for name in ("json", "plot"):
+        if options[name]:
+            target_file(options[name])
+
+    from .progress import Progress, hushed
+
+    with nullcontext() if arguments.debug else hushed(), Progress(arguments.quiet) as progress:
+        if options["folder"]:
+            report, lines = _folder(options, progress)
+        else:
+            report, lines = _model(options, arguments.unseen_words, progress)
+    if options["json"]:
+        _write_json(options["json"], report)
+    print("\n".join(lines))
+
+
+def _folder(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, Any], list[str]]:
+    from ..evaluate.folder import score_folder
+    from ..evaluate.report import as_json, folder_lines
+
+    scores = score_folder(
+        options["folder"],
+        lambda done, total: progress("clips", done, total),
+        lambda path, clip: _plot_clip(options["plots"], path.name, clip),
+    )
+    _plot_margins(options["plot"], scores.align, options["folder"].name)
+    return {"folder": str(options["folder"]), **as_json(scores)}, list(folder_lines(scores))
+
+
+def _model(options: Mapping[str, Any], unseen_words: bool, progress: Progress) -> tuple[dict[str, Any], list[str]]:
+    import torch
+
+    from ..evaluate.align import Curves, align_clips
+    from ..evaluate.effects import train_judges
+    from ..evaluate.generated import autoencoded, draw_tasks, generate_clips, score_clips
+    from ..evaluate.report import align_lines, as_json, model_lines
+    from ..pipeline import JointDiTPipeline
+    from ..synthetic import EFFECTS
+
+    if options["effect"] not in (None, *EFFECTS):
+        raise InputError(f"--effect {options['effect']}: must be one of {', '.join(EFFECTS)}")
+    photos = _photos(options["photos"])
+    device, asked = choose_device(options["device"]), guidance_options(options)
+    pipe = JointDiTPipeline.from_pretrained(options["model"], getattr(torch, options["dtype"] or "float32"))
+    pipe.to(device)
+    guidance = pipe.guidance.changed(**asked)
+    width, height = options["size"] or (None, None)
+    shape = pipe.shape(options["frames"], options["fps"], height, width)
+    count, seed, batch = options["clips"] or CLIPS, options["seed"] or 0, options["batch"] or BATCH
+    given = {name: options[name] for name in PASSED_ON if options[name] is not None}
+    settings = {
+        "model": options["model"],
+        "clips": count,
+        "seed": seed,
+        "batch": batch,
+        "effect": options["effect"],
+        "unseen_words": unseen_words,
+        "photos": str(options["photos"]) if options["photos"] else None,
+        "frames": shape.frames,
+        "fps": str(shape.fps),
+        "size": f"{shape.width}x{shape.height}",
+        "guidance": guidance.mode,
+        "scales": guidance.scales,
+        **{name: given.get(name, getattr(pipe.defaults, name)) for name in FROM_MODEL},
+        "sampler": options["sampler"] or "euler",
+        "dtype": options["dtype"] or "float32",
+    }
+    tasks = draw_tasks(
+        count,
+        seed,
+        shape,
+        [options["effect"]] if options["effect"] else EFFECTS,
+        unseen_words,
+        photos,
+        lambda done, total: progress("scenes", done, total),
+    )
+    with _clip_folder(options["keep"], settings) as folder:
+        clips = generate_clips(
+            pipe,
+            tasks,
+            seed,
+            folder,
+            batch,
+            lambda done, total: progress("clips", done, total),
+            guidance=guidance,
+            width=shape.width,
+            height=shape.height,
+            **given,
+        )
+    truths = []
+    for index, task in enumerate(tasks):
+        truths.append(autoencoded(pipe, task.truth))
+        progress("truth through the autoencoders", index + 1, len(tasks))
+    scenes = options["judge_scenes"] or JUDGE_SCENES
+    judges = train_judges(
+        train=scenes,
+        held_out=max(1, scenes // 4),
+        autoencode=lambda clip: autoencoded(pipe, clip),
+        progress=lambda done, total: progress("judges", done, total),
+    )
+    for index, (task, clip) in enumerate(zip(tasks, clips, strict=True)):
+        _plot_clip(options["plots"], f"{index:06d} {task.scene.effect}", clip)
+    scores, align = score_clips(tasks, clips, truths, judges), align_clips([Curves.of(clip) for clip in clips])
+    _plot_margins(options["plot"], align, options["model"])
+    report = {**settings, **as_json(scores), "align": as_json(align)}
+    return report, [*model_lines(scores), *align_lines(align)]
+
+
+def _photos(folder: Path | None) -> PictureSource | None:
+    from ..synthetic import PictureSource
+    from ..synthetic.dataset import PHOTO_SUFFIXES
+
+    if folder is None:
+        return None
+    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    if not files:
+        raise InputError(f"--photos {folder}: no picture there; give a folder with {', '.join(PHOTO_SUFFIXES)} files")
+    return PictureSource.from_files(files, procedural=0.0)
+
+
+@contextmanager
+def _clip_folder(keep: Path | None, settings: Mapping[str, Any]) -> Iterator[Path]:
+    """Where the clips go. A kept folder remembers what it was made with, and is refused for anything else."""
+    if keep is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    keep.mkdir(parents=True, exist_ok=True)
+    made_with = keep / "settings.json"
+    wanted = json.loads(json.dumps({**settings, "clips": None}))  # more clips of the same kind may be added
+    if not made_with.exists():
+        _write_json(made_with, wanted)
+    elif json.loads(made_with.read_text(encoding="utf-8")) != wanted:
+        raise InputError(f"--keep {keep}: its clips were made with other settings; name another folder")
+    yield keep
+
+
+def _plot_clip(folder: Path | None, name: str, clip: Clip) -> None:
+    from ..evaluate import draw_sync
+
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_png(folder / f"{name}.png", draw_sync(clip, name))
+
+
+def _plot_margins(path: Path | None, align: AlignScores, title: str) -> None:
+    from ..evaluate.plot import draw_margins
+
+    if path is not None:
+        scores = {"AV-Align": align.av_align, "motion, loudness": align.motion_loudness}
+        _write_png(path, draw_margins(scores, f"{title}: {align.clips} clips"))
+
+
+def _write_png(path: Path, picture: np.ndarray) -> None:
+    from PIL import Image
+
+    from ..media.files import whole_file
+
+    with whole_file(path) as partial:
+        Image.fromarray(picture).save(partial, "PNG")
+
+
+def _write_json(path: Path, content: object) -> None:
+    from ..media.files import whole_file
+
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

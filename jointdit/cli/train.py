@@ -1,0 +1,65 @@
+"""`jointdit train`: Joint Blocks, and if asked the experts, learn from cached latents."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+from ..errors import InputError
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Adds the command to the parser of `jointdit`."""
+    text = (
+        "Train on latents that `jointdit cache` made. A run that was stopped or killed goes on from its last "
+        "checkpoint when the same command is given again. Several GPUs or machines: `accelerate launch -m jointdit "
+        "train CONFIG`."
+    )
+    parser = commands.add_parser("train", help="train on cached latents", description=text)
+    parser.add_argument("config", metavar="CONFIG", help="TOML file with the options, or a or b: the stage's template")
+    parser.add_argument(
+        "--set", metavar="NAME=VALUE", action="append", default=[], help="change an option; may be repeated"
+    )
+    parser.add_argument("--minutes", metavar="M", type=float, help="stop after so long, to go on later")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error, and warnings")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Trains and prints where the result is."""
+    changes = {}
+    for text in arguments.set:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text}: give NAME=VALUE, for example batch=8")
+        changes[name] = value
+    if arguments.minutes is not None and not arguments.minutes > 0:
+        raise InputError(f"--minutes {arguments.minutes}: must be above 0")
+
+    from ..train.stages import TEMPLATES, read_config
+
+    template = TEMPLATES.get(arguments.config)
+    if template is not None:  # its paths are the user's
+        changes = {"cache": str(Path.cwd() / "cache"), "output": str(Path.cwd() / "run")} | changes
+    config = read_config(template or Path(arguments.config), changes)
+    if config.memory == "auto":
+        # Blocks of memory that can grow break up less; CUDA reads this when it starts.
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+    from accelerate import PartialState
+
+    from ..train.run import train_stage
+    from .progress import Progress, hushed
+
+    logging.basicConfig(level=logging.WARNING)
+    with hushed(), Progress(arguments.quiet) as progress:
+        result = train_stage(config, progress, 60 * arguments.minutes if arguments.minutes else None)
+    if not PartialState().is_main_process:
+        return
+    if result is None:
+        print(f"{config.output}: stopped before its {config.steps} steps; the same command goes on")
+    else:
+        print(f"{result}: {config.steps} steps")

@@ -1,0 +1,90 @@
+"""Scores as JSON and as lines of a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from .align import AlignScores
+from .folder import FolderScores
+from .generated import ModelScores, Named
+from .scores import Corrected
+from .sync import CurveSync, EventSync
+
+DIGITS = 4
+
+
+def as_json(value: Any) -> Any:
+    """Scores for `json.dumps`: dataclasses become objects, numbers are rounded, what is not a number becomes null."""
+    if hasattr(value, "__dataclass_fields__"):
+        return as_json(asdict(value))
+    if isinstance(value, dict):
+        return {key: as_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(each) for each in value]
+    if isinstance(value, float):
+        return round(value, DIGITS) if math.isfinite(value) else None
+    return value
+
+
+def model_lines(scores: ModelScores) -> Iterator[str]:
+    """A table of a model's scores."""
+    yield f"{'sync':<12}{'clips':>6}{'seen':>6}{'heard':>6}  seen->heard (chance, corrected)  heard->seen"
+    for name, sync in scores.sync.items():
+        yield _sync_line(name, sync)
+    if "all" in scores.truth_sync:
+        yield _sync_line("autoencoded", scores.truth_sync["all"])
+    for name, named in (("sound", scores.sound), ("pictures", scores.pictures)):
+        yield _named_line(name, named)
+    picture = scores.picture
+    red, green, blue = picture.drift
+    yield f"first frame: {picture.psnr_first_frame:.2f} dB (autoencoder alone {picture.psnr_autoencoder:.2f} dB)"
+    yield (
+        f"colour drift: {red:+.1f} {green:+.1f} {blue:+.1f}, mean size {picture.drift_size:.1f} grey levels "
+        f"(scenes {picture.truth_drift_size:.1f}); motion {picture.motion:.2f} (scenes {picture.truth_motion:.2f})"
+    )
+    yield f"loudness: {scores.loudness_dbfs:.1f} dBFS, silent clips {scores.silent:.0%}"
+
+
+def folder_lines(scores: FolderScores) -> Iterator[str]:
+    """A table of a folder's scores."""
+    yield from align_lines(scores.align)
+    loud = scores.loudness_dbfs
+    yield f"clips: {scores.align.clips}, motion {scores.motion:.2f} grey levels a frame, loudness {loud:.1f} dBFS"
+    if scores.skipped:
+        yield f"without sound: {', '.join(scores.skipped)}"
+    if scores.note:
+        yield f"note: {scores.note}"
+
+
+def align_lines(align: AlignScores) -> Iterator[str]:
+    """A table of the scores against shuffled pairs."""
+    yield f"{'':<18}{'value':>8}{'shuffled':>10}{'margin':>8}  95% interval"
+    for name, each in (("AV-Align", align.av_align), ("motion, loudness", align.motion_loudness)):
+        low, high = each.interval
+        yield f"{name:<18}{each.value:>8.3f}{each.shuffled:>10.3f}{each.margin:>8.3f}  {low:.3f} to {high:.3f}"
+
+
+def _sync_line(name: str, sync: EventSync | CurveSync) -> str:
+    if isinstance(sync, CurveSync):
+        return f"{name:<12}{sync.clips:>6}{'':>12}  correlation {_corrected(sync.correlation)}"
+    return (
+        f"{name:<12}{sync.clips:>6}{sync.seen_per_clip:>6.2f}{sync.heard_per_clip:>6.2f}  "
+        f"{_corrected(sync.seen_heard)}  {_corrected(sync.heard_seen)}  {sync.offset_ms:+.0f} ms"
+    )
+
+
+def _corrected(score: Corrected) -> str:
+    low, high = score.interval
+    return f"{score.value:.2f} ({score.chance:.2f}, {score.corrected:.2f} [{low:.2f}, {high:.2f}])"
+
+
+def _named_line(name: str, named: Named) -> str:
+    low, high = named.interval
+    worst = ", ".join(f"{effect} {right:.2f}" for effect, right in named.by_effect.items() if right < 1)
+    return (
+        f"{name} are the asked effect: {named.right:.2f} [{low:.2f}, {high:.2f}]{' (' + worst + ')' if worst else ''}; "
+        f"the judge: {named.held_out:.2f} on held-out scenes, {named.autoencoded:.2f} through the autoencoders"
+    )

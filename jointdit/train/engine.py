@@ -1,0 +1,255 @@
+"""Stages A and B: accelerate's loop over cached clips, with exact resume.
+
+Everything random follows from the seed, the step and the clip (objective.py), the learning rate from the step alone,
+and a checkpoint holds weights, their average and the optimizer: a run that was killed goes on with the numbers that it
+would have had. N processes with a share of the batch each compute what one process with the whole batch does.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from ..denoiser import JointDenoiser
+from ..errors import InputError
+from ..pipeline import JointDiTPipeline
+from ..schedules import NoiseClock
+from .cache import LatentCache
+from .checkpoint import load_state, save_state
+from .loop import follow, learning_rate
+from .objective import JointObjective, Losses, to_device
+from .seeds import generator_of
+from .stages import TrainingConfig
+
+logger = logging.getLogger(__name__)
+PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+STATE = "state.safetensors"
+BLOCKS = "joint_blocks.safetensors"
+LEVELS = 5  # bins of noise levels in the logs
+
+
+def trained_module(pipe: JointDiTPipeline, stage: str) -> nn.Module:
+    """What learns: the Joint Blocks with their adapter (a), or the experts too (b)."""
+    return pipe.joint_blocks if stage == "a" else pipe.model
+
+
+@dataclass
+class Engine:
+    """A run of training. `train` does it; the parts stand alone for tests and nodes.
+
+    report: called with (step, steps, mean loss) after each step; an exception raised in it ends the run, saved.
+    """
+
+    pipe: JointDiTPipeline
+    cache: LatentCache
+    config: TrainingConfig
+    accelerator: Accelerator
+    report: Callable[[int, int, float], None] | None = None
+    step: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        config, pipe, processes = self.config, self.pipe, self.accelerator.num_processes
+        if config.batch % processes:
+            raise InputError(f"batch is {config.batch}, but must be a multiple of the {processes} processes")
+        if len(self.cache) <= config.held_out:
+            raise InputError(
+                f"{self.cache.folder}: {len(self.cache)} clips, of which {config.held_out} are held out; "
+                "cache more clips or lower held_out"
+            )
+        pipe.model.requires_grad_(False)
+        self.trained = trained_module(pipe, config.stage).requires_grad_(True).float()
+        self.average = copy.deepcopy(self.trained).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.99), weight_decay=0.0)
+        pipe.model.gradient_checkpointing = config.gradient_checkpointing
+        self.micro_batch = min(config.micro_batch, config.batch // processes)
+        self.folder = config.output
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if (self.folder / STATE).exists():
+            self.step = load_state(self.folder / STATE, self.trained, self.optimizer, self.average)["step"]
+            logger.info("resumed at step %d", self.step)
+        self.model, self.optimizer = self.accelerator.prepare(pipe.model.to(self.accelerator.device), self.optimizer)
+        self.average.to(self.accelerator.device)
+        denoiser = JointDenoiser(self.model, NoiseClock(pipe.video_scheduler, pipe.audio_scheduler))
+        bucket = pipe.defaults.motion_bucket
+        self.objective = JointObjective(denoiser, pipe.joint_blocks, self.cache.encoding, bucket, config)
+
+    def _groups(self) -> list[dict]:
+        new = {id(parameter) for parameter in self.pipe.joint_blocks.parameters()}
+        groups: dict[str, list[nn.Parameter]] = {"rate": [], "expert_rate": []}
+        for parameter in self.trained.parameters():
+            groups["rate" if id(parameter) in new else "expert_rate"].append(parameter)
+        return [{"params": parameters, "peak": name} for name, parameters in groups.items() if parameters]
+
+    def train(self, seconds: float | None = None) -> None:
+        """Up to the configured step, or for about `seconds`; then the state is saved.
+
+        Whoever stops the run from `report` finds it saved; whoever kills it, as it was at the last checkpoint.
+        """
+        config, started, recent = self.config, time.monotonic(), []
+        self.model.train()
+        while self.step < config.steps and (seconds is None or time.monotonic() - started < seconds):
+            done = self.optimize()
+            recent.append(done)
+            self.step += 1
+            if self.step % config.log_every == 0:
+                self.log(recent, time.monotonic() - started)
+                recent.clear()
+            if self.step % config.save_every == 0 or self.step == config.steps:
+                self.save()
+            if self.report is not None:
+                try:
+                    self.report(self.step, config.steps, done["loss"])
+                except BaseException:
+                    self.save()
+                    raise
+        self.save()
+
+    def numbers(self, step: int) -> list[int]:
+        """The clips of a step, for all processes: every epoch goes through the cache in an order of its own."""
+        config = self.config
+        clips = len(self.cache) - config.held_out
+        first = step * config.batch
+        orders: dict[int, list[int]] = {}
+
+        def clip(position: int) -> int:
+            epoch, place = divmod(position, clips)
+            if epoch not in orders:
+                orders[epoch] = torch.randperm(clips, generator=generator_of("epoch", config.seed, epoch)).tolist()
+            return config.held_out + orders[epoch][place]
+
+        return [clip(first + index) for index in range(config.batch)]
+
+    def optimize(self) -> dict[str, float]:
+        """One step: gradients of this process's clips, in micro-batches, then the optimizer."""
+        accelerator, config = self.accelerator, self.config
+        share = config.batch // accelerator.num_processes
+        mine = self.numbers(self.step)[accelerator.process_index * share :][:share]
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(
+                getattr(config, group["peak"]), self.step, self.step / config.steps, config.warmup
+            )
+        means = self._backward(mine)
+        norm = accelerator.clip_grad_norm_(self.trained.parameters(), config.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        follow(self.average, self.trained, self.step + 1, config.average)
+        return means | {"gradient_norm": float(norm)}
+
+    def _backward(self, numbers: Sequence[int]) -> dict[str, float]:
+        """Adds up the gradients of these clips. Where memory runs out and may be saved, smaller parts are tried."""
+        while True:
+            try:
+                return self._backward_parts(numbers)
+            except torch.OutOfMemoryError:
+                if self.config.memory == "fixed":
+                    raise
+            self.optimizer.zero_grad()
+            if not self.pipe.model.gradient_checkpointing:
+                self.pipe.model.gradient_checkpointing = True
+            elif self.micro_batch > 1:
+                self.micro_batch //= 2
+            else:
+                raise InputError("one clip with gradient checkpointing does not fit into memory; use smaller clips")
+            logger.info("memory ran out: gradient checkpointing, %d clips at once", self.micro_batch)
+
+    def _backward_parts(self, numbers: Sequence[int]) -> dict[str, float]:
+        parts = [numbers[first : first + self.micro_batch] for first in range(0, len(numbers), self.micro_batch)]
+        means = {"loss": 0.0, "video": 0.0, "audio": 0.0}
+        for part in parts:
+            weight = len(part) / len(numbers)
+            with nullcontext() if part is parts[-1] else self.accelerator.no_sync(self.model):
+                losses = self.losses(part, self.step)
+                self.accelerator.backward(losses.mean * weight)
+            for name, loss in (("loss", losses.mean), ("video", losses.video), ("audio", losses.audio)):
+                means[name] += weight * loss.mean().item()
+        return means
+
+    def losses(self, numbers: Sequence[int], step: int) -> Losses:
+        """Losses of clips with their draws at a step."""
+        clips = self.cache.batch(numbers)
+        draws = self.objective.draw(clips, numbers, step)
+        device = self.accelerator.device
+        with self.accelerator.autocast():
+            return self.objective.losses(to_device(clips, device), to_device(draws, device))
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Losses of the held-out clips under the averaged weights, by modality and by noise level (0 is clean)."""
+        self.model.eval()
+        with self.averaged():
+            found = [self.losses(part, -1) for part in self._held_out()]
+        self.model.train()
+        clock = self.objective.denoiser.clock
+        scores: dict[str, float] = {}
+        for name in ("video", "audio"):
+            losses = torch.cat([getattr(each, name) for each in found]).cpu()
+            if name == "video":
+                u = clock.video_u(torch.cat([each.levels.video_sigma for each in found]).cpu())
+            else:
+                u = clock.audio_u(torch.cat([each.levels.audio_timestep for each in found]).cpu())
+            scores[name] = losses.mean().item()
+            for bin in range(LEVELS):
+                inside = (u * LEVELS).long().clamp(0, LEVELS - 1) == bin
+                if inside.any():
+                    scores[f"{name}_{bin / LEVELS:.1f}"] = losses[inside].mean().item()
+        return scores
+
+    def _held_out(self) -> Iterator[list[int]]:
+        numbers = list(range(self.config.held_out))
+        for first in range(0, len(numbers), self.micro_batch):
+            yield numbers[first : first + self.micro_batch]
+
+    def averaged(self) -> Averaged:
+        """A context in which the model has its averaged weights."""
+        return Averaged(self.trained, self.average)
+
+    def log(self, recent: Sequence[dict[str, float]], seconds: float) -> None:
+        """A line of log.jsonl; at times with validation."""
+        record = {"step": self.step, "seconds": round(seconds, 1)}
+        record |= {name: sum(each[name] for each in recent) / len(recent) for name in recent[0]}
+        if self.step % self.config.validate_every == 0:
+            record["held_out"] = self.validate()
+        if not self.accelerator.is_main_process:
+            return
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as log:
+            log.write(json.dumps(record) + "\n")
+        logger.info("%s", record)
+
+    def save(self) -> None:
+        """The whole state; a kill leaves the old one or the new one."""
+        if self.accelerator.is_main_process:
+            save_state(self.folder / STATE, self.trained, self.optimizer, {"step": self.step}, self.average)
+
+    def export(self) -> Path:
+        """The averaged weights: a Joint Block file (a), or a whole model folder (b)."""
+        joint_only = self.config.stage == "a"
+        path = self.folder / (BLOCKS if joint_only else "model")
+        if self.accelerator.is_main_process:
+            with self.averaged():
+                (self.pipe.save_joint_blocks if joint_only else self.pipe.save_pretrained)(path)
+        self.accelerator.wait_for_everyone()
+        return path
+
+
+class Averaged:
+    """Puts averaged weights into a module for the time of a `with` block."""
+
+    def __init__(self, module: nn.Module, average: nn.Module) -> None:
+        self.module, self.average = module, average
+
+    def __enter__(self) -> None:
+        self.kept = {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
+        self.module.load_state_dict(self.average.state_dict())
+
+    def __exit__(self, *error: object) -> None:
+        self.module.load_state_dict(self.kept)

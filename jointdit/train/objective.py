@@ -1,0 +1,115 @@
+"""The objective of training on cached clips: which noise, levels and conditions a clip gets at a step.
+
+All randomness of a clip at a step comes from a generator of its own, so that neither the number of processes nor the
+size of a micro-batch changes what is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from ..conditioning import TextEmbeddings, join, speak_for_image
+from ..denoiser import JointDenoiser
+from ..joint_block import JointBlocks
+from ..latents import JointLatents
+from ..model import Conditioning
+from ..schedules import Levels
+from .cache import TEXT, CachedClips, Encoding
+from .seeds import generator_of
+from .stages import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What chance decides for B clips: noise as their latents, levels [B], and flags [B]."""
+
+    noise: JointLatents
+    levels: Levels
+    isolated: Tensor
+    silent: Tensor  # without text: the picture speaks
+    null: Tensor  # without text and picture
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Mean squared errors of the raw predictions, [B] each, and the levels [B] they were made at."""
+
+    video: Tensor
+    audio: Tensor
+    levels: Levels
+
+    @property
+    def mean(self) -> Tensor:
+        """What is minimised."""
+        return self.video.mean() + self.audio.mean()
+
+
+class JointObjective:
+    """The loss of cached clips under a denoiser, whose model may be wrapped for several processes."""
+
+    def __init__(
+        self,
+        denoiser: JointDenoiser,
+        joint_blocks: JointBlocks,
+        encoding: Encoding,
+        motion_bucket: float,
+        config: TrainingConfig,
+    ) -> None:
+        self.denoiser, self.joint_blocks = denoiser, joint_blocks
+        self.encoding, self.motion_bucket, self.config = encoding, motion_bucket, config
+
+    def losses(self, clips: CachedClips, draws: Draws) -> Losses:
+        """Losses of B clips with their draws."""
+        clean = JointLatents(clips.video, clips.audio)
+        cond = self.conditions(clips, draws.silent, draws.null)
+        video, audio = self.denoiser.losses_at(clean, draws.noise, draws.levels, cond, draws.isolated)
+        return Losses(video, audio, draws.levels)
+
+    def conditions(self, clips: CachedClips, silent: Tensor, null: Tensor) -> Conditioning:
+        """Conditions of B clips: the empty text where `silent` or `null` [B], no picture where `null`."""
+        wordless = silent | null
+        text = TextEmbeddings(
+            **{name: _choose(wordless, getattr(clips.no_text, name), getattr(clips.text, name)) for name in TEXT}
+        )
+        keep = (~null).to(clips.image_embeds.dtype)
+        fps = Fraction(self.encoding.fps)
+        embeds = clips.image_embeds * keep[:, None, None]
+        latents = clips.image_latents * keep[:, None, None, None]
+        cond = join(embeds, latents, text, fps, self.motion_bucket, self.encoding.noise_augmentation)
+        return speak_for_image(self.joint_blocks, cond, silent & ~null)
+
+    def draw(self, clips: CachedClips, numbers: Sequence[int], step: int) -> Draws:
+        """Draws for the clips with these numbers in the cache; step -1 is that of validation."""
+        levels, flags, video, audio = [], [], [], []
+        for row, number in enumerate(numbers):
+            generator = generator_of(self.config.seed, step, number)
+            levels.append(self.denoiser.clock.sample_levels(1, generator))
+            flags.append(torch.rand(3, generator=generator))
+            video.append(torch.randn(clips.video[row].shape, generator=generator))
+            audio.append(torch.randn(clips.audio[row].shape, generator=generator))
+        isolated, silent, null = torch.stack(flags, 1)
+        noise = JointLatents(torch.stack(video), torch.stack(audio))
+        config = self.config
+        return Draws(
+            noise,
+            Levels(*(torch.cat(parts) for parts in zip(*(vars(level).values() for level in levels), strict=True))),
+            isolated < config.isolated,
+            silent < config.drop_text,
+            null < config.drop_all,
+        )
+
+
+def to_device(thing, device: torch.device):
+    """A copy of nested frozen dataclasses with all tensors on `device`."""
+    if isinstance(thing, Tensor):
+        return thing.to(device)
+    return replace(thing, **{name: to_device(value, device) for name, value in vars(thing).items()})
+
+
+def _choose(flags: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(flags.reshape(-1, *(1,) * (yes.ndim - 1)), yes, no)

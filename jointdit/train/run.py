@@ -1,0 +1,46 @@
+"""From a configuration to a trained file: model, cache, accelerate, engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from ..checkpoints import load_joint_blocks
+from ..errors import InputError
+from ..pipeline import JointDiTPipeline
+from .cache import LatentCache
+from .engine import PRECISIONS, Engine
+from .stages import TrainingConfig
+
+
+def train_stage(
+    config: TrainingConfig, progress: Callable[[str, int, int], None] | None = None, seconds: float | None = None
+) -> Path | None:
+    """Train to the last step and return the result's path, or None if `seconds` ended the run before.
+
+    progress: called with ("train", step, steps).
+    """
+    cache = LatentCache(config.cache)
+    pipe = JointDiTPipeline.from_pretrained(config.model)
+    cache.check(pipe)
+    if config.joint:
+        blocks = load_joint_blocks(Path(config.joint))
+        if blocks.config != pipe.joint_blocks.config:
+            raise InputError(f"{config.joint}: these Joint Blocks do not fit the model {config.model}")
+        pipe.joint_blocks.load_state_dict(blocks.state_dict())
+    # A batch without an isolated clip, or with isolated ones alone, leaves no weight without a gradient.
+    accelerator = Accelerator(
+        mixed_precision=PRECISIONS[config.precision],
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
+    )
+
+    def report(step: int, steps: int, loss: float) -> None:
+        if progress is not None and accelerator.is_local_main_process:
+            progress("train", step, steps)
+
+    engine = Engine(pipe, cache, config, accelerator, report)
+    engine.train(seconds)
+    return engine.export() if engine.step == config.steps else None

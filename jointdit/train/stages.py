@@ -1,0 +1,121 @@
+"""What a training run is: a small TOML file, checked in full before anything is loaded.
+
+`stage_a.toml` and `stage_b.toml` beside this file hold every option with its meaning.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ..errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TEMPLATES = {"a": Path(__file__).with_name("stage_a.toml"), "b": Path(__file__).with_name("stage_b.toml")}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The options of a run; `stage_a.toml` says what each means."""
+
+    stage: str
+    model: str
+    joint: str
+    cache: Path
+    output: Path
+    steps: int
+    batch: int
+    rate: float
+    expert_rate: float
+    warmup: int
+    clip_norm: float
+    average: float
+    isolated: float
+    drop_text: float
+    drop_all: float
+    held_out: int
+    seed: int
+    precision: str
+    memory: str
+    micro_batch: int
+    gradient_checkpointing: bool
+    log_every: int
+    save_every: int
+    validate_every: int
+    samples: int
+
+    def __post_init__(self) -> None:
+        def refuse(name: str, wanted: str) -> None:
+            raise InputError(f"{name} is {getattr(self, name)!r}, but must be {wanted}")
+
+        for name, allowed in (
+            ("stage", ("a", "b")),
+            ("precision", ("float32", "bfloat16", "float16")),
+            ("memory", ("auto", "fixed")),
+        ):
+            if getattr(self, name) not in allowed:
+                refuse(name, f"one of {', '.join(allowed)}")
+        for name in ("steps", "batch", "held_out", "micro_batch", "log_every", "save_every", "validate_every"):
+            if getattr(self, name) < 1:
+                refuse(name, "at least 1")
+        for name in ("warmup", "samples", "seed"):
+            if getattr(self, name) < 0:
+                refuse(name, "at least 0")
+        for name in ("rate", "clip_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                refuse(name, "above 0 and finite")
+        if not 0 <= self.expert_rate < math.inf:
+            refuse("expert_rate", "at least 0 and finite")
+        for name in ("isolated", "drop_text", "drop_all", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                refuse(name, "at least 0 and below 1")
+
+
+def read_config(path: Path, changes: Mapping[str, str] | None = None) -> TrainingConfig:
+    """A run from a TOML file; `changes` replace options, given as texts in TOML's own notation (or plain words).
+
+    Paths in the file are relative to its folder. Raises InputError for options that are unknown, missing or wrong.
+    """
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not valid TOML ({error})") from error
+    for name in ("cache", "output", "joint"):
+        if isinstance(values.get(name), str) and values[name]:
+            values[name] = str(path.parent / values[name])
+    values |= {name: _toml_value(text) for name, text in (changes or {}).items()}
+    types = get_type_hints(TrainingConfig)
+    known = [field.name for field in fields(TrainingConfig)]
+    if unknown := sorted(values.keys() - set(known)):
+        raise InputError(f"{path}: unknown option {unknown[0]!r}; known: {', '.join(known)}")
+    if missing := [name for name in known if name not in values]:
+        raise InputError(f"{path}: the option {missing[0]!r} is missing; stage_a.toml of jointdit.train shows them all")
+    for name, value in values.items():
+        kind = types[name]
+        if kind is Path and isinstance(value, str | Path):
+            values[name] = Path(value)
+        elif kind is float and type(value) is int:
+            values[name] = float(value)
+        elif type(value) is not kind:
+            raise InputError(f"{path}: {name} is {value!r}, but must be of type {kind.__name__}")
+    try:
+        return TrainingConfig(**values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

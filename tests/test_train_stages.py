@@ -1,0 +1,270 @@
+"""Training on folders of sounding videos: what is read and cached, what a killed run leaves, what many processes do."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from jointdit import JointDiTPipeline
+from jointdit.checkpoints import load_joint_blocks
+from jointdit.cli import main
+from jointdit.errors import InputError
+from jointdit.latents import ClipShape
+from jointdit.media import Clip
+from jointdit.train.cache import LatentCache, write_cache
+from jointdit.train.engine import Engine
+from jointdit.train.recordings import cut, find_recordings
+from jointdit.train.stages import TEMPLATES, read_config
+
+SHAPE = ClipShape(frames=4, fps=Fraction(25, 2), height=32, width=32)
+
+
+def video(path, seconds=0.7, sound="tone"):
+    """Moving noise with a tone, silence or no track."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = round(seconds * 12.5)
+    rng = np.random.default_rng(len(path.name))
+    pictures = rng.integers(0, 256, (frames, 48, 64, 3)).astype(np.uint8)
+    samples = round(frames / 12.5 * 16000)
+    tone = 0.3 * np.sin(2 * math.pi * 440 * np.arange(samples) / 16000, dtype=np.float32)[None]
+    audio = {"tone": tone, "silence": 0 * tone, "none": tone[:, :0]}[sound]
+    Clip(pictures, Fraction(25, 2), audio, 16000).save(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    for index in range(3):
+        video(folder / "dog_barking" / f"{index}.mp4")
+    video(folder / "rain" / "a.mp4")
+    (folder / "rain" / "a.txt").write_text("rain on  a roof\n")
+    video(folder / "rain" / "silent.mp4", sound="silence")
+    video(folder / "rain" / "mute.mp4", sound="none")
+    video(folder / "rain" / "short.mp4", seconds=0.2)
+    (folder / "rain" / "broken.mp4").write_bytes(b"not a video")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return JointDiTPipeline.from_pretrained("tiny")
+
+
+@pytest.fixture(scope="module")
+def cache(folder, pipe, tmp_path_factory):
+    path = tmp_path_factory.mktemp("cache")
+    write_cache(pipe, find_recordings(folder), path, SHAPE)
+    return LatentCache(path)
+
+
+def config(tmp_path, cache, **changes):
+    values = {
+        "cache": str(cache.folder),
+        "output": str(tmp_path / "run"),
+        "steps": 4,
+        "batch": 2,
+        "held_out": 2,
+        "warmup": 1,
+        "rate": 1e-3,
+        "precision": "float32",
+        "log_every": 1,
+        "save_every": 2,
+        "validate_every": 4,
+        "samples": 0,
+    } | changes
+    return read_config(TEMPLATES["a"], {name: json.dumps(value) for name, value in values.items()})
+
+
+def engine(tmp_path, cache, report=None, **changes):
+    made = config(tmp_path, cache, **changes)
+    return Engine(JointDiTPipeline.from_pretrained("tiny"), cache, made, Accelerator(cpu=True), report)
+
+
+def test_a_class_folder_is_the_caption_unless_a_text_speaks_for_the_video(folder):
+    captions = {recording.name: recording.caption for recording in find_recordings(folder)}
+    assert captions["dog_barking/0.mp4"] == "dog barking" and captions["rain/a.mp4"] == "rain on a roof"
+    with pytest.raises(InputError, match="layout 'wrong'.*vggsound"):
+        find_recordings(folder, "wrong")
+
+
+def test_the_tables_of_the_usual_sets_are_read(tmp_path):
+    video(tmp_path / "abc_000012.mp4", 0.2)
+    video(tmp_path / "2015-02_denoised.mp4", 0.2)
+    (tmp_path / "vggsound.csv").write_text('abc,12,"dog barking, loud",train\nxyz,1,rain,test\n')
+    hits = "1.0 rock hit static\n2.0 rock hit static\n3.0 None scratch static\n4.0 leaf scratch static\n"
+    (tmp_path / "2015-02_times.txt").write_text(hits)
+    assert [each.caption for each in find_recordings(tmp_path, "vggsound")] == ["dog barking, loud"]
+    assert [each.caption for each in find_recordings(tmp_path, "greatest-hits")] == ["a drumstick, hit rock"]
+
+
+def test_clips_follow_each_other_with_their_sound(folder):
+    recording = find_recordings(folder)[0]
+    clips = cut(recording, SHAPE, 16000)
+    assert [clip.name for clip in clips] == ["dog_barking/0.mp4#0", "dog_barking/0.mp4#1"]
+    assert all(clip.frames.shape == (4, 32, 32, 3) and clip.audio.shape == (5120,) for clip in clips)
+
+
+def test_files_without_use_are_named_with_their_reason_and_the_rest_is_cached(folder, pipe, cache, tmp_path):
+    written = write_cache(pipe, find_recordings(folder), tmp_path / "other", SHAPE)
+    reasons = {name.split("/")[1]: reason for name, reason in written.skipped.items()}
+    assert sorted(reasons) == ["broken.mp4", "mute.mp4", "short.mp4", "silent.mp4"]
+    assert "no sound" in reasons["mute.mp4"] and "silent" in reasons["silent.mp4"] and "0.32 s" in reasons["short.mp4"]
+    assert written.clips == len(cache) == 8
+    clips = cache.batch([0, 7])
+    assert clips.video.shape[:2] == (2, 4) and cache.captions[7] == "rain on a roof"
+    with torch.no_grad():
+        text = pipe.encode_text(["rain on a roof"])
+    torch.testing.assert_close(clips.text.audio_embeds[1:], text.audio_embeds, atol=2e-3, rtol=2e-3)
+    assert not torch.equal(clips.text.audio_embeds[1], clips.no_text.audio_embeds[1])
+
+
+def test_a_cache_goes_on_after_a_kill_and_parts_add_up(folder, pipe, cache, tmp_path):
+    recordings = find_recordings(folder)
+
+    class Kill(BaseException):
+        pass
+
+    def stop(done, total):
+        if done == 3:
+            raise Kill
+
+    with pytest.raises(Kill):
+        write_cache(pipe, recordings, tmp_path, SHAPE, shard_clips=2, progress=stop)
+    there = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("shard-*")}
+    assert there
+    write_cache(pipe, recordings, tmp_path, SHAPE, shard_clips=2)
+    assert {name: (tmp_path / name).stat().st_mtime_ns for name in there} == there, "finished shards are kept"
+    assert LatentCache(tmp_path).names == cache.names
+    parted = tmp_path / "parted"
+    for part in range(2):
+        write_cache(pipe, recordings, parted, SHAPE, part, 2)
+    assert sorted(LatentCache(parted).names) == sorted(cache.names)
+
+
+def test_another_configuration_is_refused(folder, pipe, cache):
+    other = ClipShape(frames=5, fps=SHAPE.fps, height=32, width=32)
+    with pytest.raises(InputError, match="frames 4 -> 5"):
+        write_cache(pipe, find_recordings(folder), cache.folder, other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": '"red"'}, "unknown option 'colour'"),
+        ({"steps": '"many"'}, "steps is 'many', but must be of type int"),
+        ({"rate": "0.0"}, "rate is 0.0, but must be above 0"),
+        ({"stage": "c"}, "stage is 'c', but must be one of a, b"),
+    ],
+)
+def test_wrong_options_are_named(changes, message):
+    with pytest.raises(InputError, match=message):
+        read_config(TEMPLATES["b"], changes)
+
+
+def losses(tmp_path):
+    lines = [json.loads(line) for line in open(tmp_path / "run" / "log.jsonl")]
+    return [(line["step"], line["loss"], line["gradient_norm"]) for line in lines]
+
+
+def test_a_killed_run_goes_on_with_the_numbers_of_an_undisturbed_one(cache, tmp_path):
+    engine(tmp_path / "whole", cache).train()
+
+    script = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from jointdit.train.cache import LatentCache
+from test_train_stages import engine
+
+def kill(step, steps, loss):
+    if step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+engine(Path({str(tmp_path / "broken")!r}), LatentCache(Path({str(cache.folder)!r})), kill).train()
+"""
+    assert subprocess.run([sys.executable, "-c", script], timeout=600).returncode == -signal.SIGKILL
+    again = engine(tmp_path / "broken", cache)
+    assert again.step == 2, "the last whole checkpoint"
+    again.train()
+    undisturbed, resumed = losses(tmp_path / "whole"), losses(tmp_path / "broken")
+    assert dict((line[0], line) for line in resumed) == dict((line[0], line) for line in undisturbed)
+
+
+def test_only_the_joint_blocks_learn_in_stage_a_and_their_file_loads_again(cache, tmp_path):
+    run = engine(tmp_path, cache)
+    before = {name: tensor.clone() for name, tensor in run.pipe.model.state_dict().items()}
+    run.train()
+    changed = {name for name, tensor in run.pipe.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed and all(name.startswith("joint_blocks.") for name in changed)
+    path = run.export()
+    loaded = load_joint_blocks(path).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in run.average.state_dict().items())
+
+
+def test_experts_learn_at_their_own_rate_in_stage_b(cache, tmp_path):
+    run = engine(tmp_path, cache, stage="b", rate=1e-3, expert_rate=1e-6, steps=1, log_every=1)
+    before = {name: tensor.clone() for name, tensor in run.pipe.model.state_dict().items()}
+    run.train()
+    moved = {name: (tensor - before[name]).abs().max().item() for name, tensor in run.pipe.model.state_dict().items()}
+    assert 0 < max(moved[name] for name in moved if "unet" in name) < 2e-6
+    assert max(moved[name] for name in moved if "joint_blocks" in name) > 1e-4
+
+
+def test_micro_batches_and_checkpointing_change_no_gradient(cache, tmp_path):
+    def gradients(name, **changes):
+        run = engine(tmp_path / name, cache, batch=4, stage="b", **changes)
+        run.model.train()
+        run._backward(run.numbers(0))
+        return {name: parameter.grad for name, parameter in run.trained.named_parameters()}
+
+    whole = gradients("whole", micro_batch=4)
+    parts = gradients("parts", micro_batch=1, gradient_checkpointing=True)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, atol=1e-5, rtol=1e-3)
+
+
+def joint_blocks(path):
+    return load_joint_blocks(path / "joint_blocks.safetensors").state_dict()
+
+
+def test_the_commands_lead_from_scenes_to_joint_blocks_and_two_processes_equal_one(tmp_path, capsys):
+    small = ["--frames", "6", "--size", "32x32", "--fps", "12.5"]
+    assert main(["synth", str(tmp_path / "clips"), "--clips", "8", "--quiet", *small]) == 0
+    assert (
+        main(["cache", str(tmp_path / "clips"), str(tmp_path / "cache"), "--layout", "synth", "--quiet", *small]) == 0
+    )
+    options = {"cache": tmp_path / "cache", "steps": 2, "batch": 4, "held_out": 2, "precision": "float32"}
+    options |= {"warmup": 1, "rate": 1e-3, "isolated": 0.5}
+    command = ["train", "a", "--quiet"]
+    for name, value in options.items():
+        command += ["--set", f"{name}={value}"]
+    assert main([*command, "--set", f"output={tmp_path / 'one'}"]) == 0
+    assert "2 steps" in capsys.readouterr().out
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "jointdit"]
+    done = subprocess.run([*launch, *command, "--set", f"output={tmp_path / 'two'}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one, two = joint_blocks(tmp_path / "one"), joint_blocks(tmp_path / "two")
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, atol=2e-5, rtol=1e-4)
+    moved = JointDiTPipeline.from_pretrained("tiny").joint_blocks.state_dict()
+    assert max((one[name] - moved[name]).abs().max() for name in one) > 1e-4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 MINIMUM = (0, 11, 0)  # the first with search aliases, advanced inputs and dynamic combos
 WEB_DIRECTORY = "./web"
 
-if tuple(int(part) for part in comfyui_version.__version__.split(".")[:3]) < MINIMUM:
+if tuple(map(int, re.findall(r"\d+", comfyui_version.__version__)[:3])) < MINIMUM:
     needed = ".".join(map(str, MINIMUM))
     raise ImportError(f"JointDiT needs ComfyUI {needed} or newer, and this is {comfyui_version.__version__}: update it")
 

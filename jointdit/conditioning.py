@@ -52,7 +52,8 @@ def encode_audioldm2_text(pipeline: AudioLDM2Pipeline, texts: Sequence[str]) -> 
 
     The eight states are also the Joint Blocks' context: always the same number of tokens, so no mask is needed.
     """
-    sequence, mask, generated = pipeline.encode_prompt(list(texts), pipeline.device, 1, False)
+    device = pipeline.text_encoder.device  # the other components may rest elsewhere
+    sequence, mask, generated = pipeline.encode_prompt(list(texts), device, 1, False)
     return TextEmbeddings(generated, sequence, mask, generated)
 
 

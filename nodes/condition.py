@@ -12,8 +12,7 @@ from ..jointdit.errors import InputError
 from ..jointdit.media import exact_fps, fit_image
 from ..jointdit.media.image import Fit
 from .memory import CONDITIONING, ManagedModel
-from .progress import Progress
-from .sockets import CATEGORY, Model, Prepared, PreparedClips
+from .sockets import CATEGORY, Prepared, PreparedClips, model_input
 
 STEP = 8  # pixels of a side of a video latent, of every model so far
 MAX_SIDE, MAX_FRAMES, MAX_FPS = 4096, 1000, 240
@@ -32,7 +31,7 @@ class Condition(io.ComfyNode):
             "pictures in the batch give several clips.",
             search_aliases=["image to video with sound", "encode picture and prompt", "clip length"],
             inputs=[
-                Model.Input("model", tooltip="From JointDiT Load Model or JointDiT Load Experts."),
+                model_input(),
                 io.Image.Input(
                     "image",
                     tooltip="The picture that the clip starts with. A batch gives one clip for each picture.",
@@ -145,8 +144,7 @@ class Condition(io.ComfyNode):
     ) -> io.NodeOutput:
         pipe, count = model.pipe, len(image)
         shape = pipe.shape(frames or None, fps or None, height or None, width or None)
-        progress = Progress(2)
-        model.load(CONDITIONING)
+        progress = model.start(CONDITIONING, 2)
         pictures = [(each[..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy() for each in image]
         conditions = pipe.condition(
             pictures,

@@ -14,11 +14,9 @@ from comfy_api.latest import io
 from einops import rearrange
 from torch import Tensor
 
-from ..jointdit.errors import InputError
 from ..jointdit.latents import ClipShape, LatentLayout
 from .memory import ManagedModel
-from .progress import Progress
-from .sockets import CATEGORY, CLIP_KEY, Model
+from .sockets import CATEGORY, CLIP_KEY, model_input, samples_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +34,7 @@ class DecodeVideo(io.ComfyNode):
             "do not, it goes on with fewer.",
             search_aliases=["vae decode", "video decode"],
             inputs=[
-                Model.Input("model", tooltip="The model that made the latents."),
+                model_input(),
                 io.Latent.Input("video", tooltip="The video latents of JointDiT Sample."),
                 io.Int.Input(
                     "chunk_size",
@@ -75,13 +73,7 @@ class DecodeVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: ManagedModel, video: Mapping[str, Any], chunk_size: int, overlap: int) -> io.NodeOutput:
-        pipe, samples = model.pipe, video["samples"]
-        channels = pipe.layout.video_channels
-        if samples.ndim != 5 or samples.shape[1] != channels:
-            raise InputError(
-                f"video latents have shape {list(samples.shape)}; this model needs [clips, {channels}, frames, h, w], "
-                "the video output of JointDiT Sample with the same model"
-            )
+        samples = samples_of(video, "video", model.pipe.layout.video_channels, "frames, h, w")
         latents = rearrange(samples, "b c f h w -> b f c h w")
         while True:
             try:
@@ -98,11 +90,10 @@ class DecodeVideo(io.ComfyNode):
 
 
 def _decode(model: ManagedModel, latents: Tensor, chunk_size: int, overlap: int) -> np.ndarray:
-    pipe = model.pipe
     clips, frames, _, height, width = latents.shape
-    progress = Progress(clips * frames)
-    model.load(["video_vae"], model.decode_memory(height, width, min(chunk_size, frames)))
-    return pipe.decode_video(latents.to(pipe.device), chunk_size, overlap, progress)
+    memory = model.decode_memory(height, width, min(chunk_size, frames))
+    progress = model.start(["video_vae"], clips * frames, memory)
+    return model.pipe.decode_video(latents.to(model.pipe.device), chunk_size, overlap, progress)
 
 
 class DecodeAudio(io.ComfyNode):
@@ -117,7 +108,7 @@ class DecodeAudio(io.ComfyNode):
             description="Turns audio latents into sound that lasts exactly as long as the video.",
             search_aliases=["vocoder", "audio decode", "sound"],
             inputs=[
-                Model.Input("model", tooltip="The model that made the latents."),
+                model_input(),
                 io.Latent.Input("audio", tooltip="The audio latents of JointDiT Sample."),
             ],
             outputs=[
@@ -132,15 +123,9 @@ class DecodeAudio(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: ManagedModel, audio: Mapping[str, Any]) -> io.NodeOutput:
-        pipe, samples = model.pipe, audio["samples"]
-        layout = pipe.layout
-        if samples.ndim != 4 or samples.shape[1] != layout.audio_channels:
-            raise InputError(
-                f"audio latents have shape {list(samples.shape)}; this model needs [clips, {layout.audio_channels}, "
-                "time, mel], the audio output of JointDiT Sample with the same model"
-            )
-        progress = Progress(1)
-        model.load(["audio_vae", "vocoder"])
+        pipe, layout = model.pipe, model.pipe.layout
+        samples = samples_of(audio, "audio", layout.audio_channels, "time, mel")
+        progress = model.start(["audio_vae", "vocoder"], 1)
         waveforms = pipe.decode_audio(samples.to(pipe.device), audio.get(CLIP_KEY) or _whole(samples, layout))
         progress(1, 1)
         rate = layout.sample_rate

@@ -12,6 +12,8 @@ from torch import nn
 from ..jointdit.checkpoints import CLASSES
 from ..jointdit.latents import ClipShape
 from ..jointdit.pipeline import JointDiTPipeline
+from .attention import follow_comfyui
+from .progress import Progress
 
 DENOISING = ("video_unet", "audio_unet", "joint_blocks")
 CONDITIONING = (
@@ -39,7 +41,12 @@ class ManagedPipeline(JointDiTPipeline):
 
 class Weights(nn.Module):
     """Holds one component. ComfyUI writes notes of its own, `device` among them, on the module that it manages, and
-    diffusers' models do not let that attribute be set."""
+    diffusers' models do not let that attribute be set. Its log shows the name of the class."""
+
+    @classmethod
+    def of(cls, name: str, component: nn.Module) -> Weights:
+        """In a class of its own: "JointDiT video unet" and so on."""
+        return type(f"JointDiT {name.replace('_', ' ')}", (cls,), {})(component)
 
     def __init__(self, component: nn.Module) -> None:
         super().__init__()
@@ -51,10 +58,11 @@ class ManagedModel:
 
     def __init__(self, pipe: ManagedPipeline) -> None:
         self.pipe = pipe
+        follow_comfyui(pipe)
         # Not CoreModelPatcher: where that one casts weights while they are used, it needs layers made for it.
         self.patchers = {
             name: comfy.model_patcher.ModelPatcher(
-                Weights(component),
+                Weights.of(name, component),
                 load_device=comfy.model_management.get_torch_device(),
                 offload_device=comfy.model_management.unet_offload_device(),
             )
@@ -67,6 +75,12 @@ class ManagedModel:
         patchers = [self.patchers[name] for name in names if name in self.patchers]
         with torch.inference_mode(False):  # weights made in inference mode could not be trained
             comfy.model_management.load_models_gpu(patchers, memory_required=memory, force_full_load=True)
+
+    def start(self, names: Iterable[str], total: int, memory: float = 0) -> Progress:
+        """What a node does before it computes: the components that it needs on the device, `total` steps on its bar."""
+        progress = Progress(total)
+        self.load(names, memory)
+        return progress
 
     def pass_memory(self, shape: ClipShape) -> float:
         """Bytes that one guidance pass of one clip needs in the UNets."""

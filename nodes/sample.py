@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from comfy_api.latest import io
 from einops import rearrange
 from torch import Tensor
 
+from ..jointdit.errors import InputError
 from ..jointdit.guidance import JointCFG
 from ..jointdit.latents import JointLatents
 from ..jointdit.pipeline import SAMPLERS
 from ..jointdit.schedules import AudioGrid
 from .memory import DENOISING, ManagedModel
-from .progress import FastDecoder, Progress, contact_sheet
-from .sockets import CATEGORY, CLIP_KEY, Guide, Model, Prepared, PreparedClips
+from .progress import FastDecoder, contact_sheet
+from .sockets import CATEGORY, CLIP_KEY, Guide, Prepared, PreparedClips, model_input
+
+OWN_GRID = "model's own"
 
 
 class Sample(io.ComfyNode):
@@ -30,7 +33,7 @@ class Sample(io.ComfyNode):
             description="Denoises the video and its sound together. While it runs it shows some frames side by side.",
             search_aliases=["ksampler", "joint sampler", "video and audio sampler"],
             inputs=[
-                Model.Input("model", tooltip="The model that made the conditions."),
+                model_input(),
                 Prepared.Input("conditions", tooltip="From JointDiT Condition."),
                 io.Int.Input(
                     "seed",
@@ -42,10 +45,11 @@ class Sample(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "steps",
-                    default=25,
-                    min=1,
+                    default=0,
+                    min=0,
                     max=999,
-                    tooltip="Denoising steps: more is finer and slower. Not read where sigmas are given.",
+                    tooltip="Denoising steps: more is finer and slower. 0: the model's own (experts: 25). Not read "
+                    "where sigmas are given.",
                 ),
                 io.Combo.Input(
                     "sampler",
@@ -63,9 +67,20 @@ class Sample(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "audio_grid",
-                    options=list(get_args(AudioGrid)),
-                    default="even",
-                    tooltip="even: AudioLDM2's own noise levels. coupled: always the level that the video is at.",
+                    options=[OWN_GRID, *get_args(AudioGrid)],
+                    default=OWN_GRID,
+                    tooltip="Noise levels of the sound. even: AudioLDM2's. coupled: always the level that the video "
+                    "is at.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "video_temperature",
+                    default=-1.0,
+                    min=-1.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="Strength of the noise that the video starts from. Less than 1 hides grain and calms "
+                    "motion; 1 is the plain sampler. -1: the model's own.",
                     advanced=True,
                 ),
                 Guide.Input(
@@ -97,14 +112,16 @@ class Sample(io.ComfyNode):
         steps: int,
         sampler: str,
         audio_substeps: int,
-        audio_grid: AudioGrid,
+        audio_grid: AudioGrid | Literal["model's own"],
+        video_temperature: float,
         guidance: JointCFG | None = None,
         sigmas: Tensor | None = None,
     ) -> io.NodeOutput:
         pipe, given = model.pipe, conditions.conditions
         shape, batch = given.shape, len(conditions.pictures)
-        progress = Progress(steps if sigmas is None else len(sigmas) - 1)
-        model.load(DENOISING, batch * model.pass_memory(shape))
+        steps = steps or pipe.defaults.steps
+        total = steps if sigmas is None else len(sigmas) - 1
+        progress = model.start(DENOISING, total, batch * model.pass_memory(shape))
         picture = given.conditional.image_latents[0] * pipe.video_vae.config.scaling_factor
         decode = FastDecoder(picture, conditions.pictures[0])
 
@@ -120,12 +137,18 @@ class Sample(io.ComfyNode):
             sigmas=sigmas,
             sampler=sampler,
             guidance=guidance,
-            audio_grid=audio_grid,
+            audio_grid=None if audio_grid == OWN_GRID else audio_grid,
             audio_substeps=audio_substeps or None,
+            video_temperature=None if video_temperature < 0 else video_temperature,
             generator=generator,
             max_batch=model.rows_that_fit(shape),
             callback=report,
         )
+        if not (latents.video.isfinite().all() and latents.audio.isfinite().all()):
+            raise InputError(
+                "the clip left the range of its numbers; take precision bfloat16 or float32 in the load node, or lower "
+                "scales in JointDiT JointCFG"
+            )
         video = {"samples": rearrange(latents.video, "b f c h w -> b c f h w").contiguous().cpu()}
         audio = {"samples": latents.audio.contiguous().cpu(), "type": "audio", CLIP_KEY: shape}
         return io.NodeOutput(video, audio)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..jointdit.errors import InputError
 from ..jointdit.pipeline import Conditions
 
 CATEGORY = "JointDiT"
@@ -23,3 +26,24 @@ class PreparedClips:
 
     conditions: Conditions
     pictures: Tensor
+
+
+def model_input() -> io.Input:
+    """The model socket of every node that computes."""
+    return Model.Input(
+        "model", tooltip="From JointDiT Load Model or JointDiT Load Experts; the same for all nodes of a clip."
+    )
+
+
+def samples_of(latent: Mapping[str, Any], kind: str, channels: int, axes: str) -> Tensor:
+    """The tensor of a LATENT. kind: the output of JointDiT Sample that it should come from.
+
+    Raises InputError where its shape is not [clips, channels, axes].
+    """
+    samples = latent["samples"]
+    if samples.ndim != 2 + len(axes.split(", ")) or samples.shape[1] != channels:
+        raise InputError(
+            f"{kind} latents have shape {list(samples.shape)}; this model needs [clips, {channels}, {axes}], the "
+            f"{kind} output of JointDiT Sample with the same model"
+        )
+    return samples

@@ -1,9 +1,11 @@
 """Fixtures for all tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from comfyui_process import MISSING, Server, furnish
 
 torch.set_num_threads(1)  # the tensors of tests are tiny: more threads only wait for each other
 SHARED_MEDIA = Path(__file__).parents[2] / "shared" / "media"
@@ -15,3 +17,15 @@ def shared_media() -> Path:
     if not SHARED_MEDIA.is_dir():
         pytest.skip(f"no sample media in {SHARED_MEDIA}")
     return SHARED_MEDIA
+
+
+@pytest.fixture(scope="session")
+def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One real ComfyUI for all tests."""
+    if MISSING:
+        pytest.skip(MISSING)
+    base = tmp_path_factory.mktemp("comfyui")
+    furnish(base)
+    server = Server(base)
+    yield server
+    server.stop()

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from comfy_pack import library, load_pack, nodes
+from comfy_pack import ROOT, library, load_pack, nodes
 from tiny_models import write_experts
 
 from jointdit import JointDiTPipeline
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 load_pack()
+import comfy.cli_args  # noqa: E402
 import comfy.model_management as manager  # noqa: E402
-import comfy.utils  # noqa: E402
 import folder_paths  # noqa: E402
+import stand_in_record as record  # noqa: E402
+from comfy.ldm.modules import attention  # noqa: E402
 
 NODES = nodes()
 # Workflows of users refer to these. Never rename one; add at the end.
@@ -29,6 +40,17 @@ GOLDEN = [
     "JointDiTDecodeAudio",
     "JointDiTMux",
 ]
+ELSEWHERE = """
+import sys
+_, tests, version, *missing = sys.argv
+sys.path[:0] = [tests, tests + "/comfyui_stand_in"]
+sys.modules.update(dict.fromkeys(missing))
+import comfyui_version
+comfyui_version.__version__ = version
+from comfy_pack import load_pack, nodes
+load_pack()
+print(len(nodes()))
+"""
 SHAPE = {"width": 48, "height": 40, "frames": 4, "fps": 8.0}
 
 
@@ -155,15 +177,27 @@ def test_every_guidance_mode_with_its_own_scales(model, pictures, mode):
 
 def test_any_scheduler_sets_the_levels(model, pictures):
     sigmas = torch.tensor([700.0, 30.0, 1.0, 0.0])
-    comfy.utils.shown.clear()
+    record.shown.clear()
     make(model, pictures[:1], sigmas=sigmas, sampler="dpmpp_2m")
-    assert [shown[:2] for shown in comfy.utils.shown[-3:]] == [(1, 3), (2, 3), (3, 3)]
+    assert [shown[:2] for shown in record.shown[-3:]] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_zero_and_left_out_values_are_the_models_own(model, pictures, monkeypatch):
+    own = replace(model.pipe.defaults, steps=3, audio_start=700.0, video_temperature=0.5)
+    monkeypatch.setattr(model.pipe, "defaults", own)
+    video, audio, _ = make(model, pictures[:1], steps=0)
+    same, _, _ = make(model, pictures[:1], steps=3, video_temperature=0.5)
+    warmer, _, _ = make(model, pictures[:1], steps=3, video_temperature=1.0)
+    _, even, _ = make(model, pictures[:1], steps=3, audio_grid="even")
+    assert torch.equal(video["samples"], same["samples"])
+    assert not torch.equal(video["samples"], warmer["samples"])
+    assert not torch.equal(audio["samples"], even["samples"])
 
 
 def test_every_step_shows_frames_side_by_side(model, pictures):
-    comfy.utils.shown.clear()
+    record.shown.clear()
     make(model, pictures[:1])
-    previews = [preview for *_, preview in comfy.utils.shown if preview]
+    previews = [preview for *_, preview in record.shown if preview]
     assert len(previews) == 2
     kind, picture, size = previews[-1]
     assert kind == "JPEG" and max(picture.size) == size == 512
@@ -183,7 +217,7 @@ def test_preview_resembles_the_picture_it_was_fitted_to():
 def test_after_an_interrupt_the_next_run_is_as_always(model, pictures, checks):
     before, *_ = make(model, pictures[:1])
     conditions, _ = run("Condition", model=model, image=pictures[:1], **SHAPE)
-    manager.interrupt_after = checks
+    record.interrupt_after = checks
     with pytest.raises(manager.InterruptProcessingException):
         run("Sample", model=model, conditions=conditions, steps=4)
     again, *_ = make(model, pictures[:1])
@@ -192,11 +226,11 @@ def test_after_an_interrupt_the_next_run_is_as_always(model, pictures, checks):
 
 def test_an_interrupt_stops_the_decoder_at_its_chunk(model, pictures):
     video, *_ = make(model, pictures[:1])
-    manager.interrupt_after = 2
-    comfy.utils.shown.clear()
+    record.interrupt_after = 2
+    record.shown.clear()
     with pytest.raises(manager.InterruptProcessingException):
         run("DecodeVideo", model=model, video=video, chunk_size=1)
-    assert len(comfy.utils.shown) == 1
+    assert len(record.shown) == 1
 
 
 def test_decoding_goes_on_with_fewer_frames_when_memory_is_short(model, pictures, monkeypatch, caplog):
@@ -217,31 +251,68 @@ def test_decoding_goes_on_with_fewer_frames_when_memory_is_short(model, pictures
 
 
 def test_components_are_loaded_where_they_are_used(model, pictures):
-    manager.loaded.clear()
+    record.loaded.clear()
     conditions, _ = run("Condition", model=model, image=pictures[:1], **SHAPE)
-    assert "CLIPVisionModelWithProjection" in manager.loaded and "ClapModel" in manager.loaded
-    assert not any("UNet" in name for name in manager.loaded)
-    manager.loaded.clear()
+    assert "CLIPVisionModelWithProjection" in record.loaded and "ClapModel" in record.loaded
+    assert not any("UNet" in name for name in record.loaded)
+    record.loaded.clear()
     video, audio = run("Sample", model=model, conditions=conditions, steps=1)
-    assert sorted(manager.loaded) == [
+    assert sorted(record.loaded) == [
         "AudioLDM2UNet2DConditionModel",
         "JointBlocks",
         "UNetSpatioTemporalConditionModel",
     ]
-    manager.loaded.clear()
+    record.loaded.clear()
     run("DecodeVideo", model=model, video=video)
     run("DecodeAudio", model=model, audio=audio)
-    assert manager.loaded == ["AutoencoderKLTemporalDecoder", "AutoencoderKL", "SpeechT5HifiGan"]
+    assert record.loaded == ["AutoencoderKLTemporalDecoder", "AutoencoderKL", "SpeechT5HifiGan"]
+
+
+def test_texts_are_encoded_while_other_components_rest_elsewhere(models):
+    pipe = run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks="none (identity)")[0].pipe
+    for component in (pipe.audio_vae, pipe.audio_unet, pipe.vocoder):
+        component.to("meta")
+    assert pipe.encode_text(["rain"]).audio_embeds.device.type == "cpu"
 
 
 def test_loaders_load_nothing_to_a_device_and_weights_can_be_trained(models):
-    manager.loaded.clear()
+    record.loaded.clear()
     model = run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks="none (identity)")[0]
-    assert manager.loaded == []
+    assert record.loaded == []
     assert not any(weight.is_inference() for weight in model.pipe.model.parameters())
     weight = next(model.pipe.model.joint_blocks.parameters())
     weight.square().sum().backward()
     assert weight.grad is not None
+
+
+def test_the_servers_log_names_what_it_loads(model):
+    names = {type(patcher.model).__name__ for patcher in model.patchers.values()}
+    assert {"JointDiT video unet", "JointDiT audio vae", "JointDiT joint blocks"} < names
+    assert len(names) == len(model.patchers)
+
+
+def test_attention_is_the_one_that_comfyui_was_started_with(models, model, pictures, monkeypatch):
+    plain, _, _ = make(model, pictures[:1])
+    calls = []
+
+    def recorded(*args, **kwargs):
+        calls.append(args[0].shape)
+        return attention.attention_split(*args, **kwargs)
+
+    monkeypatch.setattr(attention, "optimized_attention", recorded)
+    monkeypatch.setattr(comfy.cli_args.args, "use_split_cross_attention", True)
+    split = run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks="none (identity)")[0]
+    video, _, _ = make(split, pictures[:1])
+    assert calls and all(block.query_chunk for block in split.pipe.joint_blocks.blocks)
+    torch.testing.assert_close(video["samples"], plain["samples"], rtol=1e-3, atol=1e-3)
+
+
+def test_numbers_out_of_range_are_an_error_and_no_black_silent_clip(models, pictures):
+    broken = run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks="none (identity)")[0]
+    with torch.no_grad():
+        broken.pipe.audio_unet.conv_out.bias.fill_(torch.nan)
+    with pytest.raises(ValueError, match="left the range.*bfloat16"):
+        make(broken, pictures[:1])
 
 
 def test_models_travel_between_comfyui_and_the_command_line(model, models, tmp_path):
@@ -299,3 +370,26 @@ def test_latents_of_another_kind_are_refused(model, name):
     given = {"DecodeVideo": "video", "DecodeAudio": "audio"}[name]
     with pytest.raises(ValueError, match="this model needs"):
         run(name, model=model, **{given: {"samples": torch.zeros(1, 7, 3, 4)}})
+
+
+def load_elsewhere(*missing, version="0.33.0"):
+    """The pack loaded in another Python that lacks these packages: how many nodes there are, or the error."""
+    command = [sys.executable, "-c", ELSEWHERE, str(Path(__file__).parent), version, *missing]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stderr.strip().splitlines()[-1] if done.returncode else int(done.stdout.split()[-1])
+
+
+def test_missing_packages_cost_nothing_where_they_are_optional():
+    assert load_elsewhere("websocket", "skimage", "sklearn", "soundfile", "playwright") == len(GOLDEN)
+
+
+def test_a_missing_requirement_is_named_with_the_command_that_installs_it():
+    error = load_elsewhere("diffusers")
+    assert re.search(r"lacks diffusers; install it with: .*pip install -r .*requirements\.txt", error)
+
+
+def test_a_comfyui_that_is_too_old_is_told_to_update():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["comfy"]["requires-comfyui"]
+    minimum = declared.removeprefix(">=")
+    assert load_elsewhere(version=minimum) == len(GOLDEN)
+    assert f"needs ComfyUI {minimum} or newer, and this is 0.10.0" in load_elsewhere(version="0.10.0")

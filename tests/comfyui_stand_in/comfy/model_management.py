@@ -1,12 +1,11 @@
-"""A memory manager on the CPU that keeps a record of what was asked of it."""
+"""A memory manager on the CPU."""
 
 from __future__ import annotations
 
+import stand_in_record as record
 import torch
 
 OOM_EXCEPTION = torch.OutOfMemoryError
-loaded: list[str] = []
-interrupt_after: int | None = None  # checks until the interrupt; None: never
 
 
 class InterruptProcessingException(BaseException):
@@ -35,14 +34,13 @@ def soft_empty_cache() -> None:
 
 def load_models_gpu(models: list, memory_required: float = 0, force_full_load: bool = False) -> None:
     assert force_full_load and not torch.is_inference_mode_enabled()
-    loaded.extend(type(model.model.component).__name__ for model in models)
+    record.loaded.extend(type(model.model.component).__name__ for model in models)
 
 
 def throw_exception_if_processing_interrupted() -> None:
-    global interrupt_after
-    if interrupt_after is None:
+    if record.interrupt_after is None:
         return
-    interrupt_after -= 1
-    if interrupt_after < 0:
-        interrupt_after = None
+    record.interrupt_after -= 1
+    if record.interrupt_after < 0:
+        record.interrupt_after = None
         raise InterruptProcessingException

@@ -1,0 +1,88 @@
+"""The extension in ComfyUI's own page, in a headless Chromium: what a user sees and gets after opening a template."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pytest
+from comfyui_process import PACK, ROOT
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install '.[test]'")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on PATH")
+
+PATIENCE = 600_000  # milliseconds for what the page or the server has to do
+TEMPLATES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+# Where each node is drawn, its title included, and the room that its widgets need.
+BOXES = """() => app.graph.nodes.map(node => {
+  const [x, y, width, height] = [...node.pos, ...node.size];
+  const box = [x, y - LiteGraph.NODE_TITLE_HEIGHT, x + width, y + height];
+  return {type: node.type, box, size: [...node.size], needed: [...node.computeSize()]};
+})"""
+SAVER = "app.graph.nodes.find(node => node.type === 'SaveVideo')"
+SAMPLER = "app.graph.nodes.find(node => node.type === 'JointDiTSample')"
+PIXELS = f"""() => {{
+  const pen = new OffscreenCanvas(32, 32).getContext("2d");
+  pen.drawImage({SAMPLER}.imgs[0], 0, 0, 32, 32);
+  return [...pen.getImageData(0, 0, 32, 32).data].filter((_, index) => index % 4 < 3);
+}}"""
+
+
+@pytest.fixture(scope="module")
+def page(comfyui):
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--disable-gpu"], timeout=PATIENCE)
+        page = browser.new_page(viewport={"width": 1600, "height": 900})
+        page.set_default_timeout(PATIENCE)
+        yield page
+        browser.close()
+
+
+def open_template(page, comfyui, name):
+    """As a click in the template browser does."""
+    page.goto(f"{comfyui.url}/?template={name}&source={PACK}")
+    page.wait_for_function(f"window.app?.graph && {SAMPLER}")
+    page.locator("#splash-loader").wait_for(state="hidden")
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_shows_all_its_nodes_beside_each_other_and_whole(page, comfyui, name):
+    open_template(page, comfyui, name)
+    shown = page.evaluate(BOXES)
+    page_nodes = json.loads((ROOT / "workflows" / f"{name}.json").read_text())["nodes"]
+    assert sorted(node["type"] for node in shown) == sorted(node["type"] for node in page_nodes)
+    for node in shown:
+        assert node["size"][0] >= node["needed"][0] and node["size"][1] >= node["needed"][1], node
+    for one, other in itertools.combinations(shown, 2):
+        (left, top, right, bottom), (x, y, u, v) = one["box"], other["box"]
+        assert right <= x or u <= left or bottom <= y or v <= top, (one["type"], other["type"])
+
+
+def test_a_run_in_the_page_shows_moving_pictures_and_then_the_video(page, comfyui):
+    open_template(page, comfyui, "image_to_sounding_video")
+    page.evaluate(f"{SAMPLER}.widgets.find(widget => widget.name === 'steps').value = 4")
+    page.get_by_test_id("queue-button").click()
+    page.wait_for_function(f"{SAMPLER}.imgs?.[0]?.naturalWidth === 512")
+    assert np.std(page.evaluate(PIXELS)) > 5
+    video = shown_video(page)
+    page.wait_for_function("document.querySelector('video').readyState >= 2")
+    width, height, seconds = video.evaluate("video => [video.videoWidth, video.videoHeight, video.duration]")
+    assert (width, height) == (128, 128) and seconds == pytest.approx(1.6, abs=0.01)
+    video.evaluate("video => { video.muted = true; return video.play(); }")
+    page.wait_for_function("document.querySelector('video').webkitAudioDecodedByteCount > 0")
+
+
+def shown_video(page):
+    """The video in Save Video. The page gives up loading it after some seconds, so a slow machine asks again."""
+    page.wait_for_function(f"{SAVER}.images?.length", polling=1000)
+    video = page.locator("video")
+    for _ in range(10):
+        try:
+            video.wait_for(timeout=60_000)
+            return video
+        except sync_api.TimeoutError:
+            page.evaluate(f"{SAVER}.images = undefined; app.graph.setDirtyCanvas(true, true)")
+    raise AssertionError("the page shows no video")

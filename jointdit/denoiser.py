@@ -106,6 +106,12 @@ class JointDenoiser:
         video, audio = (raw.video.float() - target.video).square(), (raw.audio.float() - target.audio).square()
 
         full = (~isolated).nonzero()[:, 0]
+        if not len(full):
+            return (
+                video.flatten(1).mean(1),
+                audio.flatten(1).mean(1) * self._audio_weight(levels),
+                noise.audio.new_zeros(0),
+            )
         rows = torch.arange(len(full), device=full.device).repeat(count)
         again = KeptVideo(tuple(block.select(rows) for block in kept.blocks))
         substeps = self._audio_losses(

@@ -80,7 +80,6 @@ def config(tmp_path, cache, **changes):
         "log_every": 1,
         "save_every": 2,
         "validate_every": 4,
-        "samples": 0,
     } | changes
     return read_config(TEMPLATES["a"], {name: json.dumps(value) for name, value in values.items()})
 

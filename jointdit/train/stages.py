@@ -50,7 +50,6 @@ class TrainingConfig:
     log_every: int
     save_every: int
     validate_every: int
-    samples: int
 
     def __post_init__(self) -> None:
         def refuse(name: str, wanted: str) -> None:
@@ -66,7 +65,7 @@ class TrainingConfig:
         for name in ("steps", "batch", "held_out", "micro_batch", "log_every", "save_every", "validate_every"):
             if getattr(self, name) < 1:
                 refuse(name, "at least 1")
-        for name in ("warmup", "samples", "seed"):
+        for name in ("warmup", "seed"):
             if getattr(self, name) < 0:
                 refuse(name, "at least 0")
         for name in ("rate", "clip_norm"):

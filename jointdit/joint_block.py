@@ -174,16 +174,6 @@ class JointBlock(nn.Module):
         self.rotary = RotaryEmbedding(head_dim)
         self.query_chunk: int | None = None
         self.video_pool = 1
-        self._start_at_own_time()
-
-    @torch.no_grad()
-    def _start_at_own_time(self) -> None:
-        """Queries and keys of both modalities share a constant part in the channels that turn with time, so that tokens
-        of the same moment attend to each other from the start."""
-        for branch in (self.video, self.audio):
-            for layer in (branch.to_q, branch.to_k):
-                layer.bias.view(-1, branch.head_dim)[:, : branch.head_dim // 2] = 1.0
-                layer.bias.view(-1, branch.head_dim)[:, branch.head_dim // 2 :] = 0.0
 
     def context(self, context: Tensor) -> KeyValue:
         """Context tokens [B, S, W] as keys and values without a position."""

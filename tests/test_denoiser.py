@@ -33,8 +33,7 @@ def levels(*pairs: tuple[float, float]) -> Levels:
 
 def same(ours: JointLatents, theirs: JointLatents) -> None:
     torch.testing.assert_close(ours.video, theirs.video, atol=1e-5, rtol=1e-5)
-    # At t = 700 a clean estimate is five times as far off as the raw epsilon that the model gives.
-    torch.testing.assert_close(ours.audio, theirs.audio, atol=5e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.audio, theirs.audio, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("max_batch", [None, 1, 3])
@@ -50,7 +49,7 @@ def test_passes_in_one_batch_equal_each_alone(model, max_batch):
         raw = model(*model_inputs(x, level, each.conditioning), each.conditioning, isolated=each.isolated)
         plain = clean_estimates(x, raw, level)
         same(ours, plain)
-        torch.testing.assert_close(audio, plain.audio, atol=5e-5, rtol=1e-5)
+        torch.testing.assert_close(audio, plain.audio, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

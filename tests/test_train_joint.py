@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 
 from jointdit.autoencoders import AudioAutoencoder, VideoAutoencoder
 from jointdit.denoiser import JointDenoiser
+from jointdit.joint_block import video_positions
 from jointdit.model import JointDiTModel
 from jointdit.schedules import NoiseClock
 from jointdit.train import joint, latent_pool
@@ -100,3 +101,15 @@ def test_sounds_alone_teach_the_audio_expert_and_not_the_video_expert(folder, mo
     gradients = {name: parameter.grad for name, parameter in job.model.named_parameters()}
     assert gradients["audio_unet.conv_in.weight"].abs().sum() > 0
     assert all(gradient is None for name, gradient in gradients.items() if name.startswith("video_unet."))
+
+
+def test_joint_blocks_start_open_and_look_at_their_own_time():
+    torch.manual_seed(0)
+    blocks = TinyModel(600, 64, 8).joint_blocks
+    joint.open_at_own_time(blocks)
+    block, branch = blocks.blocks[0], blocks.blocks[0].video
+    x = torch.zeros(1, 20, branch.width)  # content says nothing: what is left is the clock
+    rotary = block.rotary(video_positions(torch.tensor([12.5]), 20, 1, 1, 0))
+    scores = branch.query(x, rotary) @ branch.key_value(x, rotary).key.mT
+    assert torch.equal(scores.argmax(-1), torch.arange(20).expand(scores.shape[:-1]))
+    assert branch.modulation.bias[-branch.channels :].eq(joint.OPEN_GATE).all()

@@ -26,6 +26,7 @@ from ..autoencoders import AudioAutoencoder, VideoAutoencoder
 from ..conditioning import encode_clip_image, encode_clip_text, join, speak_for_image
 from ..denoiser import JointDenoiser, add_noise, scale_audio
 from ..experts.temporal import flatten_temporal_convolutions
+from ..joint_block import JointBlocks
 from ..latents import JointLatents
 from ..model import Conditioning, JointDiTModel
 from ..pipeline import Defaults, JointDiTPipeline
@@ -240,9 +241,7 @@ def train(arguments: argparse.Namespace) -> None:
     video, audio = linear_estimates(pool, clock, torch.Generator().manual_seed(arguments.seed))
     start_as_mixture(model.video_unet, video)
     start_as_mixture(model.audio_unet, audio)
-    for block in model.joint_blocks.blocks:
-        for branch in (block.video, block.audio):
-            torch.nn.init.constant_(branch.modulation.bias[-branch.channels :], OPEN_GATE)
+    open_at_own_time(model.joint_blocks)
     flatten_temporal_convolutions(model)
     joint = JointDiTModel(model.video_unet, model.audio_unet, model.joint_blocks)
     denoiser = JointDenoiser(joint, clock, heaviest=HEAVIEST)
@@ -257,6 +256,19 @@ def train(arguments: argparse.Namespace) -> None:
         evaluate_every=200,
         factors=FACTORS,
     )
+
+
+@torch.no_grad()
+def open_at_own_time(blocks: JointBlocks) -> None:
+    """Start Joint Blocks half open, with a constant part of queries and keys, the same for both modalities, in the
+    channels that turn with time: tokens of the same moment attend to each other from the first step."""
+    for block in blocks.blocks:
+        for branch in (block.video, block.audio):
+            torch.nn.init.constant_(branch.modulation.bias[-branch.channels :], OPEN_GATE)
+            for layer in (branch.to_q, branch.to_k):
+                heads = layer.bias.view(-1, branch.head_dim)
+                heads[:, : branch.head_dim // 2] = 1.0
+                heads[:, branch.head_dim // 2 :] = 0.0
 
 
 def sounds(arguments: argparse.Namespace) -> None:

@@ -119,7 +119,8 @@ class VideoAutoencoder:
         """
         if not 0 <= overlap < chunk_size:
             raise ValueError(f"overlap is {overlap}; it must be at least 0 and less than the chunk size, {chunk_size}")
-        latents = unpack_latents(latents.to(self.vae.dtype), self.pack) / self.vae.config.scaling_factor
+        # One memory format for all: a convolution rounds differently in another one.
+        latents = unpack_latents(latents.to(self.vae.dtype), self.pack).contiguous() / self.vae.config.scaling_factor
         tail = None
         start = 0
         while True:

@@ -53,7 +53,7 @@ def test_every_photo_becomes_a_sounding_clip(shared_media, tmp_path, capsys, nam
     picture = fit_image(read_image(photo), 128, 128)
     assert psnr(clip.frames[0], picture) >= 20
     assert np.abs(np.diff(clip.frames.astype(float), axis=0)).mean() > 0.5, "the picture does not move"
-    assert np.sqrt(np.mean(clip.audio**2)) > 10 ** (-55 / 20), "silent: the vocoder's own floor is -67 dBFS"
+    assert np.sqrt(np.mean(clip.audio**2)) > 10 ** (-45 / 20), "silent"
     assert np.mean(np.abs(clip.audio) > 0.99) < 1e-3, "clipped"
 
 

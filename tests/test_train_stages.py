@@ -182,6 +182,8 @@ def test_a_killed_run_goes_on_with_the_numbers_of_an_undisturbed_one(cache, tmp_
 import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
+import torch
+torch.set_num_threads({torch.get_num_threads()})  # sums are rounded by thread
 from jointdit.train.cache import LatentCache
 from test_train_stages import engine
 

@@ -107,12 +107,15 @@ class Engine:
             if self.step % config.save_every == 0 or self.step == config.steps:
                 self.save()
             if self.report is not None:
-                try:
-                    self.report(self.step, config.steps, done["loss"])
-                except BaseException:
-                    self.save()
-                    raise
+                self._report(done["loss"])
         self.save()
+
+    def _report(self, loss: float) -> None:
+        try:
+            self.report(self.step, self.config.steps, loss)
+        except BaseException:  # Ctrl-C and a node's interrupt too: between steps the state is whole
+            self.save()
+            raise
 
     def numbers(self, step: int) -> list[int]:
         """The clips of a step, for all processes: every epoch goes through the cache in an order of its own."""
@@ -198,10 +201,10 @@ class Engine:
             else:
                 u = clock.audio_u(torch.cat([each.levels.audio_timestep for each in found]).cpu())
             scores[name] = losses.mean().item()
-            for bin in range(LEVELS):
-                inside = (u * LEVELS).long().clamp(0, LEVELS - 1) == bin
+            for level in range(LEVELS):
+                inside = (u * LEVELS).long().clamp(0, LEVELS - 1) == level
                 if inside.any():
-                    scores[f"{name}_{bin / LEVELS:.1f}"] = losses[inside].mean().item()
+                    scores[f"{name}_{level / LEVELS:.1f}"] = losses[inside].mean().item()
         return scores
 
     def _held_out(self) -> Iterator[list[int]]:

@@ -150,7 +150,7 @@ class GuidedDenoiser:
     """The joint denoiser under guidance, as samplers call it.
 
     conditioning: all conditions of B samples.    negative: no picture and the negative or empty text; only
-    `JointCFG(mode="none")` does without.
+    `JointCFG(mode="none")` does without.    isolated: the modalities see each other in no prediction.
     """
 
     def __init__(
@@ -159,14 +159,15 @@ class GuidedDenoiser:
         guidance: JointCFG,
         conditioning: Conditioning,
         negative: Conditioning | None = None,
+        isolated: bool = False,
     ) -> None:
         if negative is None and guidance.mode != "none":
             raise ValueError(f"guidance mode {guidance.mode} needs the negative conditioning")
         self.denoiser, self.guidance = denoiser, guidance
         self.passes = {
-            "c": Pass(conditioning),
+            "c": Pass(conditioning, isolated),
             "iso": Pass(conditioning, isolated=True),
-            "none": Pass(negative),
+            "none": Pass(negative, isolated),
             "iso_none": Pass(negative, isolated=True),
         }
 

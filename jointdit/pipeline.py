@@ -308,6 +308,7 @@ class JointDiTPipeline(DiffusionPipeline):
         callback: samplers.Callback | None = None,
         video_latents: Tensor | None = None,
         audio_latents: Tensor | None = None,
+        isolated: bool = False,
     ) -> JointLatents:
         """Scaled latents of both modalities, float32. Noise is drawn on the generator's device, the video's first.
 
@@ -316,6 +317,7 @@ class JointDiTPipeline(DiffusionPipeline):
         video_temperature: 0 to 2, multiplies the video's initial noise (`samplers.initial_noise`).
         callback: called after each step with (steps done, steps, clean estimates).
         video_latents or audio_latents: this modality is given, scaled, and only the other one is sampled.
+        isolated: the modalities never see each other: what the same weights make without their joint attention.
         """
         if video_latents is not None and audio_latents is not None:
             raise InputError("both the video and the audio are given: nothing is left to sample; leave one out")
@@ -346,7 +348,11 @@ class JointDiTPipeline(DiffusionPipeline):
             start = samplers.hold_audio(start, audio_latents.to(self.device), grid)
         guidance = guidance or self.guidance
         denoise = GuidedDenoiser(
-            JointDenoiser(self.model, clock, max_batch), guidance, conditions.conditional, conditions.unconditional
+            JointDenoiser(self.model, clock, max_batch),
+            guidance,
+            conditions.conditional,
+            conditions.unconditional,
+            isolated,
         )
         return SAMPLERS[sampler](denoise, start, grid, callback)
 
@@ -400,6 +406,7 @@ class JointDiTPipeline(DiffusionPipeline):
         motion_bucket: float | None = None,
         noise_augmentation: float | None = None,
         decode_chunk_size: int = 8,
+        isolated: bool = False,
         generator: torch.Generator | None = None,
         callback: Callback | None = None,
     ) -> Clip | list[Clip]:
@@ -409,6 +416,7 @@ class JointDiTPipeline(DiffusionPipeline):
         audio: samples, float32 [channels, n], and their rate: the picture moves to this sound, which stays as it is.
         image: uint8 [H, W, 3], a PIL image or a path. Texts: one for all pictures, or a list as long as theirs.
         frames, fps, height, width, steps, guidance and the like: the model's own where None.
+        isolated: picture and sound never see each other, for comparison.
         generator: fixes every random number.
         callback: called with (stage, done, total), from done 0 on; the stages are "sample" and "decode".
         """
@@ -446,6 +454,7 @@ class JointDiTPipeline(DiffusionPipeline):
             video_temperature,
             generator,
             callback=lambda done, total, _: report("sample", done, total),
+            isolated=isolated,
             **given,
         )
         if video is not None:

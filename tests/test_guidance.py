@@ -12,7 +12,7 @@ from tiny_models import LATENT, conditioning, joint_model
 from jointdit.conditioning import without_image
 from jointdit.denoiser import JointDenoiser, Pass
 from jointdit.errors import InputError
-from jointdit.guidance import DEFAULTS, JointCFG
+from jointdit.guidance import DEFAULTS, GuidedDenoiser, JointCFG
 from jointdit.latents import JointLatents
 
 FRAMES = 3
@@ -84,6 +84,16 @@ def test_joint_cfg_star_with_both_scales_equal_is_joint_cfg(joint, state):
     plain = guide(joint, state, JointCFG("joint-cfg", joint_scale=2.5))
     close(star.video, plain.video)
     close(star.audio, plain.audio)
+
+
+def test_isolated_guidance_is_that_of_the_isolated_predictions(joint, state, predictions):
+    iso_c, iso_none = predictions["iso_c"], predictions["iso_none"]
+    for guidance in (JointCFG("cfg", video_scale=3, audio_scale=2), JointCFG("joint-cfg-star", 3, 2, 4)):
+        with torch.no_grad():
+            found, _ = GuidedDenoiser(joint, guidance, CONDITIONS, NEGATIVE, isolated=True)(state, LEVELS)
+        rising = torch.linspace(guidance.scales["video_scale_start"], 3, FRAMES).reshape(-1, 1, 1, 1)
+        close(found.video, iso_none.video + rising * (iso_c.video - iso_none.video))
+        close(found.audio, iso_none.audio + 2 * (iso_c.audio - iso_none.audio))
 
 
 def test_video_scale_rises_over_frames(joint, state, predictions):

@@ -98,6 +98,17 @@ def test_several_pictures_give_several_clips(pipe, picture):
     assert [clip.frames.shape for clip in clips] == [(4, 40, 48, 3)] * 2
 
 
+def test_isolated_sound_knows_nothing_of_the_picture(experts, picture):
+    pipe = JointDiTPipeline.from_experts(*experts)
+    for block in pipe.joint_blocks.blocks:
+        for branch in (block.video, block.audio):
+            torch.nn.init.normal_(branch.modulation.bias, std=0.5)
+    joint, other = (run(pipe, picture, video_temperature=heat).audio for heat in (0.5, 1))
+    assert not np.array_equal(joint, other)
+    alone, again = (run(pipe, picture, video_temperature=heat, isolated=True).audio for heat in (0.5, 1))
+    assert np.array_equal(alone, again) and not np.array_equal(alone, joint)
+
+
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
 @pytest.mark.parametrize("mode", ["none", "cfg", "joint-cfg", "joint-cfg-star"])
 def test_every_sampler_and_guidance_runs_with_substeps(pipe, picture, sampler, mode):

@@ -293,6 +293,33 @@ class JointDiTPipeline(DiffusionPipeline):
         )
 
     @torch.no_grad()
+    def encode_video(
+        self, video: Clip, shape: ClipShape, fewer: bool, fit: str = "cover"
+    ) -> tuple[np.ndarray, ClipShape, Tensor]:
+        """A video that is given: its first frame, uint8 [H, W, 3], the shape, and scaled latents [1, F, C, h, w].
+
+        Frames are taken at the shape's rate. fewer: a shorter video makes a shorter shape, instead of an InputError.
+        """
+        there = int(video.seconds * shape.fps)
+        if there < shape.frames:
+            if not fewer:
+                raise InputError(
+                    f"the video lasts {float(video.seconds):.2f} s, {there} frames; {shape.frames} are asked"
+                )
+            shape = self.shape(there, shape.fps, shape.height, shape.width)
+        middles = [int((index + Fraction(1, 2)) / shape.fps * video.fps) for index in range(shape.frames)]
+        frames = np.stack([fit_image(video.frames[index], shape.height, shape.width, fit) for index in middles])
+        pixels = rearrange(torch.from_numpy(frames), "f h w c -> 1 f c h w").float() / 127.5 - 1
+        return frames[0], shape, self.video_codec.encode_video(pixels.to(self.device))
+
+    @torch.no_grad()
+    def encode_audio(self, samples: np.ndarray, rate: int, shape: ClipShape) -> Tensor:
+        """A sound that is given, float32 [channels, n], as scaled latents [1, C, l, m] of the shape's duration."""
+        mono = resample_audio(samples.mean(0, keepdims=True), rate, self.layout.sample_rate)
+        fitted = torch.from_numpy(fit_audio(mono, shape.samples(self.layout.sample_rate)))
+        return self.audio_codec.encode_audio(fitted.to(self.device))
+
+    @torch.no_grad()
     def sample(
         self,
         conditions: Conditions,
@@ -426,16 +453,12 @@ class JointDiTPipeline(DiffusionPipeline):
         if video is not None:
             if image is not None:
                 raise InputError("both a picture and a video are given; the video's first frame is the picture")
-            pictures, shape = self._frames_of(video, shape, frames is None, fit)
-            image = pictures[0]
-            pixels = rearrange(torch.from_numpy(pictures), "f h w c -> 1 f c h w").float() / 127.5 - 1
-            given["video_latents"] = self.video_codec.encode_video(pixels.to(self.device))
+            image, shape, given["video_latents"] = self.encode_video(video, shape, frames is None, fit)
         if image is None:
             raise InputError("no picture is given; give one, or a video")
         images = list(image) if isinstance(image, list | tuple) else [image]
         if audio is not None:
-            sound = self._as_the_autoencoder_hears(*audio, shape).to(self.device)
-            given["audio_latents"] = self.audio_codec.encode_audio(sound).expand(len(images), -1, -1, -1)
+            given["audio_latents"] = self.encode_audio(*audio, shape).expand(len(images), -1, -1, -1)
         prompts, negative_prompts = (_one_each(text, len(images)) for text in (prompt, negative_prompt))
         conditions = self.condition(
             images, prompts, negative_prompts, shape, generator, fit, motion_bucket, noise_augmentation
@@ -473,23 +496,6 @@ class JointDiTPipeline(DiffusionPipeline):
             Clip(*pair, sample_rate=rate) for pair in zip(pictures, [shape.fps] * len(images), sounds, strict=True)
         ]
         return clips if isinstance(image, list | tuple) else clips[0]
-
-    def _frames_of(self, video: Clip, shape: ClipShape, fewer: bool, fit: str) -> tuple[np.ndarray, ClipShape]:
-        """Frames of `video` at the shape's rate and size, uint8 [F, H, W, 3]; `fewer` than asked if it is shorter."""
-        there = int(video.seconds * shape.fps)
-        if there < shape.frames:
-            if not fewer:
-                raise InputError(
-                    f"the video lasts {float(video.seconds):.2f} s, {there} frames; {shape.frames} are asked"
-                )
-            shape = self.shape(there, shape.fps, shape.height, shape.width)
-        middles = [int((index + Fraction(1, 2)) / shape.fps * video.fps) for index in range(shape.frames)]
-        return np.stack([fit_image(video.frames[index], shape.height, shape.width, fit) for index in middles]), shape
-
-    def _as_the_autoencoder_hears(self, samples: np.ndarray, rate: int, shape: ClipShape) -> Tensor:
-        """Samples [channels, n] as a mono waveform [1, samples] of the shape's duration."""
-        mono = resample_audio(samples.mean(0, keepdims=True), rate, self.layout.sample_rate)
-        return torch.from_numpy(fit_audio(mono, shape.samples(self.layout.sample_rate)))
 
 
 def as_picture(image: Picture) -> np.ndarray:

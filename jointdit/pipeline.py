@@ -76,6 +76,7 @@ from .schedules import NoiseClock
 
 Picture = np.ndarray | Image.Image | str | os.PathLike
 Callback = Callable[[str, int, int], None]
+Generators = torch.Generator | list[torch.Generator] | None  # a list: one for each picture
 LOUDEST = 0.97  # leaves room for what AAC adds
 SAMPLERS = {"euler": samplers.euler, "heun": samplers.heun, "dpmpp_2m": samplers.dpmpp_2m}
 
@@ -248,7 +249,7 @@ class JointDiTPipeline(DiffusionPipeline):
         prompts: Sequence[str | None],
         negative_prompts: Sequence[str | None],
         shape: ClipShape,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         fit: str = "cover",
         motion_bucket: float | None = None,
         noise_augmentation: float | None = None,
@@ -330,7 +331,7 @@ class JointDiTPipeline(DiffusionPipeline):
         audio_grid: str | Tensor | None = None,
         audio_substeps: int | None = None,
         video_temperature: float | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         max_batch: int | None = None,
         callback: samplers.Callback | None = None,
         video_latents: Tensor | None = None,
@@ -434,7 +435,7 @@ class JointDiTPipeline(DiffusionPipeline):
         noise_augmentation: float | None = None,
         decode_chunk_size: int = 8,
         isolated: bool = False,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         callback: Callback | None = None,
     ) -> Clip | list[Clip]:
         """One picture becomes a `Clip`, a list of pictures a list of clips.
@@ -444,7 +445,7 @@ class JointDiTPipeline(DiffusionPipeline):
         image: uint8 [H, W, 3], a PIL image or a path. Texts: one for all pictures, or a list as long as theirs.
         frames, fps, height, width, steps, guidance and the like: the model's own where None.
         isolated: picture and sound never see each other, for comparison.
-        generator: fixes every random number.
+        generator: fixes every random number. With one for each picture, a clip does not depend on those beside it.
         callback: called with (stage, done, total), from done 0 on; the stages are "sample" and "decode".
         """
         report = callback or (lambda stage, done, total: None)

@@ -98,6 +98,15 @@ def test_several_pictures_give_several_clips(pipe, picture):
     assert [clip.frames.shape for clip in clips] == [(4, 40, 48, 3)] * 2
 
 
+def test_with_generators_of_their_own_clips_do_not_depend_on_each_other(pipe, picture):
+    other = picture[::-1].copy()
+    pair = run(pipe, [other, picture], generator=[seeded(3), seeded(4)])
+    alone = run(pipe, picture, generator=[seeded(4)])
+    assert np.abs(pair[1].frames.astype(int) - alone.frames).max() <= 1
+    np.testing.assert_allclose(pair[1].audio, alone.audio, atol=1e-4)
+    assert np.abs(pair[0].frames.astype(int) - alone.frames).max() > 1
+
+
 def test_isolated_sound_knows_nothing_of_the_picture(experts, picture):
     pipe = JointDiTPipeline.from_experts(*experts)
     for block in pipe.joint_blocks.blocks:

@@ -33,6 +33,7 @@ SHARD_CLIPS = 64
 ENCODERS = ("video_vae", "audio_vae", "image_encoder", "text_encoder", "text_encoder_2", "language_model")
 PER_CLIP = ("video", "audio", "image_latents", "image_embeds")
 TEXT = ("audio_embeds", "audio_embeds_1", "audio_mask_1", "context")
+BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,14 @@ class Encoding:
 
 
 def _fingerprint(model: nn.Module | None) -> str:
-    """Changes with any weight, in any precision: the sums of all tensors."""
+    """Changes with any weight and with the precision. Sums of whole numbers: no device and no number of threads rounds
+    them in its own way."""
     if model is None:
         return "none"
-    sums = [f"{name} {tensor.double().sum().item():.17g}" for name, tensor in model.state_dict().items()]
+    sums = [
+        f"{name} {tensor.dtype} {tensor.contiguous().view(BITS[tensor.element_size()]).sum(dtype=torch.int64)}"
+        for name, tensor in model.state_dict().items()
+    ]
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()
 
 

@@ -3,6 +3,7 @@
 Needs the extra `evaluate`. Raises InputError, naming it, where a package of it is missing.
 """
 
+import sys
 from importlib.util import find_spec
 
 from ..errors import InputError
@@ -10,7 +11,10 @@ from ..errors import InputError
 _PACKAGES = {"scipy": "scipy", "skimage": "scikit-image", "sklearn": "scikit-learn", "matplotlib": "matplotlib"}
 
 if _missing := [name for module, name in _PACKAGES.items() if find_spec(module) is None]:
-    raise InputError(f"evaluation needs {', '.join(_missing)}; get it with: pip install 'jointdit[evaluate]'")
+    _names = " ".join(_missing)
+    raise InputError(
+        f'evaluation (jointdit[evaluate]) lacks {_names}; get it with: "{sys.executable}" -m pip install {_names}'
+    )
 
 from .align import AlignScores, align_clips  # noqa: E402
 from .heard import events_heard, loudness  # noqa: E402

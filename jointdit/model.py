@@ -164,31 +164,49 @@ class JointDiTModel(nn.Module):
         """Experts with their Joint Blocks, then Out. With `keep`, also the video's keys and values for sub-steps."""
         video_expert, audio_expert = self._experts()
         video, audio = stem.video, stem.audio
-        full, alone = _split(isolated, stem.fps.shape[0], stem.fps.device)
+        split = _split(isolated, stem.fps.shape[0], stem.fps.device)
         kept = []
         for stage in range(video_expert.stages):
             if stage:
                 video, audio = video_expert.run(video, stage), audio_expert.run(audio, stage)
-            if stage not in self._block_after:
-                continue
-            delta_v, delta_a, key_value = self._call(
-                self._block_after[stage],
-                video_tokens(video.hidden, stem.fps, video.level, video.rows),
-                audio_tokens(audio.hidden, self.joint_blocks.config.audio_latents_per_second, audio.level),
-                stem.video_embedding,
-                stem.audio_embedding,
-                stem.context,
-                full,
-                alone,
-            )
-            height, width = video.hidden.shape[-2:]
-            delta_v = rearrange(delta_v, "b (f h w) c -> (b f) c h w", f=video.rows, h=height, w=width)
-            video = replace(video, hidden=video.hidden + delta_v)
-            audio = _add_audio(audio, delta_a)
-            if keep:
-                kept.append(key_value)
+            if stage in self._block_after:
+                delta_v, delta_a, key_value = self._join(stage, video, audio, stem, split)
+                video, audio = _add_video(video, delta_v), _add_audio(audio, delta_a)
+                if keep:
+                    kept.append(key_value)
         prediction = JointLatents(video_expert.finish(video), audio_expert.finish(audio))
         return prediction, KeptVideo(tuple(kept)) if keep else None
+
+    def watch(self, stem: Stem) -> KeptVideo:
+        """What `trunk` keeps, without Out, for training audio sub-steps: the experts get no gradient, the video's halves
+        of the Joint Blocks do."""
+        video_expert, audio_expert = self._experts()
+        video, audio = stem.video, stem.audio
+        split = _split(False, stem.fps.shape[0], stem.fps.device)
+        kept = []
+        for stage in range(video_expert.stages):
+            if stage:
+                with torch.no_grad():
+                    video, audio = video_expert.run(video, stage), audio_expert.run(audio, stage)
+            if stage in self._block_after:
+                delta_v, delta_a, key_value = self._join(stage, video, audio, stem, split)
+                video, audio = _add_video(video, delta_v.detach()), _add_audio(audio, delta_a.detach())
+                kept.append(key_value)
+        return KeptVideo(tuple(kept))
+
+    def _join(
+        self, stage: int, video: ExpertState, audio: ExpertState, stem: Stem, split: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, KeyValue]:
+        """The Joint Block after `stage`."""
+        return self._call(
+            self._block_after[stage],
+            video_tokens(video.hidden, stem.fps, video.level, video.rows),
+            audio_tokens(audio.hidden, self.joint_blocks.config.audio_latents_per_second, audio.level),
+            stem.video_embedding,
+            stem.audio_embedding,
+            stem.context,
+            *split,
+        )
 
     def audio_only(
         self,
@@ -229,6 +247,12 @@ def _split(isolated: bool | Tensor, batch: int, device: torch.device) -> tuple[T
     """Indices of the full and of the isolated samples."""
     mask = torch.as_tensor(isolated, device=device).reshape(-1).expand(batch)
     return (~mask).nonzero()[:, 0], mask.nonzero()[:, 0]
+
+
+def _add_video(state: ExpertState, delta: Tensor) -> ExpertState:
+    height, width = state.hidden.shape[-2:]
+    delta = rearrange(delta, "b (f h w) c -> (b f) c h w", f=state.rows, h=height, w=width)
+    return replace(state, hidden=state.hidden + delta)
 
 
 def _add_audio(state: ExpertState, delta: Tensor) -> ExpertState:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,15 +18,29 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .errors import InputError
+from .errors import InputError, some
 from .joint_block import JointBlocks
+from .single_file import align_epsilon
 
 BUNDLED = {"tiny": Path(__file__).parent / "tiny"}
 INDEX = "model_index.json"
+# Of a Hub repository: settings, and of each component's folder the plain weights, without their variants.
+FETCHED = ["*.json", "*/*.txt", "*/*.model", "*/*model.safetensors", "*/*model-*.safetensors"]
+# Weights of a component by diffusers' or transformers' name, whose variant stands before or after a shard's number.
+WEIGHTS = re.compile(
+    r"(?:diffusion_pytorch_)?model(?:\.(?P<early>[a-z]\w*))?"
+    r"(?:-(?P<shard>\d+)-of-(?P<shards>\d+))?(?:\.(?P<late>[a-z]\w*))?\.safetensors"
+)
+# Constants that some versions of transformers wrote beside the weights.
+CONSTANTS = re.compile(
+    r"(^|\.)(position_ids|token_type_ids|relative_position_index|num_batches_tracked|attn\.(masked_)?bias)$"
+)
 
 # What a component may be. The names are the contract of the format; the module a class comes from is not written.
 CLASSES: dict[str, tuple[type, ...]] = {
@@ -49,16 +64,18 @@ CLASSES: dict[str, tuple[type, ...]] = {
 
 
 def resolve(name: str | os.PathLike[str], local_files_only: bool = True) -> Path:
-    """The folder of a model: a bundled name, a folder, or (unless `local_files_only`) a Hub name."""
+    """The folder of a model: a bundled name, a folder, or a Hub name, fetched unless `local_files_only`."""
     if str(name) in BUNDLED:
         return BUNDLED[str(name)]
     folder = Path(name)
     if folder.is_dir():
         return folder
-    if not local_files_only and str(name).count("/") == 1:
-        from huggingface_hub import snapshot_download  # the only use of the network, and only when asked for
-
-        return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.txt", "*.safetensors", "*.model"]))
+    if str(name).count("/") == 1:
+        try:
+            return Path(snapshot_download(str(name), allow_patterns=FETCHED, local_files_only=local_files_only))
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            if not local_files_only:
+                raise InputError(f"{name}: cannot be fetched ({' '.join(str(error).split())})") from error
     raise InputError(
         f"no model {str(name)!r}: give {', '.join(BUNDLED)}, a folder with a {INDEX}, or with download a Hub name"
     )
@@ -100,6 +117,7 @@ def class_name(cls: type) -> str:
 def load_component(cls: type, folder: Path, dtype: torch.dtype) -> Any:
     """One component from its folder. Models must have exactly the tensors that their config asks for.
 
+    Of several variants of the weights the plain one is read, else fp16, else the first.
     Raises InputError that names the file and the tensor.
     """
     if not folder.is_dir():
@@ -107,17 +125,23 @@ def load_component(cls: type, folder: Path, dtype: torch.dtype) -> Any:
     try:
         if not issubclass(cls, nn.Module):
             return cls.from_pretrained(folder, local_files_only=True)
-        check_weights(cls, folder)
+        variant = check_weights(cls, folder)
         option = {"dtype": dtype} if issubclass(cls, transformers.PreTrainedModel) else {"torch_dtype": dtype}
-        return cls.from_pretrained(folder, local_files_only=True, use_safetensors=True, **option).eval()
+        model = cls.from_pretrained(folder, local_files_only=True, use_safetensors=True, variant=variant, **option)
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{folder}: cannot be loaded as {cls.__name__} ({' '.join(str(error).split())})") from error
+    if epsilon := getattr(model.config, "_resnet_epsilon", None):
+        align_epsilon(model, epsilon)
+    return model.eval()
 
 
-def check_weights(cls: type[nn.Module], folder: Path) -> None:
-    """Compares names and shapes of a folder's tensors with what its config asks for, before anything is loaded."""
+def check_weights(cls: type[nn.Module], folder: Path) -> str | None:
+    """Compares names and shapes of a folder's tensors with what its config asks for, before anything is loaded.
+
+    Returns the variant ("fp16" and the like) whose files were compared, None for the plain ones.
+    """
     with torch.device("meta"):
         if issubclass(cls, transformers.PreTrainedModel):
             model = cls(cls.config_class.from_pretrained(folder, local_files_only=True))
@@ -126,33 +150,42 @@ def check_weights(cls: type[nn.Module], folder: Path) -> None:
     # Versions of transformers differ in whether names start with the base model's; all of them load both.
     prefix = getattr(cls, "base_model_prefix", "") + "."
     expected = {name.removeprefix(prefix): list(tensor.shape) for name, tensor in model.state_dict().items()}
-    tied = {name.removeprefix(prefix) for name in getattr(model, "_tied_weights_keys", None) or ()}
-    found = {name.removeprefix(prefix): shape for name, shape in _stored_shapes(folder)}
-    if missing := sorted(expected.keys() - found.keys() - tied):
-        raise InputError(f"{folder}: the weights lack {_some(missing)}; fetch or save the model again")
-    if extra := sorted(found.keys() - expected.keys()):
-        raise InputError(f"{folder}: the weights have {_some(extra)}, unknown to the config.json beside them")
-    for name, shape in found.items():
-        if shape != expected[name]:
-            raise InputError(f"{folder}: {name} has shape {shape}, but config.json asks for {expected[name]}")
+    optional = {name.removeprefix(prefix) for name in getattr(model, "_tied_weights_keys", None) or ()}
+    variant, paths = weight_files(folder)
+    found = {name.removeprefix(prefix): shape for path in paths for name, shape in _stored_shapes(path)}
+    if missing := [name for name in sorted(expected.keys() - found.keys() - optional) if not CONSTANTS.search(name)]:
+        raise InputError(f"{folder}: the weights lack {some(missing)}; fetch or save the model again")
+    if extra := [name for name in sorted(found.keys() - expected.keys()) if not CONSTANTS.search(name)]:
+        raise InputError(f"{folder}: the weights have {some(extra)}, unknown to the config.json beside them")
+    for name in expected.keys() & found.keys():
+        if found[name] != expected[name]:
+            raise InputError(f"{folder}: {name} has shape {found[name]}, but config.json asks for {expected[name]}")
+    return variant
 
 
-def _stored_shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
-    paths = sorted(folder.glob("*.safetensors"))
-    if not paths:
+def weight_files(folder: Path) -> tuple[str | None, list[Path]]:
+    """The variant of the weights that is read, and its files. Raises InputError for a shard that is missing."""
+    variants: dict[str | None, list[re.Match[str]]] = {}
+    for name in sorted(path.name for path in folder.glob("*.safetensors")):
+        if match := WEIGHTS.fullmatch(name):
+            variants.setdefault(match["early"] or match["late"], []).append(match)
+    if not variants:
         raise InputError(f"{folder}: no .safetensors file; weights in other formats are not read")
-    for path in paths:
-        try:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():
-                    yield name, list(file.get_slice(name).get_shape())
-        except SafetensorError as error:
-            raise InputError(f"{path}: damaged ({error}); fetch or save it again") from error
+    variant = min(variants, key=lambda name: (name is not None, name != "fp16", name))
+    files = variants[variant]
+    shards = int(files[-1]["shards"] or 0)
+    if absent := sorted(set(range(1, shards + 1)) - {int(match["shard"] or 0) for match in files}):
+        raise InputError(f"{folder}: shard {absent[0]} of {shards} is missing; fetch the model again")
+    return variant, [folder / match.string for match in files]
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+def _stored_shapes(path: Path) -> Iterator[tuple[str, list[int]]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():
+                yield name, list(file.get_slice(name).get_shape())
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged ({error}); fetch or save it again") from error
 
 
 def save_components(folder: Path, components: Mapping[str, Any], index: Mapping[str, Any]) -> None:

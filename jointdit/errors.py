@@ -3,3 +3,9 @@
 
 class InputError(ValueError):
     """Input that cannot be used. Its message is one line: the file or option, the offending value, and the remedy."""
+
+
+def some(names: list[str]) -> str:
+    """The first few of many names, for a message."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

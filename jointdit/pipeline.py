@@ -46,7 +46,6 @@ from . import samplers
 from .autoencoders import AudioAutoencoder, VideoAutoencoder
 from .checkpoints import (
     CLASSES,
-    load_component,
     load_components,
     load_joint_blocks,
     read_index,
@@ -72,6 +71,7 @@ from .joint_block import JointBlocks
 from .latents import ClipShape, JointLatents, LatentLayout
 from .media import Clip, exact_fps, fit_audio, fit_image, read_image, resample_audio
 from .model import Conditioning, JointDiTModel
+from .pretrained import AudioHeads, load_audio_expert, load_video_expert
 from .schedules import NoiseClock
 
 Picture = np.ndarray | Image.Image | str | os.PathLike
@@ -175,34 +175,27 @@ class JointDiTPipeline(DiffusionPipeline):
         joint: str | os.PathLike[str] | None = None,
         dtype: torch.dtype = torch.float32,
         local_files_only: bool = True,
+        frames: int | None = None,
+        audio_heads: AudioHeads = "published",
     ) -> JointDiTPipeline:
-        """Joins Stable Video Diffusion and AudioLDM2, each in its published diffusers layout.
+        """Joins Stable Video Diffusion and AudioLDM2.
 
+        video: a folder in diffusers' layout, a Hub name, or the single file of ComfyUI (`svd.safetensors`).
+        audio: a folder in diffusers' layout or a Hub name, of any variant of AudioLDM2.
         joint: a Joint Block file; without one they start as the identity, and the clip is the two experts' own.
+        local_files_only: False fetches what is not here from the Hugging Face Hub.
+        frames: how many a single file was made for, if its name does not tell.
+        audio_heads: attention heads of AudioLDM2's UNet, as in its published config or in its authors' code.
+
+        Raises InputError that names the file, for weights that are missing, unknown, misshapen or damaged.
         """
-        video_folder, audio_folder = (resolve(name, local_files_only) for name in (video, audio))
-        sources = {
-            "video_vae": video_folder / "vae",
-            "video_unet": video_folder / "unet",
-            "video_scheduler": video_folder / "scheduler",
-            "image_encoder": video_folder / "image_encoder",
-            "feature_extractor": video_folder / "feature_extractor",
-            "audio_vae": audio_folder / "vae",
-            "vocoder": audio_folder / "vocoder",
-            "audio_unet": audio_folder / "unet",
-            "audio_scheduler": audio_folder / "scheduler",
-            "tokenizer": audio_folder / "tokenizer",
-            "text_encoder": audio_folder / "text_encoder",
-            "tokenizer_2": audio_folder / "tokenizer_2",
-            "text_encoder_2": audio_folder / "text_encoder_2",
-            "projection_model": audio_folder / "projection_model",
-            "language_model": audio_folder / "language_model",
+        components = {
+            **load_video_expert(video, dtype, local_files_only, frames),
+            **load_audio_expert(audio, dtype, local_files_only, audio_heads),
         }
-        # Where a component may be one of several classes, the last is AudioLDM2's.
-        components = {name: load_component(CLASSES[name][-1], path, dtype) for name, path in sources.items()}
         blocks = load_joint_blocks(Path(joint), dtype) if joint else identity_joint_blocks(components).to(dtype)
-        frames = components["video_unet"].config.num_frames
-        return cls(**components, joint_blocks=blocks, defaults=Defaults(frames=frames))
+        made_for = components["video_unet"].config.num_frames
+        return cls(**components, joint_blocks=blocks, defaults=Defaults(frames=made_for))
 
     def save_joint_blocks(self, path: str | os.PathLike[str]) -> None:
         """Writes a Joint Block file for `from_experts(joint=...)`."""

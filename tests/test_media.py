@@ -33,6 +33,7 @@ from jointdit.media import (
     resample_audio,
     write_clip,
 )
+from jointdit.media import decode
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 needs_media = pytest.mark.skipif(
@@ -171,6 +172,14 @@ def test_unusable_files_are_named(tmp_path):
                 with pytest.raises(InputError) as error:
                     read(f"{tmp_path}/{name}")
                 assert_one_line(error, tmp_path)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    """Its bytes come once, and opening it waits for someone who writes."""
+    os.mkfifo(tmp_path / "pipe.png")
+    for read in (read_image, read_audio, read_clip):
+        with pytest.raises(InputError, match="pipe.png: this is a pipe or a device"):
+            read(tmp_path / "pipe.png")
 
 
 @pytest.mark.parametrize("side", [9_000, 30_000])
@@ -317,6 +326,25 @@ def test_sound_files_are_read_at_their_level(tmp_path, subtype):
     np.testing.assert_allclose(audio, wave, atol=0.01 if subtype == "PCM_U8" else 5e-5)
     resampled, rate = read_audio(tmp_path / "a.wav", 16000)
     assert rate == 16000 and resampled.shape == (2, round(5000 * 16000 / 22050))
+
+
+def test_a_sound_is_read_up_to_a_length_and_not_beyond_memory(tmp_path, monkeypatch):
+    wave = np.random.default_rng(0).uniform(-0.9, 0.9, (1, 80000)).astype(np.float32)
+    Clip(scene(25, "5").frames, 5, wave, 16000).save(tmp_path / "a.mp4")
+    whole, _ = read_audio(tmp_path / "a.mp4")
+    part, _ = read_audio(tmp_path / "a.mp4", max_seconds=1.5)
+    assert whole.shape[1] >= 80000 and np.array_equal(part, whole[:, :24000])
+    assert read_audio(tmp_path / "a.mp4", 48000, max_seconds=1.5)[0].shape == (1, 72000)
+    for seconds in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="max_seconds"):
+            read_audio(tmp_path / "a.mp4", max_seconds=seconds)
+
+    decoded, all_frames = [], decode._decoded
+    monkeypatch.setattr(decode, "MAX_BYTES", 100_000)  # 25,000 samples
+    monkeypatch.setattr(decode, "_decoded", lambda *file: (decoded.append(frame) or frame for frame in all_frames(*file)))
+    with pytest.raises(InputError, match="a.mp4: 2 seconds of sound or more do not fit into memory"):
+        read_audio(tmp_path / "a.mp4")
+    assert sum(frame.samples for frame in decoded) < 30_000, "refused when it is too much, not when all of it is there"
 
 
 # Videos
@@ -570,10 +598,11 @@ def test_impossible_outputs_are_named_and_nothing_is_left(tmp_path):
         (Clip(clip.frames, clip.fps, np.repeat(clip.audio, 6, 0), 16000), "a.mp4", {}, "6 channels"),
         (clip, "/proc/a.mp4", {}, "cannot be written"),
         (clip, "x" * 260 + ".mp4", {}, "cannot be written"),
+        (clip, "a\0.mp4", {}, "zero byte"),
     ]:
         with pytest.raises(InputError) as error:
             thing.save(tmp_path / name, **options)
-        assert_one_line(error, part, *([] if "crf" in options else [name]))
+        assert_one_line(error, part, *([] if "crf" in options else [name.replace("\0", "\\x00")]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.mp4", "there.mp4"]
     assert (tmp_path / "there.mp4").read_bytes() == b"kept"
     clip.save(tmp_path / "there.mp4")

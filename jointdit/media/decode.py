@@ -17,6 +17,7 @@ from .clip import MAX_FPS, Clip, exact_fps
 from .files import source_file
 from .sound import fit_audio, resample_audio
 
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")  # what counts as a video in a folder of files
 MAX_BYTES = 4 * 2**30  # of decoded frames or sound; more is a film, not a clip
 RGB_CONVERSION = Interpolation.BICUBIC | 0x40000 | 0x2000  # SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT
 MAX_JITTER = Fraction(1, 20)  # s; timestamps of real files wobble by less, holes in the sound are longer
@@ -42,8 +43,7 @@ def read_clip(
     Raises InputError for a file that is missing, broken, without frames, or too long for memory. A truncated .mp4 is
     refused; a truncated .webm or .mkv gives the frames that are left, since nothing in it tells.
     """
-    if max_seconds is not None and not 0 < max_seconds < math.inf:
-        raise InputError(f"max_seconds is {max_seconds}, but must be above 0 and finite")
+    _check_seconds(max_seconds)
     with _opened(path) as container:
         if not container.streams.video:
             raise InputError(f"{path}: there is no video in this file; name a file with one")
@@ -52,23 +52,32 @@ def read_clip(
         frames, start = _read_frames(path, container, grid, limit)
     seconds = len(frames) / grid
     with _opened(path) as container:  # again from the start
-        audio, rate = _read_samples(path, container, sample_rate, start, start + seconds)
+        audio, rate = _read_samples(path, container, sample_rate, seconds, start)
     if audio.size:
         audio = fit_audio(audio, round(seconds * rate), fade=0)
     return Clip(frames, grid, audio, rate)
 
 
-def read_audio(path: str | PathLike[str], sample_rate: int | None = None) -> tuple[np.ndarray, int]:
+def read_audio(
+    path: str | PathLike[str], sample_rate: int | None = None, *, max_seconds: float | None = None
+) -> tuple[np.ndarray, int]:
     """Read the first sound track of a sound or video file: float32 [channels, samples] in -1..1, and its rate in Hz.
 
     sample_rate: resample to this rate; by default the sound keeps its own.
-    Raises InputError for a file that is missing, broken, or without sound.
+    max_seconds: read no more than this from the start.
+    Raises InputError for a file that is missing, broken, without sound, or too long for memory.
     """
+    _check_seconds(max_seconds)
     with _opened(path) as container:
-        audio, rate = _read_samples(path, container, sample_rate)
+        audio, rate = _read_samples(path, container, sample_rate, max_seconds or math.inf)
     if not audio.size:
         raise InputError(f"{path}: there is no sound in this file; name a sound file or a video with sound")
-    return audio, rate
+    return audio if max_seconds is None else audio[:, : round(max_seconds * rate)], rate
+
+
+def _check_seconds(max_seconds: float | None) -> None:
+    if max_seconds is not None and not 0 < max_seconds < math.inf:
+        raise InputError(f"max_seconds is {max_seconds}, but must be above 0 and finite")
 
 
 @contextmanager
@@ -146,10 +155,10 @@ def _read_samples(
     path: str | PathLike[str],
     container: av.container.InputContainer,
     sample_rate: int | None,
+    seconds: float | Fraction,
     start: Fraction | None = None,
-    end: float = math.inf,
 ) -> tuple[np.ndarray, int]:
-    """Sound from `start` (its own first sample if None) to about `end`, in seconds of the file's clock.
+    """About `seconds` of sound from `start` on the file's clock, or from its own first sample.
 
     Returns float32 [channels, samples] and its rate; [1, 0] if there is none.
     """
@@ -165,7 +174,7 @@ def _read_samples(
         if frame.pts is not None:
             time = frame.pts * frame.time_base
             start = time if start is None else start
-            if time >= end:
+            if time >= start + seconds:
                 break
             stamped = round((time - start) * rate)
             if not pieces or abs(stamped - position) > MAX_JITTER * rate:
@@ -173,9 +182,9 @@ def _read_samples(
         for converted in planar.resample(frame):
             pieces.append((position, converted.to_ndarray()))
             position += converted.samples
+        if position * channels * 4 > MAX_BYTES:
+            raise InputError(f"{path}: {position / rate:.0f} seconds of sound or more do not fit into memory; cut it")
     samples = max([0, *(at + piece.shape[1] for at, piece in pieces)])
-    if samples * channels * 4 > MAX_BYTES:
-        raise InputError(f"{path}: {samples / rate:.0f} seconds of sound do not fit into memory; cut the file")
     audio = np.zeros((channels, samples), np.float32)
     for at, piece in pieces:
         skipped = min(max(0, -at), piece.shape[1])  # what sounds before the start

@@ -14,6 +14,8 @@ from ..errors import InputError
 
 def source_file(path: str | PathLike[str]) -> Path:
     """The absolute path of a file that exists, can be opened and is not empty; InputError otherwise."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise InputError(f"{path}: this is a pipe or a device; save what it gives as a file first")
     try:
         with open(path, "rb") as file:
             empty = not file.read(1)
@@ -35,6 +37,8 @@ def target_file(path: str | PathLike[str], overwrite: bool = True) -> Path:
     files that exist. Nothing is created at `path`.
     """
     target = Path(path).absolute()
+    if "\0" in str(target):
+        raise InputError(f"{str(path)!r}: no file can have a zero byte in its name; choose another one")
     if os.path.isdir(target):
         raise InputError(f"{path}: this is a directory; add a file name to it")
     if not os.path.isdir(target.parent):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from . import folders
+from .cache import CacheLatents
 from .condition import Condition
 from .decode import DecodeAudio, DecodeVideo
 from .guidance import Guidance
 from .load import LoadExperts, LoadModel
 from .mux import Mux
+from .report import SyncReport
 from .sample import Sample
+from .train import Train
 
 NODES: list[type[io.ComfyNode]] = [
     LoadModel,
@@ -21,6 +24,9 @@ NODES: list[type[io.ComfyNode]] = [
     DecodeVideo,
     DecodeAudio,
     Mux,
+    CacheLatents,
+    Train,
+    SyncReport,
 ]
 
 folders.register()

@@ -1,25 +1,28 @@
-"""What the clip is made from: a picture, texts, and the shape of the clip."""
+"""What the clip is made from: a picture, a video or a sound that is there, texts, and the shape of the clip."""
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Mapping
+from typing import Any, get_args
 
+import numpy as np
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..jointdit.errors import InputError
-from ..jointdit.media import exact_fps, fit_image
+from ..jointdit.media import Clip, fit_image
 from ..jointdit.media.image import Fit
 from .memory import CONDITIONING, ManagedModel
-from .sockets import CATEGORY, Prepared, PreparedClips, model_input
+from .shape import shape_complaint, shape_inputs
+from .sockets import CATEGORY, Prepared, PreparedClips, model_input, pixels_of, sound_of
 
-STEP = 8  # pixels of a side of a video latent, of every model so far
-MAX_SIDE, MAX_FRAMES, MAX_FPS = 4096, 1000, 240
+ABSENT = object()  # what ComfyUI asks about a socket that nothing is connected to
+MAX_SECONDS = 60  # of a given video: it is whole in memory
 
 
 class Condition(io.ComfyNode):
-    """Encodes pictures and texts."""
+    """Encodes pictures and texts, and the half of a clip that is given."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -28,13 +31,31 @@ class Condition(io.ComfyNode):
             display_name="JointDiT Condition",
             category=CATEGORY,
             description="Encodes the picture and the texts, and says how long and how large the clip is. Several "
-            "pictures in the batch give several clips.",
-            search_aliases=["image to video with sound", "encode picture and prompt", "clip length"],
+            "pictures in the batch give several clips. With a video it is the sound that is made, and with a sound "
+            "the video.",
+            search_aliases=[
+                "image to video with sound",
+                "encode picture and prompt",
+                "clip length",
+                "video to audio",
+                "audio to video",
+            ],
             inputs=[
                 model_input(),
                 io.Image.Input(
                     "image",
+                    optional=True,
                     tooltip="The picture that the clip starts with. A batch gives one clip for each picture.",
+                ),
+                io.Video.Input(
+                    "video",
+                    optional=True,
+                    tooltip="Instead of a picture: this video stays as it is, from its start, and gets a sound.",
+                ),
+                io.Audio.Input(
+                    "audio",
+                    optional=True,
+                    tooltip="The picture moves to this sound, which stays as it is. Not with a video.",
                 ),
                 io.String.Input(
                     "prompt",
@@ -48,23 +69,7 @@ class Condition(io.ComfyNode):
                     default="",
                     tooltip="What should not be heard.",
                 ),
-                _size("width"),
-                _size("height"),
-                io.Int.Input(
-                    "frames",
-                    default=0,
-                    min=0,
-                    max=MAX_FRAMES,
-                    tooltip="Number of frames of the clip. 0: the model's own (tiny: 20).",
-                ),
-                io.Float.Input(
-                    "fps",
-                    default=0.0,
-                    min=0.0,
-                    max=MAX_FPS,
-                    step=0.001,
-                    tooltip="Frames in a second; the sound lasts frames / fps. 0: the model's own (tiny: 12.5).",
-                ),
+                *shape_inputs(),
                 io.Combo.Input(
                     "fit",
                     options=list(get_args(Fit)),
@@ -111,26 +116,25 @@ class Condition(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, width: int | None, height: int | None, frames: int | None, fps: float | None
+        cls,
+        width: int | None,
+        height: int | None,
+        frames: int | None,
+        fps: float | None,
+        image: object = ABSENT,
+        video: object = ABSENT,
+        audio: object = ABSENT,
     ) -> bool | str:
-        for name, side in (("width", width), ("height", height)):
-            if side is not None and (side % STEP or not 0 <= side <= MAX_SIDE):
-                nearest = min(max(round(side / STEP) * STEP, STEP), MAX_SIDE)
-                return f"{name} is {side}, but must be a multiple of {STEP} up to {MAX_SIDE}; use {nearest}, or 0"
-        if frames is not None and (frames == 1 or not 0 <= frames <= MAX_FRAMES):
-            return f"frames is {frames}, but must be from 2 to {MAX_FRAMES}, or 0 for the model's own"
-        if fps:
-            try:
-                exact_fps(fps)
-            except InputError as error:
-                return f"{error}; 0 is the model's own"
-        return True
+        if (image is ABSENT) == (video is ABSENT):
+            return "connect either image, a picture that shall move, or video, which shall get a sound"
+        if ABSENT not in (video, audio):
+            return "both video and audio are connected, so nothing is left to make; take one of them away"
+        return shape_complaint(width, height, frames, fps) or True
 
     @classmethod
     def execute(
         cls,
         model: ManagedModel,
-        image: Tensor,
         prompt: str,
         negative_prompt: str,
         width: int,
@@ -141,11 +145,22 @@ class Condition(io.ComfyNode):
         motion_bucket: int,
         noise_augmentation: float,
         picture_seed: int,
+        image: Tensor | None = None,
+        video: Input.Video | None = None,
+        audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
-        pipe, count = model.pipe, len(image)
+        pipe, given = model.pipe, {}
         shape = pipe.shape(frames or None, fps or None, height or None, width or None)
-        progress = model.start(CONDITIONING, 2)
-        pictures = [(each[..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy() for each in image]
+        progress = model.start(CONDITIONING if audio is None else (*CONDITIONING, "audio_vae"), 3)
+        if video is None:
+            pictures = list(pixels_of(image))
+        else:
+            first, shape, given["video_latents"] = pipe.encode_video(_clip(video), shape, not frames, fit)
+            pictures = [first]
+        count = len(pictures)
+        if audio is not None:
+            given["audio_latents"] = pipe.encode_audio(*sound_of(audio), shape).expand(count, -1, -1, -1)
+        progress(1, 3)
         conditions = pipe.condition(
             pictures,
             [prompt.strip() or None] * count,
@@ -156,20 +171,17 @@ class Condition(io.ComfyNode):
             motion_bucket=motion_bucket or None,
             noise_augmentation=None if noise_augmentation < 0 else noise_augmentation,
         )
-        progress(1, 2)
+        progress(2, 3)
         factor = pipe.layout.video_factor
         small = [fit_image(picture, shape.height // factor, shape.width // factor, fit) for picture in pictures]
-        progress(2, 2)
+        progress(3, 3)
         thumbnails = torch.stack([torch.from_numpy(each) for each in small]) / 255
-        return io.NodeOutput(PreparedClips(conditions, thumbnails), float(shape.fps))
+        return io.NodeOutput(PreparedClips(conditions, thumbnails, given), float(shape.fps))
 
 
-def _size(name: str) -> io.Int.Input:
-    return io.Int.Input(
-        name,
-        default=0,
-        min=0,
-        max=MAX_SIDE,
-        step=STEP,
-        tooltip=f"{name.capitalize()} of the video in pixels, a multiple of {STEP}. 0: the model's own (tiny: 128).",
-    )
+def _clip(video: Input.Video) -> Clip:
+    if (seconds := video.get_duration()) > MAX_SECONDS:
+        raise InputError(f"the video lasts {seconds:.0f} s, but may last {MAX_SECONDS} at most; cut it with Trim Video")
+    parts = video.get_components()
+    without_sound = np.zeros((1, 0), np.float32)
+    return Clip(pixels_of(parts.images), parts.frame_rate, without_sound, sample_rate=16000)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import comfy.model_management
-import comfy.model_patcher
 import torch
+from comfy.model_patcher import ModelPatcher
 from torch import nn
 
 from ..jointdit.checkpoints import CLASSES
+from ..jointdit.joint_block import JointBlocks
 from ..jointdit.latents import ClipShape
 from ..jointdit.pipeline import JointDiTPipeline
 from .attention import follow_comfyui
@@ -56,25 +57,42 @@ class Weights(nn.Module):
 class ManagedModel:
     """A loaded model: the pipeline, and a patcher of the memory manager for each of its components."""
 
-    def __init__(self, pipe: ManagedPipeline) -> None:
+    def __init__(self, pipe: ManagedPipeline, patchers: Mapping[str, ModelPatcher] | None = None) -> None:
+        """patchers: of components that another model has, too."""
         self.pipe = pipe
         follow_comfyui(pipe)
         # Not CoreModelPatcher: where that one casts weights while they are used, it needs layers made for it.
-        self.patchers = {
-            name: comfy.model_patcher.ModelPatcher(
-                Weights.of(name, component),
-                load_device=comfy.model_management.get_torch_device(),
-                offload_device=comfy.model_management.unet_offload_device(),
-            )
-            for name in CLASSES
-            if isinstance(component := getattr(pipe, name), nn.Module)
-        }
+        self.patchers = dict(patchers or {})
+        for name in CLASSES:
+            component = getattr(pipe, name)
+            if name not in self.patchers and isinstance(component, nn.Module):
+                self.patchers[name] = ModelPatcher(
+                    Weights.of(name, component),
+                    load_device=comfy.model_management.get_torch_device(),
+                    offload_device=comfy.model_management.unet_offload_device(),
+                )
+
+    def with_joint_blocks(self, blocks: JointBlocks) -> ManagedModel:
+        """The same components with other Joint Blocks. Each keeps its one patcher: of two, one would move away what the
+        other has loaded."""
+        components = {name: getattr(self.pipe, name) for name in CLASSES} | {"joint_blocks": blocks}
+        patchers = {name: patcher for name, patcher in self.patchers.items() if name != "joint_blocks"}
+        return ManagedModel(ManagedPipeline(**components, defaults=self.pipe.defaults), patchers)
 
     def load(self, names: Iterable[str], memory: float = 0) -> None:
         """Brings components to the device. memory: bytes that their use will need besides."""
         patchers = [self.patchers[name] for name in names if name in self.patchers]
         with torch.inference_mode(False):  # weights made in inference mode could not be trained
             comfy.model_management.load_models_gpu(patchers, memory_required=memory, force_full_load=True)
+
+    def load_for_training(self, names: Iterable[str], memory: float) -> None:
+        """The same, and autograd takes the weights: what other nodes moved in inference mode is copied out of it."""
+        self.load(names, memory)
+        for name in names:
+            component = getattr(self.pipe, name)
+            for tensor in (*component.parameters(), *component.buffers()):
+                if tensor.is_inference():
+                    tensor.data = tensor.data.clone()
 
     def start(self, names: Iterable[str], total: int, memory: float = 0) -> Progress:
         """What a node does before it computes: the components that it needs on the device, `total` steps on its bar."""

@@ -10,7 +10,7 @@ from comfy_api.latest import InputImpl, Types, io
 from torch import Tensor
 
 from ..jointdit.media import exact_fps, fit_audio
-from .sockets import CATEGORY
+from .sockets import CATEGORY, sound_of
 
 
 class Mux(io.ComfyNode):
@@ -26,16 +26,16 @@ class Mux(io.ComfyNode):
             "so that both end together.",
             search_aliases=["combine video and audio", "create video", "add sound to video"],
             inputs=[
-                io.Image.Input("images", tooltip="The frames, from JointDiT Decode Video."),
-                io.Audio.Input("audio", tooltip="The sound, from JointDiT Decode Audio."),
+                io.Image.Input("images", tooltip="The frames, from JointDiT Decode Video or of a video that is there."),
+                io.Audio.Input("audio", tooltip="The sound, from JointDiT Decode Audio or of a file."),
                 io.Float.Input(
                     "fps",
                     default=12.5,
                     min=0.001,
                     max=240.0,
                     step=0.001,
-                    tooltip="Frames in a second. Connect fps of JointDiT Condition: another number changes the speed "
-                    "of the picture and not of the sound.",
+                    tooltip="Frames in a second. Connect fps of JointDiT Condition, or that of the video whose frames "
+                    "these are: another number changes the speed of the picture and not of the sound.",
                 ),
             ],
             outputs=[io.Video.Output("video", display_name="video", tooltip="For Save Video.")],
@@ -43,8 +43,7 @@ class Mux(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: Tensor, audio: Mapping[str, Any], fps: float) -> io.NodeOutput:
-        rate, exact = int(audio["sample_rate"]), exact_fps(fps)
-        waveform = audio["waveform"][0].float().cpu().numpy()
+        (waveform, rate), exact = sound_of(audio), exact_fps(fps)
         fitted = torch.from_numpy(fit_audio(waveform, round(len(images) / exact * rate)))
         sound = {"waveform": fitted[None], "sample_rate": rate}
         components = Types.VideoComponents(images=images, audio=sound, frame_rate=exact)

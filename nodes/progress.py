@@ -9,11 +9,12 @@ import comfy.utils
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 PREVIEW_SIZE = 512
 PREVIEW_FRAMES = 9
+CURVE_POINTS = 256
 
 
 class Progress:
@@ -58,6 +59,32 @@ def contact_sheet(frames: np.ndarray) -> Image.Image:
     scale = PREVIEW_SIZE / max(sheet.shape[:2])
     size = round(sheet.shape[1] * scale), round(sheet.shape[0] * scale)
     return Image.fromarray(sheet).resize(size, Image.Resampling.BICUBIC)
+
+
+class LossCurve:
+    """The loss of a training so far, as a picture."""
+
+    def __init__(self) -> None:
+        self._means: list[float] = []
+        self._recent: list[float] = []
+        self._each = 1  # steps of a point of the curve
+
+    def draw(self, loss: float) -> Image.Image:
+        """With the loss of the next step."""
+        self._recent.append(loss)
+        if len(self._recent) == self._each:
+            self._means.append(float(np.mean(self._recent)))
+            self._recent.clear()
+        if len(self._means) == CURVE_POINTS:
+            self._means, self._each = np.reshape(self._means, (-1, 2)).mean(1).tolist(), 2 * self._each
+        low, high = min(self._means), max(self._means)
+        picture = Image.new("RGB", (PREVIEW_SIZE, PREVIEW_SIZE // 2), "#202020")
+        pen, room = ImageDraw.Draw(picture), 24
+        across = np.linspace(room, picture.width - room, len(self._means))
+        down = np.interp(self._means, (low, high), (picture.height - room, 2 * room)) if high > low else [2 * room]
+        pen.line([*zip(across.tolist(), down, strict=False)], "#6ab0f3", width=2)
+        pen.text((room, room / 2), f"loss {self._means[-1]:.4f}", "white")
+        return picture
 
 
 def _with_one(x: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ class Sample(io.ComfyNode):
             node_id="JointDiTSample",
             display_name="JointDiT Sample",
             category=CATEGORY,
-            description="Denoises the video and its sound together. While it runs it shows some frames side by side.",
+            description="Denoises the video and its sound together, or one of them where the other is given. While "
+            "it runs it shows some frames side by side.",
             search_aliases=["ksampler", "joint sampler", "video and audio sampler"],
             inputs=[
                 model_input(),
@@ -117,12 +118,12 @@ class Sample(io.ComfyNode):
         guidance: JointCFG | None = None,
         sigmas: Tensor | None = None,
     ) -> io.NodeOutput:
-        pipe, given = model.pipe, conditions.conditions
-        shape, batch = given.shape, len(conditions.pictures)
+        pipe, prepared = model.pipe, conditions.conditions
+        shape, batch = prepared.shape, len(conditions.pictures)
         steps = steps or pipe.defaults.steps
         total = steps if sigmas is None else len(sigmas) - 1
         progress = model.start(DENOISING, total, batch * model.pass_memory(shape))
-        picture = given.conditional.image_latents[0] * pipe.video_vae.config.scaling_factor
+        picture = prepared.conditional.image_latents[0] * pipe.video_vae.config.scaling_factor
         decode = FastDecoder(picture, conditions.pictures[0])
 
         def report(done: int, total: int, estimate: JointLatents) -> None:
@@ -132,7 +133,7 @@ class Sample(io.ComfyNode):
         # The pipeline's own first draw, the noise on the picture: so its clip of the same seed is this one.
         torch.randn(batch, 3, shape.height, shape.width, generator=generator)
         latents = pipe.sample(
-            given,
+            prepared,
             steps=None if sigmas is not None else steps,
             sigmas=sigmas,
             sampler=sampler,
@@ -143,6 +144,7 @@ class Sample(io.ComfyNode):
             generator=generator,
             max_batch=model.rows_that_fit(shape),
             callback=report,
+            **conditions.given,
         )
         if not (latents.video.isfinite().all() and latents.audio.isfinite().all()):
             raise InputError(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -18,14 +19,19 @@ CLIP_KEY = "jointdit_clip"  # in an audio LATENT: the `ClipShape` whose length i
 Model = io.Custom("JOINTDIT_MODEL")  # `memory.ManagedModel`
 Prepared = io.Custom("JOINTDIT_CONDITIONS")  # `PreparedClips`
 Guide = io.Custom("JOINTDIT_GUIDANCE")  # `JointCFG`
+Cache = io.Custom("JOINTDIT_CACHE")  # the folder of a latent cache
 
 
 @dataclass(frozen=True)
 class PreparedClips:
-    """Encoded conditions of B clips, and their pictures as small as their latents: float [B, h, w, 3] in 0..1."""
+    """Encoded conditions of B clips, and their pictures as small as their latents: float [B, h, w, 3] in 0..1.
+
+    given: what `JointDiTPipeline.sample` is told of the half that is given, its "video_latents" or "audio_latents".
+    """
 
     conditions: Conditions
     pictures: Tensor
+    given: Mapping[str, Tensor]
 
 
 def model_input() -> io.Input:
@@ -47,3 +53,13 @@ def samples_of(latent: Mapping[str, Any], kind: str, channels: int, axes: str) -
             f"{kind} output of JointDiT Sample with the same model"
         )
     return samples
+
+
+def pixels_of(images: Tensor) -> np.ndarray:
+    """An IMAGE [B, H, W, 3 or 4] as uint8 [B, H, W, 3]."""
+    return (images[..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy()
+
+
+def sound_of(audio: Mapping[str, Any]) -> tuple[np.ndarray, int]:
+    """The first sound of an AUDIO, float32 [channels, samples], and its rate in Hz."""
+    return audio["waveform"][0].float().cpu().numpy(), int(audio["sample_rate"])

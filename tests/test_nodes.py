@@ -6,15 +6,19 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from comfy_pack import ROOT, library, load_pack, nodes
+from safetensors.torch import load_file
 from tiny_models import write_experts
 
-from jointdit import JointDiTPipeline
+from jointdit import Clip, JointDiTPipeline
+from jointdit.evaluate.clip import score_clip
+from jointdit.synthetic import render_scene
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,6 +31,7 @@ import comfy.model_management as manager  # noqa: E402
 import folder_paths  # noqa: E402
 import stand_in_record as record  # noqa: E402
 from comfy.ldm.modules import attention  # noqa: E402
+from comfy_api.latest import InputImpl, Types  # noqa: E402
 
 NODES = nodes()
 # Workflows of users refer to these. Never rename one; add at the end.
@@ -39,6 +44,9 @@ GOLDEN = [
     "JointDiTDecodeVideo",
     "JointDiTDecodeAudio",
     "JointDiTMux",
+    "JointDiTCacheLatents",
+    "JointDiTTrain",
+    "JointDiTSyncReport",
 ]
 ELSEWHERE = """
 import sys
@@ -65,6 +73,22 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """ComfyUI's input folder with three sounding videos, and its output folder."""
+    folder = tmp_path_factory.mktemp("comfyui")
+    for seed in range(3):
+        path = folder / "input" / "mine" / "a ball" / f"{seed}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scene = render_scene(seed, frames=8, fps=8, height=40, width=48, effect="ball")
+        Clip(scene.frames, scene.fps, scene.audio[None], scene.sample_rate).save(path)
+    (folder / "input" / "mine" / "a ball" / "broken.mp4").write_bytes(b"no video")
+    before = folder_paths.input_directory, folder_paths.output_directory
+    folder_paths.input_directory, folder_paths.output_directory = str(folder / "input"), str(folder / "output")
+    yield folder
+    folder_paths.input_directory, folder_paths.output_directory = before
+
+
+@pytest.fixture(scope="module")
 def model(models):
     return run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks="none (identity)")[0]
 
@@ -85,9 +109,9 @@ def inputs_of(node, options=None):
     return found
 
 
-def run(name, **given):
+def run(kind, /, **given):
     """Executes a node as ComfyUI does, in inference mode and with the defaults of its widgets."""
-    node = NODES[f"JointDiT{name}"]
+    node = NODES[f"JointDiT{kind}"]
     defaults = {each.id: each.default for each in node.define_schema().inputs if each.default is not None}
     with torch.inference_mode():
         return node.execute(**{**defaults, **given}).args
@@ -129,11 +153,54 @@ def test_nodes_make_the_very_clip_that_the_library_makes(model, models, pictures
     (made,) = run("Mux", images=images, audio=sound, fps=fps)
     parts = made.get_components()
     picture = (pictures[0] * 255).round().byte().numpy()
-    pipe = JointDiTPipeline.from_experts(models / "diffusers/svd", models / "diffusers/audioldm2")
-    clip = pipe(picture, "a ball", steps=2, generator=torch.Generator().manual_seed(5), **SHAPE)
+    clip = library_pipe(models)(picture, "a ball", steps=2, generator=torch.Generator().manual_seed(5), **SHAPE)
     assert np.array_equal((parts.images * 255).round().byte().numpy(), clip.frames)
     np.testing.assert_array_equal(parts.audio["waveform"][0].numpy(), clip.audio)
     assert parts.frame_rate == clip.fps == 8 and parts.audio["sample_rate"] == clip.sample_rate
+
+
+def library_pipe(models):
+    return JointDiTPipeline.from_experts(models / "diffusers/svd", models / "diffusers/audioldm2")
+
+
+def test_a_given_video_gets_the_very_sound_that_the_library_makes(model, models):
+    frames = torch.rand(8, 60, 90, 3, generator=torch.Generator().manual_seed(1))
+    video = InputImpl.VideoFromComponents(Types.VideoComponents(images=frames, frame_rate=Fraction(16)))
+    conditions, fps = run("Condition", model=model, video=video, picture_seed=5, **SHAPE)
+    _, audio = run("Sample", model=model, conditions=conditions, seed=5, steps=2)
+    (sound,) = run("DecodeAudio", model=model, audio=audio)[0]
+    given = Clip((frames.numpy() * 255).round().astype(np.uint8), Fraction(16), np.zeros((1, 0), np.float32), 16000)
+    clip = library_pipe(models)(video=given, steps=2, generator=torch.Generator().manual_seed(5), **SHAPE)
+    np.testing.assert_array_equal(sound["waveform"][0].numpy(), clip.audio)
+    assert fps == 8 and np.abs(clip.audio).max() > 0
+
+
+def test_a_shorter_video_makes_a_shorter_clip_unless_frames_are_asked_for(model):
+    frames = torch.rand(2, 40, 48, 3)
+    video = InputImpl.VideoFromComponents(Types.VideoComponents(images=frames, frame_rate=Fraction(8)))
+    conditions, _ = run("Condition", model=model, video=video, **SHAPE | {"frames": 0})
+    assert conditions.conditions.shape.frames == 2 < model.pipe.defaults.frames
+    with pytest.raises(ValueError, match="2 frames; 6 are asked"):
+        run("Condition", model=model, video=video, **SHAPE | {"frames": 6})
+
+
+def test_a_long_video_is_refused_before_it_fills_the_memory(model):
+    pixel = torch.rand(1, 1, 1, 3).expand(481, 1, 1, 3)
+    video = InputImpl.VideoFromComponents(Types.VideoComponents(images=pixel, frame_rate=Fraction(8)))
+    with pytest.raises(ValueError, match="lasts 60 s.*Trim Video"):
+        run("Condition", model=model, video=video, **SHAPE)
+
+
+def test_pictures_move_to_a_given_sound_as_in_the_library(model, models, pictures):
+    samples = torch.rand(1, 2, 22050, generator=torch.Generator().manual_seed(2)) - 0.5
+    sound = {"waveform": samples, "sample_rate": 44100}
+    conditions, _ = run("Condition", model=model, image=pictures[:1], audio=sound, picture_seed=5, **SHAPE)
+    video, _ = run("Sample", model=model, conditions=conditions, seed=5, steps=2)
+    (images,) = run("DecodeVideo", model=model, video=video)[0]
+    picture = (pictures[0] * 255).round().byte().numpy()
+    generator = torch.Generator().manual_seed(5)
+    clip = library_pipe(models)(picture, audio=(samples[0].numpy(), 44100), steps=2, generator=generator, **SHAPE)
+    assert np.array_equal((images * 255).round().byte().numpy(), clip.frames)
 
 
 def test_latents_have_the_layout_of_stock_nodes(model, pictures):
@@ -341,6 +408,13 @@ def test_a_changed_model_is_loaded_again(models):
         ("Condition", {"height": -8}, "height is -8"),
         ("Condition", {"frames": 1}, "frames is 1.*2 to 1000"),
         ("Condition", {"fps": 500.0}, "fps is 500.*at most 240"),
+        ("Condition", {"video": None}, "connect either image.*or video"),
+        ("CacheLatents", {"videos": "../models"}, "no folder '../models'.*found: mine.*put videos into"),
+        ("CacheLatents", {"name": "../cache"}, "name is '../cache'.*letters"),
+        ("CacheLatents", {"frames": 1}, "frames is 1"),
+        ("Train", {"name": "/etc/x"}, "name is '/etc/x'.*letters"),
+        ("Train", {"name": ""}, "name is ''"),
+        ("SyncReport", {"fps": -1.0}, "fps is -1"),
         ("JointCFG", {"sigma_low": 5.0, "sigma_high": 1.0}, "lower and a higher"),
         ("DecodeVideo", {"chunk_size": 4, "overlap": 4}, "overlap is 4.*chunk_size, 4"),
         ("LoadModel", {"model": "../../etc"}, "'../../etc' is not there.*tiny.*jointdit"),
@@ -349,9 +423,12 @@ def test_a_changed_model_is_loaded_again(models):
         ("LoadExperts", {"joint_blocks": "x.safetensors"}, "put the file into .*jointdit"),
     ],
 )
-def test_wrong_values_are_refused_before_anything_runs(name, given, message):
+def test_wrong_values_are_refused_before_anything_runs(videos, name, given, message):
     good = {
-        "Condition": SHAPE,
+        "Condition": SHAPE | {"image": None},
+        "CacheLatents": SHAPE | {"videos": "mine", "name": "cache"},
+        "Train": {"name": "blocks"},
+        "SyncReport": {"fps": 8.0},
         "JointCFG": {"mode": {"mode": "cfg"}, "sigma_low": 0.0, "sigma_high": 700.0},
         "DecodeVideo": {"chunk_size": 8, "overlap": 2},
         "LoadModel": {"model": "tiny"},
@@ -372,6 +449,131 @@ def test_latents_of_another_kind_are_refused(model, name):
         run(name, model=model, **{given: {"samples": torch.zeros(1, 7, 3, 4)}})
 
 
+def test_neither_picture_nor_video_and_nothing_left_to_make_are_refused():
+    validate = NODES["JointDiTCondition"].validate_inputs
+    assert "connect either image" in validate(**SHAPE)
+    assert "nothing is left to make" in validate(**SHAPE, video=None, audio=None)
+
+
+def cache_of(model, name="cache"):
+    return run("CacheLatents", model=model, videos="mine", layout="classes", name=name, **SHAPE)
+
+
+def train(model, name, **settings):
+    return run("Train", model=model, cache=cache_of(model)[0], name=name, **{"steps": 3, "batch": 2} | settings)
+
+
+def test_a_cache_tells_what_is_in_it_and_what_was_left_out(model, videos):
+    folder, report = cache_of(model)
+    assert folder == videos / "output" / "jointdit" / "caches" / "cache"
+    first, second = report.splitlines()
+    assert first == "6 clips of 3 files" and "broken.mp4" in second
+    record.shown.clear()
+    assert cache_of(model) == (folder, report)
+    assert [shown[:2] for shown in record.shown] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_stopped_cache_goes_on(model, videos):
+    record.interrupt_after = 2
+    with pytest.raises(manager.InterruptProcessingException):
+        cache_of(model, "stopped")
+    assert cache_of(model, "stopped")[1] == cache_of(model)[1]
+
+
+def test_a_cache_without_a_clip_says_why(model, videos):
+    (videos / "input" / "nothing").mkdir(exist_ok=True)
+    with pytest.raises(ValueError, match="no videos"):
+        run("CacheLatents", model=model, videos="nothing", layout="classes", name="nothing", **SHAPE)
+    with pytest.raises(ValueError, match="not one clip.*lasts 1.00 s"):
+        run("CacheLatents", model=model, videos="mine", layout="classes", name="long", **SHAPE | {"frames": 40})
+
+
+def test_training_writes_joint_blocks_that_other_nodes_load_and_leaves_the_model_alone(model, models, videos):
+    before = {name: weight.clone() for name, weight in model.pipe.model.state_dict().items()}
+    record.shown.clear()
+    trained, file = train(model, "blocks")
+    assert file == "blocks.safetensors" and [shown[:2] for shown in record.shown[-3:]] == [(1, 3), (2, 3), (3, 3)]
+    assert all(torch.equal(weight, before[name]) for name, weight in model.pipe.model.state_dict().items())
+    again = run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks=file)[0]
+    ours, theirs = trained.pipe.joint_blocks.state_dict(), again.pipe.joint_blocks.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert any(not torch.equal(ours[name], before[f"joint_blocks.{name}"]) for name in ours)
+    assert not any(part.training for part in (model.pipe.video_unet, model.pipe.audio_unet, trained.pipe.joint_blocks))
+    shared = trained.patchers.keys() - {"joint_blocks"}
+    assert shared and all(trained.patchers[name] is model.patchers[name] for name in shared)
+
+
+def test_a_cancelled_training_goes_on_to_the_same_numbers(model, models, videos):
+    train(model, "straight", save_every=1)
+    cache = cache_of(model)[0]
+    record.interrupt_after = 2  # at the start, after the first step, after the second
+    with pytest.raises(manager.InterruptProcessingException):
+        run("Train", model=model, cache=cache, name="cancelled", steps=3, batch=2)
+    assert not (models / "jointdit" / "cancelled.safetensors").exists()
+    assert (videos / "output" / "jointdit" / "training" / "cancelled" / "state.safetensors").exists()
+    record.shown.clear()
+    train(model, "cancelled")
+    assert [shown[:2] for shown in record.shown[-1:]] == [(3, 3)]
+    one, other = (load_file(models / "jointdit" / f"{name}.safetensors") for name in ("straight", "cancelled"))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_weights_that_others_moved_in_inference_mode_can_be_trained(models, videos):
+    moved = run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks="none (identity)")[0]
+    with torch.inference_mode():  # as an eviction for another node does
+        moved.pipe.video_unet.double().float()
+    assert all(weight.is_inference() for weight in moved.pipe.video_unet.parameters())
+    train(moved, "moved", steps=1)
+
+
+def test_a_file_that_no_training_wrote_is_not_replaced(model, models, videos):
+    path = models / "jointdit" / "dear.safetensors"
+    path.write_bytes(b"dear")
+    assert "take another name" in NODES["JointDiTTrain"].validate_inputs(name="dear")
+    with pytest.raises(ValueError, match="take another name"):
+        train(model, "dear")
+    assert path.read_bytes() == b"dear"
+    path.unlink()
+
+
+def test_a_cache_of_another_model_is_refused(model, videos):
+    folder = cache_of(model)[0]
+    tiny = run("LoadModel", model="tiny")[0]
+    with pytest.raises(ValueError, match="another model's encoders"):
+        run("Train", model=tiny, cache=folder, name="other", steps=1, batch=1)
+
+
+def test_the_loss_is_shown_as_a_curve():
+    curve = library("nodes.progress").LossCurve()
+    pictures = [np.asarray(curve.draw(1 / (1 + step))) for step in range(600)]
+    assert all(picture.shape == (256, 512, 3) for picture in pictures)
+    rows = [np.flatnonzero(pictures[-1][40:, column, 2] > 200) for column in (30, 480)]
+    assert rows[0].max() < rows[1].min()  # it falls from left to right
+
+
+def test_the_sync_report_has_the_scores_of_the_library():
+    scene = render_scene(4, effect="hammer", frames=24, fps=12, height=48, width=64)
+    clip = Clip(scene.frames, scene.fps, scene.audio[None], scene.sample_rate)
+    sound = {"waveform": torch.from_numpy(clip.audio)[None], "sample_rate": clip.sample_rate}
+    plot, report, av_align, correlation = run(
+        "SyncReport", images=torch.from_numpy(clip.frames).float() / 255, audio=sound, fps=12.0
+    )
+    scores = score_clip(clip)
+    assert (av_align, correlation) == (scores.av_align, scores.motion_loudness) and scores.hits > 1
+    assert report.splitlines()[:-1] == scores.lines() and "proves little" in report
+    assert plot.shape == (1, 600, 1000, 3) and 0 <= plot.min() < plot.max() <= 1
+    with pytest.raises(ValueError, match="2 frames show no motion"):
+        run("SyncReport", images=torch.zeros(2, 8, 8, 3), audio=sound, fps=12.0)
+
+
+def test_the_sync_report_names_the_packages_that_it_lacks_with_a_command(monkeypatch):
+    for name in [name for name in sys.modules if ".jointdit.evaluate" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    answer = NODES["JointDiTSyncReport"].validate_inputs(fps=8.0)
+    assert re.search(r"lacks matplotlib; get it with: .*python.* -m pip install matplotlib$", answer), answer
+
+
 def load_elsewhere(*missing, version="0.33.0"):
     """The pack loaded in another Python that lacks these packages: how many nodes there are, or the error."""
     command = [sys.executable, "-c", ELSEWHERE, str(Path(__file__).parent), version, *missing]
@@ -380,7 +582,9 @@ def load_elsewhere(*missing, version="0.33.0"):
 
 
 def test_missing_packages_cost_nothing_where_they_are_optional():
-    assert load_elsewhere("websocket", "skimage", "sklearn", "soundfile", "playwright") == len(GOLDEN)
+    assert load_elsewhere("websocket", "scipy", "skimage", "sklearn", "matplotlib", "soundfile", "playwright") == len(
+        GOLDEN
+    )
 
 
 def test_a_missing_requirement_is_named_with_the_command_that_installs_it():

@@ -1,10 +1,12 @@
-"""Model folders, as the nodes ask ComfyUI for them. A test points `models_dir` at its own folder."""
+"""Folders, as the nodes ask ComfyUI for them. A test points these at its own."""
 
 from __future__ import annotations
 
 import os
 
 models_dir = os.path.join(os.path.dirname(__file__), "no-models")
+input_directory = os.path.join(os.path.dirname(__file__), "no-input")
+output_directory = os.path.join(os.path.dirname(__file__), "no-output")
 _extra: dict[str, list[str]] = {}
 
 
@@ -14,3 +16,11 @@ def add_model_folder_path(folder_name: str, full_folder_path: str, is_default: b
 
 def get_folder_paths(folder_name: str) -> list[str]:
     return [os.path.join(models_dir, folder_name), *_extra.get(folder_name, [])]
+
+
+def get_input_directory() -> str:
+    return input_directory
+
+
+def get_output_directory() -> str:
+    return output_directory

@@ -24,6 +24,14 @@ def unet_dtype(device: torch.device, supported_dtypes: list[torch.dtype]) -> tor
     return torch.float32
 
 
+def should_use_bf16(device: torch.device) -> bool:
+    return False
+
+
+def should_use_fp16(device: torch.device) -> bool:
+    return False
+
+
 def get_free_memory(device: torch.device) -> float:
     return 2.0**34
 

@@ -8,7 +8,7 @@ import torch
 
 from . import io
 
-__all__ = ["ComfyExtension", "InputImpl", "Types", "io"]
+__all__ = ["ComfyExtension", "Input", "InputImpl", "Types", "io"]
 
 
 class ComfyExtension(abc.ABC):
@@ -24,8 +24,18 @@ class Types:
         audio: dict | None = None
 
 
+class Input:
+    class Video(abc.ABC):
+        @abc.abstractmethod
+        def get_components(self) -> Types.VideoComponents: ...
+
+        def get_duration(self) -> float:
+            parts = self.get_components()
+            return float(len(parts.images) / parts.frame_rate)
+
+
 class InputImpl:
-    class VideoFromComponents:
+    class VideoFromComponents(Input.Video):
         def __init__(self, components: Types.VideoComponents) -> None:
             self._components = components
 

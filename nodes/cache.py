@@ -1,0 +1,116 @@
+"""Videos to latents to train on."""
+
+from __future__ import annotations
+
+import logging
+
+from comfy_api.latest import io
+
+from ..jointdit.errors import InputError
+from ..jointdit.train.cache import write_cache
+from ..jointdit.train.recordings import LAYOUTS, find_recordings
+from . import places
+from .memory import CONDITIONING, ManagedModel
+from .shape import shape_complaint, shape_inputs
+from .sockets import CATEGORY, Cache, model_input
+
+logger = logging.getLogger(__name__)
+CHUNK = 8  # frames that the autoencoder sees at once
+
+
+class CacheLatents(io.ComfyNode):
+    """A folder of sounding videos to a latent cache."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="JointDiTCacheLatents",
+            display_name="JointDiT Cache Latents",
+            category=CATEGORY,
+            description="Cuts a folder of sounding videos into clips and keeps their latents for JointDiT Train, once. "
+            "What was stopped goes on when it is queued again.",
+            search_aliases=["dataset", "training data", "encode videos"],
+            is_experimental=True,
+            is_output_node=True,
+            inputs=[
+                model_input(),
+                io.Combo.Input(
+                    "videos",
+                    options=list(places.video_folders()) or [places.NO_VIDEOS],
+                    tooltip="A folder in ComfyUI's input folder. In it is a folder of videos for each caption, named "
+                    "like it: input/my_videos/dog barking/1.mp4.",
+                ),
+                io.Combo.Input(
+                    "layout",
+                    options=list(LAYOUTS),
+                    default="classes",
+                    tooltip="How captions are found. classes: folders are named like them, and a .txt beside a video "
+                    "speaks for it instead. synth: made by jointdit synth. Others: the published sets.",
+                ),
+                io.String.Input(
+                    "name",
+                    default="my_videos",
+                    tooltip="Name of the cache, in output/jointdit/caches. One that is there goes on; another size, "
+                    "rate or model needs another name.",
+                ),
+                *shape_inputs(),
+            ],
+            outputs=[
+                Cache.Output("cache", display_name="cache", tooltip="The latents, for JointDiT Train."),
+                io.String.Output(
+                    "report",
+                    display_name="report",
+                    tooltip="How many clips there are, and which files were left out, and why. For Preview as Text.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        videos: str | None,
+        name: str | None,
+        width: int | None,
+        height: int | None,
+        frames: int | None,
+        fps: float | None,
+    ) -> bool | str:
+        for found in (places.complaint(places.find_videos, videos), places.complaint(places.cache_folder, name)):
+            if found is not True:
+                return found
+        return shape_complaint(width, height, frames, fps) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, videos: str, **others: object) -> object:
+        folder = places.find_videos(videos)
+        return [(str(path), path.stat().st_mtime_ns) for path in sorted(folder.rglob("*.*"))]
+
+    @classmethod
+    def execute(
+        cls,
+        model: ManagedModel,
+        videos: str,
+        layout: str,
+        name: str,
+        width: int,
+        height: int,
+        frames: int,
+        fps: float,
+    ) -> io.NodeOutput:
+        pipe, folder = model.pipe, places.cache_folder(name)
+        shape = pipe.shape(frames or None, fps or None, height or None, width or None)
+        recordings = find_recordings(places.find_videos(videos), layout)
+        factor = pipe.layout.video_factor
+        memory = model.decode_memory(shape.height // factor, shape.width // factor, CHUNK)
+        progress = model.start((*CONDITIONING, "audio_vae"), len(recordings), memory)
+        written = write_cache(pipe, recordings, folder, shape, progress=progress)
+        report = "\n".join(
+            [
+                f"{written.clips} clips of {len(recordings) - len(written.skipped)} files",
+                *(f"left out: {reason}" for reason in written.skipped.values()),
+            ]
+        )
+        logger.info("JointDiT: %s: %s", folder, report)
+        if not written.clips:
+            raise InputError(f"{videos}: not one clip could be used; {'; '.join(report.splitlines()[1:4])}")
+        return io.NodeOutput(folder, report)

@@ -1,0 +1,69 @@
+"""Where training reads and writes. Names in a workflow are untrusted: nothing outside ComfyUI's folders is touched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import folder_paths
+
+from ..jointdit.errors import InputError
+from .folders import KEY
+
+NO_VIDEOS = "videos"  # shown where the input folder has no folders
+NAME = re.compile(r"\w[\w-]{0,63}", re.ASCII)
+
+
+def video_folders() -> dict[str, Path]:
+    """Folders in ComfyUI's input folder by name."""
+    root = Path(folder_paths.get_input_directory())
+    return {path.name: path for path in sorted(root.iterdir()) if path.is_dir()} if root.is_dir() else {}
+
+
+def find_videos(name: str) -> Path:
+    """A folder of videos. Raises InputError with the place where it should be."""
+    known = video_folders()
+    if name not in known:
+        place = Path(folder_paths.get_input_directory()) / "NAME" / "CAPTION"
+        raise InputError(
+            f"there is no folder {name!r} (found: {', '.join(known) or 'none'}); put videos into {place}, a folder for "
+            "each caption"
+        )
+    return known[name]
+
+
+def cache_folder(name: str) -> Path:
+    """Where a latent cache lies."""
+    return _output("caches", name)
+
+
+def state_folder(name: str) -> Path:
+    """Where the state and the log of a training lie."""
+    return _output("training", name)
+
+
+def joint_file(name: str) -> Path:
+    """Where the Joint Block file of a training goes."""
+    return Path(folder_paths.get_folder_paths(KEY)[0]) / f"{_checked(name)}.safetensors"
+
+
+def complaint(find: Callable[[str], object], name: str | None) -> bool | str:
+    """For `validate_inputs`: True, or what is wrong with the name; None is known only when the node runs."""
+    if name is None:
+        return True
+    try:
+        find(name)
+    except InputError as error:
+        return str(error)
+    return True
+
+
+def _output(kind: str, name: str) -> Path:
+    return Path(folder_paths.get_output_directory()) / "jointdit" / kind / _checked(name)
+
+
+def _checked(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise InputError(f"name is {name!r}, but may have letters, digits, _ and - alone, 64 at most")
+    return name

@@ -24,6 +24,7 @@ from PIL import Image
 from jointdit.errors import InputError
 from jointdit.media import (
     Clip,
+    decode,
     exact_fps,
     fit_audio,
     fit_image,
@@ -33,7 +34,6 @@ from jointdit.media import (
     resample_audio,
     write_clip,
 )
-from jointdit.media import decode
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 needs_media = pytest.mark.skipif(
@@ -341,10 +341,10 @@ def test_a_sound_is_read_up_to_a_length_and_not_beyond_memory(tmp_path, monkeypa
 
     decoded, all_frames = [], decode._decoded
     monkeypatch.setattr(decode, "MAX_BYTES", 100_000)  # 25,000 samples
-    monkeypatch.setattr(decode, "_decoded", lambda *file: (decoded.append(frame) or frame for frame in all_frames(*file)))
+    monkeypatch.setattr(decode, "_decoded", lambda *file: (decoded.append(each) or each for each in all_frames(*file)))
     with pytest.raises(InputError, match="a.mp4: 2 seconds of sound or more do not fit into memory"):
         read_audio(tmp_path / "a.mp4")
-    assert sum(frame.samples for frame in decoded) < 30_000, "refused when it is too much, not when all of it is there"
+    assert sum(each.samples for each in decoded) < 30_000, "refused when it is too much, not when all of it is there"
 
 
 # Videos

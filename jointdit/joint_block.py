@@ -106,6 +106,15 @@ class KeyValue:
         """The rows `index` [P]."""
         return KeyValue(self.key.index_select(0, index), self.value.index_select(0, index))
 
+    def rows(self, index: Tensor) -> KeyValue:
+        """`rows` of both."""
+        return KeyValue(rows(self.key, index), rows(self.value, index))
+
+
+def rows(x: Tensor, index: Tensor) -> Tensor:
+    """The rows `index` [P], rising and each once; no copy where they are all."""
+    return x if len(index) == len(x) else x.index_select(0, index)
+
 
 def concatenate(parts: Sequence[KeyValue]) -> KeyValue:
     """Along tokens."""
@@ -216,21 +225,19 @@ class JointBlock(nn.Module):
         q_v, q_a = self.video.query(n_v, rotary_v), self.audio.query(n_a, rotary_a)
         kv_v, kv_a = self.video_key_value(n_v, video), self.audio.key_value(n_a, rotary_a)
         kv_c = self.context(context)
-        kept = kv_v.select(full)
+        kept = kv_v.rows(full)
 
-        rows = torch.cat((full, alone))
-        back = rows.argsort()
         out_v, out_a = [], []
         if len(full):
-            q = torch.cat((q_v.index_select(0, full), q_a.index_select(0, full)), dim=2)
-            both = self.attend(q, (kept, kv_a.select(full), kv_c.select(full)))
+            q = torch.cat((rows(q_v, full), rows(q_a, full)), dim=2)
+            both = self.attend(q, (kept, kv_a.rows(full), kv_c.rows(full)))
             for out, part in zip((out_v, out_a), both.split((q_v.shape[2], q_a.shape[2]), dim=1), strict=True):
                 out.append(part)
         if len(alone):
-            own = kv_c.select(alone)
-            out_v.append(self.attend(q_v.index_select(0, alone), (kv_v.select(alone), own)))
-            out_a.append(self.attend(q_a.index_select(0, alone), (kv_a.select(alone), own)))
-        out_v, out_a = (torch.cat(out).index_select(0, back) for out in (out_v, out_a))
+            own = kv_c.rows(alone)
+            out_v.append(self.attend(rows(q_v, alone), (kv_v.rows(alone), own)))
+            out_a.append(self.attend(rows(q_a, alone), (kv_a.rows(alone), own)))
+        out_v, out_a = (in_order(out, full, alone) for out in (out_v, out_a))
         return self.complete(self.video, x_v, out_v, mod_v), self.complete(self.audio, x_a, out_a, mod_a), kept
 
     def audio_only(
@@ -244,10 +251,10 @@ class JointBlock(nn.Module):
         query, own, kv_c = self.audio.query(normed, rotary), self.audio.key_value(normed, rotary), self.context(context)
         out = []
         if len(full):
-            out.append(self.attend(query.index_select(0, full), (kept, own.select(full), kv_c.select(full))))
+            out.append(self.attend(rows(query, full), (kept, own.rows(full), kv_c.rows(full))))
         if len(alone):
-            out.append(self.attend(query.index_select(0, alone), (own.select(alone), kv_c.select(alone))))
-        attended = torch.cat(out).index_select(0, torch.cat((full, alone)).argsort())
+            out.append(self.attend(rows(query, alone), (own.rows(alone), kv_c.rows(alone))))
+        attended = in_order(out, full, alone)
         return self.complete(self.audio, x, attended, mod)
 
     @staticmethod
@@ -257,6 +264,13 @@ class JointBlock(nn.Module):
         x = x + branch.to_out(attended)
         x = x + branch.feed_forward(layer_norm(x, shift, scale))
         return gate * branch.proj_out(x)
+
+
+def in_order(parts: Sequence[Tensor], full: Tensor, alone: Tensor) -> Tensor:
+    """Rows of the full and of the isolated samples, or of the only ones there are, in the order of the batch."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(list(parts)).index_select(0, torch.cat((full, alone)).argsort())
 
 
 def pool_frames(x: Tensor, grid: tuple[int, int, int], pool: int) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AudioLDM2UNet2DConditionModel, UNetSpatioTemporalConditionModel
@@ -15,6 +16,8 @@ from torch.utils.checkpoint import checkpoint
 from .experts import AudioExpert, Call, ExpertState, VideoExpert, call_directly, expand_timestep
 from .joint_block import JointBlocks, KeyValue, audio_tokens, video_tokens
 from .latents import JointLatents
+
+V, A = TypeVar("V"), TypeVar("A")
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class JointDiTModel(nn.Module):
 
     gradient_checkpointing: the backward pass computes the blocks of both UNets and the Joint Blocks again, instead of
     keeping what they computed. (AudioLDM2's own gradient checkpointing fails with masks, so it is done here for both.)
+    audio_stream: a CUDA stream on which, outside training, the audio expert runs beside the video expert.
     """
 
     def __init__(
@@ -111,6 +115,7 @@ class JointDiTModel(nn.Module):
         self.joint_blocks = joint_blocks
         self._block_after = dict(zip(stages, joint_blocks.blocks, strict=True))
         self.gradient_checkpointing = False
+        self.audio_stream: torch.cuda.Stream | None = None
 
     def _call(self, function: Call, *args: Any, **inputs: Any) -> Any:
         if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -119,6 +124,20 @@ class JointDiTModel(nn.Module):
 
     def _experts(self) -> tuple[VideoExpert, AudioExpert]:
         return VideoExpert(self.video_unet, self._call), AudioExpert(self.audio_unet, self._call)
+
+    def _both(self, video: Callable[[], V], audio: Callable[[], A]) -> tuple[V, A]:
+        """The two experts' parts of a stage. Both streams wait for each other before and after, and the video's part is
+        launched first: so no memory that one stream still reads is given to the other."""
+        stream = self.audio_stream
+        if stream is None or torch.is_grad_enabled():
+            return video(), audio()
+        current = torch.cuda.current_stream(stream.device)
+        stream.wait_stream(current)
+        first = video()
+        with torch.cuda.stream(stream):
+            second = audio()
+        current.wait_stream(stream)
+        return first, second
 
     def forward(
         self,
@@ -151,9 +170,13 @@ class JointDiTModel(nn.Module):
         context = self.joint_blocks.embed_context(cond.context_image, cond.context_text)
         batch, device = video.shape[0], video.device
         c_noise, step = (expand_timestep(level, batch, device) for level in (video_timestep, audio_timestep))
+        video_state, audio_state = self._both(
+            partial(self._experts()[0].start, video, c_noise, cond.video_embeds, cond.added_time_ids),
+            partial(self._start_audio, audio, step, cond),
+        )
         return Stem(
-            video=self._experts()[0].start(video, c_noise, cond.video_embeds, cond.added_time_ids),
-            audio=self._start_audio(audio, step, cond),
+            video=video_state,
+            audio=audio_state,
             video_embedding=self.joint_blocks.embed_video_level(c_noise, context),
             audio_embedding=self.joint_blocks.embed_audio_level(step, context),
             context=context,
@@ -168,17 +191,19 @@ class JointDiTModel(nn.Module):
         kept = []
         for stage in range(video_expert.stages):
             if stage:
-                video, audio = video_expert.run(video, stage), audio_expert.run(audio, stage)
+                video, audio = self._both(
+                    partial(video_expert.run, video, stage), partial(audio_expert.run, audio, stage)
+                )
             if stage in self._block_after:
                 delta_v, delta_a, key_value = self._join(stage, video, audio, stem, split)
                 video, audio = _add_video(video, delta_v), _add_audio(audio, delta_a)
                 if keep:
                     kept.append(key_value)
-        prediction = JointLatents(video_expert.finish(video), audio_expert.finish(audio))
+        prediction = JointLatents(*self._both(partial(video_expert.finish, video), partial(audio_expert.finish, audio)))
         return prediction, KeptVideo(tuple(kept)) if keep else None
 
     def watch(self, stem: Stem) -> KeptVideo:
-        """What `trunk` keeps, without Out, for training audio sub-steps: the experts get no gradient, the video's halves
+        """What `trunk` keeps, without Out, to train audio sub-steps: the experts get no gradient, the video halves
         of the Joint Blocks do."""
         video_expert, audio_expert = self._experts()
         video, audio = stem.video, stem.audio
@@ -244,9 +269,10 @@ class JointDiTModel(nn.Module):
 
 
 def _split(isolated: bool | Tensor, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Indices of the full and of the isolated samples."""
-    mask = torch.as_tensor(isolated, device=device).reshape(-1).expand(batch)
-    return (~mask).nonzero()[:, 0], mask.nonzero()[:, 0]
+    """Indices of the full and of the isolated samples. Flags on the host do not make it wait for the device."""
+    flags = torch.as_tensor(isolated).reshape(-1).expand(batch).cpu()
+    full, alone = (~flags).nonzero()[:, 0], flags.nonzero()[:, 0]
+    return full.to(device), alone.to(device)
 
 
 def _add_video(state: ExpertState, delta: Tensor) -> ExpertState:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange, repeat
+from einops import repeat
 from torch import Tensor
 
 from .latents import JointLatents
@@ -23,10 +23,14 @@ AudioPasses = Callable[[Tensor, Levels], list[Tensor]]
 
 @dataclass(frozen=True)
 class Pass:
-    """One evaluation of the model for all samples: its conditions, and whether the modalities see each other."""
+    """One evaluation of the model for all samples: its conditions, and whether the modalities see each other.
+
+    audio_only: of an isolated pass, only the audio is wanted: the video expert does not run.
+    """
 
     conditioning: Conditioning
     isolated: bool = False
+    audio_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,38 +93,54 @@ class JointDenoiser:
         return video.flatten(1).mean(1), audio.flatten(1).mean(1)
 
     def losses_with_substeps(
-        self, clean: JointLatents, conditioning: Conditioning, isolated: Tensor, generator: torch.Generator, count: int
+        self,
+        clean: JointLatents,
+        conditioning: Conditioning,
+        isolated: Tensor,
+        levels: Levels,
+        generator: torch.Generator,
+        count: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`losses`, and those of `count` audio sub-steps of every sample that is not isolated: [B], [B], [count full].
+        """`losses` at given levels, and those of `count` audio sub-steps of every sample that is not isolated: [B],
+        [B], [count full].
 
         A sub-step has noise and a level of its own and attends to the video of the joint evaluation, as when sampling:
         more of what the sound learns from the picture, for the price of the audio expert.
         """
-        samples = torch.arange(len(clean.video), device=clean.video.device)
-        levels = self.clock.sample_levels(len(samples), generator).select(samples)
         noise = clean.map(lambda x: torch.randn(x.shape, generator=generator).to(x.device))
         noisy = add_noise(clean, noise, levels)
         stem = self.model.stem(*model_inputs(noisy, levels, conditioning), conditioning)
         raw, kept = self.model.trunk(stem, isolated, keep=True)
         target = training_targets(clean, noise, levels)
         video, audio = (raw.video.float() - target.video).square(), (raw.audio.float() - target.audio).square()
-
         full = (~isolated).nonzero()[:, 0]
-        if not len(full):
-            return (
-                video.flatten(1).mean(1),
-                audio.flatten(1).mean(1) * self._audio_weight(levels),
-                noise.audio.new_zeros(0),
-            )
-        rows = torch.arange(len(full), device=full.device).repeat(count)
+        substeps = noise.audio.new_zeros(0)
+        if len(full):
+            substeps = self._substep_losses(clean.audio[full], conditioning.select(full), kept, generator, count)
+        return video.flatten(1).mean(1), audio.flatten(1).mean(1) * self._audio_weight(levels), substeps
+
+    def watching_losses(
+        self, clean: JointLatents, conditioning: Conditioning, levels: Levels, generator: torch.Generator, count: int
+    ) -> Tensor:
+        """The errors of `count` audio sub-steps alone, [count B]: without Out of the video expert, which gets no
+        gradient. levels: [B], of the joint evaluation that they attend to."""
+        noise = clean.map(lambda x: torch.randn(x.shape, generator=generator).to(x.device))
+        noisy = add_noise(clean, noise, levels)
+        with torch.no_grad():
+            stem = self.model.stem(*model_inputs(noisy, levels, conditioning), conditioning)
+        return self._substep_losses(clean.audio, conditioning, self.model.watch(stem), generator, count)
+
+    def _substep_losses(
+        self, clean: Tensor, conditioning: Conditioning, kept: KeptVideo, generator: torch.Generator, count: int
+    ) -> Tensor:
+        rows = torch.arange(len(clean), device=clean.device).repeat(count)
         again = KeptVideo(tuple(block.select(rows) for block in kept.blocks))
-        substeps = self._audio_losses(
-            clean.audio[full[rows]],
+        return self._audio_losses(
+            clean[rows],
             generator,
             conditioning.audio_embeds.dtype,
-            lambda x, level: self.model.audio_only(x, level, conditioning.select(full[rows]), again, isolated=False),
+            lambda x, level: self.model.audio_only(x, level, conditioning.select(rows), again, isolated=False),
         )
-        return video.flatten(1).mean(1), audio.flatten(1).mean(1) * self._audio_weight(levels), substeps
 
     def audio_losses(self, clean: Tensor, conditioning: Conditioning, generator: torch.Generator) -> Tensor:
         """`losses` of the audio expert alone, isolated: clean [B, C, l, m] -> [B]."""
@@ -138,7 +158,8 @@ class JointDenoiser:
         dtype: torch.dtype,
         predict: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
-        levels = self.clock.sample_levels(len(clean), generator).select(torch.arange(len(clean), device=clean.device))
+        levels = self.clock.sample_audio_levels(len(clean), generator)
+        levels = levels.select(torch.arange(len(clean), device=clean.device))
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
         noisy = clean + _wide(levels.audio_sigma, clean) * noise
         raw = predict(scale_audio(noisy, levels).to(dtype), levels.audio_timestep)
@@ -152,9 +173,43 @@ class JointDenoiser:
     ) -> tuple[list[JointLatents], AudioPasses | None]:
         """Clean estimates of every pass, in one batch; In runs once for passes with the same conditioning object.
 
-        With `keep`, also a function from the audio and its levels to the audio's clean estimates of every pass, which
-        attend to the video as it is in this evaluation.
+        Passes of the audio alone come in a batch of their own; their estimate of the video is x itself. With `keep`,
+        also a function from the audio and its levels to the audio's clean estimates of every pass, which attend to the
+        video as it is in this evaluation.
         """
+        joint = [index for index, each in enumerate(passes) if not each.audio_only]
+        alone = [index for index, each in enumerate(passes) if each.audio_only]
+        found, joint_again = self._denoise_pairs(x, levels, [passes[index] for index in joint], keep)
+        conditions = [passes[index].conditioning for index in alone]
+
+        def in_order(pairs: list, sounds: list) -> list:
+            placed = dict(zip((*joint, *alone), (*pairs, *sounds), strict=True))
+            return [placed[index] for index in range(len(passes))]
+
+        def audio_again(audio: Tensor, levels: Levels) -> list[Tensor]:
+            return in_order(joint_again(audio, levels), self._denoise_audio(audio, levels, conditions))
+
+        sounds = [JointLatents(x.video, audio) for audio in self._denoise_audio(x.audio, levels, conditions)]
+        return in_order(found, sounds), audio_again if keep else None
+
+    def _denoise_audio(self, audio: Tensor, levels: Levels, conditions: Sequence[Conditioning]) -> list[Tensor]:
+        """Clean estimates of the isolated audio under each of the conditions."""
+        if not conditions:
+            return []
+        samples = torch.arange(len(audio), device=audio.device).repeat(len(conditions))
+        conditioning, levels, audio = Conditioning.cat(conditions), levels.select(samples), audio[samples]
+        parts = []
+        for rows in torch.arange(len(samples), device=audio.device).split(self.max_batch or len(samples)):
+            cond, level, sound = conditioning.select(rows), levels.select(rows), audio[rows]
+            raw = self.model.audio_alone(
+                scale_audio(sound, level).to(cond.audio_embeds.dtype), level.audio_timestep, cond
+            )
+            parts.append(clean_audio(sound, raw, level))
+        return list(torch.cat(parts).chunk(len(conditions)))
+
+    def _denoise_pairs(
+        self, x: JointLatents, levels: Levels, passes: Sequence[Pass], keep: bool
+    ) -> tuple[list[JointLatents], AudioPasses]:
         batch, device = len(x.video), x.video.device
         unique = list({id(each.conditioning): each.conditioning for each in passes}.values())
         number = {id(each): index for index, each in enumerate(unique)}
@@ -170,18 +225,17 @@ class JointDenoiser:
             for rows in order.split(self.max_batch or len(order))
         ]
 
-        def by_pass(tensors: Sequence[Tensor]) -> Tensor:
-            return rearrange(torch.cat(tensors).index_select(0, back), "(p b) ... -> p b ...", p=len(passes))
+        def by_pass(tensors: Sequence[Tensor]) -> list[Tensor]:
+            return list(torch.cat(tensors).index_select(0, back).chunk(len(passes)))
 
         def audio_again(audio: Tensor, levels: Levels) -> list[Tensor]:
-            return list(by_pass([self._evaluate_audio(audio, levels, part) for part in parts]))
+            return by_pass([self._evaluate_audio(audio, levels, part) for part in parts])
 
         video, audio = (
             by_pass([part.estimate.video for part in parts]),
             by_pass([part.estimate.audio for part in parts]),
         )
-        estimates = [JointLatents(*pair) for pair in zip(video, audio, strict=True)]
-        return estimates, audio_again if keep else None
+        return [JointLatents(*pair) for pair in zip(video, audio, strict=True)], audio_again
 
     def _evaluate(
         self,

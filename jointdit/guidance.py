@@ -175,7 +175,12 @@ class GuidedDenoiser:
         """Guided clean estimates of x; with `keep` also a function that estimates the audio again on the same video."""
         weights = self.guidance.weights(levels.video_sigma.item(), frames=x.video.shape[1])
         video_weights, audio_weights = zip(*weights.values(), strict=True)
-        found, audio_passes = self.denoiser.denoise(x, levels, [self.passes[name] for name in weights], keep)
+        # An isolated prediction that weighs nothing in the video is one of the audio expert, which costs little.
+        passes = [
+            replace(self.passes[name], audio_only=name.startswith("iso") and not video.any())
+            for name, (video, _) in weights.items()
+        ]
+        found, audio_passes = self.denoiser.denoise(x, levels, passes, keep)
 
         def audio_again(audio: Tensor, levels: Levels) -> Tensor:
             return self.guidance.combine(audio_passes(audio, levels), audio_weights)

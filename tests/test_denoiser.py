@@ -52,6 +52,23 @@ def test_passes_in_one_batch_equal_each_alone(model, max_batch):
         torch.testing.assert_close(audio, plain.audio, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("max_batch", [None, 1])
+@torch.no_grad()
+def test_a_pass_of_the_audio_alone_does_not_run_the_video_expert(model, max_batch):
+    joint, cond, negative, x = JointDenoiser(model, clock(), max_batch), conditioning(2), conditioning(2, seed=9), noise()
+    level, rows = levels((1.5, 300), (0.4, 700)), []
+    plain, plain_again = joint.denoise(x, level, [Pass(negative, isolated=True), Pass(cond)], keep=True)
+    hook = model.video_unet.conv_in.register_forward_hook(lambda _, args, out: rows.append(len(out) // 3))
+    found, again = joint.denoise(x, level, [Pass(negative, isolated=True, audio_only=True), Pass(cond)], keep=True)
+    hook.remove()
+    assert sum(rows) == 2
+    same(found[1], plain[1])
+    later = levels((1.5, 200), (0.4, 600))
+    pairs = zip((found[0].audio, *again(x.audio, later)), (plain[0].audio, *plain_again(x.audio, later)), strict=True)
+    for ours, expected in pairs:
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
 @torch.no_grad()
 def test_shared_in_gives_the_plain_numbers(model):
     joint, cond, x = JointDenoiser(model, clock()), conditioning(2), noise()

@@ -30,7 +30,7 @@ from ..joint_block import JointBlocks
 from ..latents import JointLatents
 from ..model import Conditioning, JointDiTModel
 from ..pipeline import Defaults, JointDiTPipeline
-from ..schedules import NoiseClock
+from ..schedules import Levels, NoiseClock
 from .checkpoint import load_average
 from .latent_pool import LatentPool, SoundPool, write_shards, write_sounds
 from .linear_start import start_as_mixture
@@ -48,10 +48,13 @@ from .tiny import (
 logger = logging.getLogger(__name__)
 HELD_OUT = 48  # scenes
 STATE = "state.safetensors"
-HALF_CLIPS = 0.4  # share of the budget spent on the first half of each clip
+HALF_CLIPS = 0.4  # share of the budget spent on the first half of each clip, when training starts from scratch
 OPEN_GATE = 0.5
-SUBSTEPS = 3
-HEAVIEST = 30.0  # weight of audio errors, see JointDenoiser
+SUBSTEPS, WATCHING = 1, 2  # audio sub-steps of a joint evaluation, and of a nearly finished video
+HEAVIEST = 1000.0  # weight of audio errors, see JointDenoiser
+STEPS, AUDIO_SUBSTEPS, AUDIO_START = 12, 2, 900.0  # the way of the default sampler
+SIGMA_MAX = 200.0
+WAY_SHARE, WAY_WIDTH = 0.4, 150.0  # share of the draws that lie on it, and how far beside it in timesteps
 SOUND_SEED = 500_000_000  # sounds alone are of other scenes
 FACTORS = {"joint_blocks": 4.0, "text_encoder": 4.0} | {  # of the learning rate
     f"{unet}.{end}": 0.3
@@ -65,7 +68,7 @@ class Dropout:
     """Shares of samples: isolated; without text (the picture speaks); without any condition."""
 
     isolated: float = 0.25
-    text: float = 0.15
+    text: float = 0.2
     all: float = 0.1
 
 
@@ -73,10 +76,20 @@ class JointTask:
     """The shared objective of both experts (jointdit.denoiser); everything above the autoencoders learns."""
 
     def __init__(
-        self, model: TinyModel, denoiser: JointDenoiser, tokenizer, pool: LatentPool, sounds: SoundPool, batch: int
+        self,
+        model: TinyModel,
+        denoiser: JointDenoiser,
+        tokenizer: CLIPTokenizer,
+        pool: LatentPool,
+        sounds: SoundPool,
+        batch: int,
+        half_clips: float = 0.0,
     ) -> None:
         self.model, self.denoiser, self.tokenizer = model, denoiser, tokenizer
         self.pool, self.sounds, self.batch, self.dropout = pool, sounds, batch, Dropout()
+        self.half_clips = half_clips
+        start = torch.linspace(AUDIO_START, 0, STEPS * AUDIO_SUBSTEPS + 1)
+        self.way = denoiser.clock.grid(STEPS, audio=start, audio_substeps=AUDIO_SUBSTEPS)
         self.held_out = torch.arange(HELD_OUT)  # the first ones, so that a growing pool keeps them
 
     def conditions(self, index: Tensor, silent: Tensor, null: Tensor, captions: list[str]) -> Conditioning:
@@ -95,16 +108,36 @@ class JointTask:
         index = torch.randint(HELD_OUT, len(self.pool.captions), (self.batch,), generator=generator)
         silent, null, isolated = torch.rand(3, self.batch, generator=generator)
         silent, null, isolated = silent < self.dropout.text, null < self.dropout.all, isolated < self.dropout.isolated
-        part = 2 if progress < HALF_CLIPS else 1
+        part = 2 if progress < self.half_clips else 1
         clean, cond = self.clips(index, silent, null, part)
-        losses = self.denoiser.losses_with_substeps(clean, cond, isolated, generator, SUBSTEPS)
-        return sum(loss.mean() for loss in losses if len(loss)) + self.sound_loss(self.batch, part, generator)
+        levels = self.levels(generator)
+        losses = self.denoiser.losses_with_substeps(clean, cond, isolated, levels, generator, SUBSTEPS)
+        watching = self.denoiser.watching_losses(clean, cond, self.watched_levels(generator), generator, WATCHING)
+        joint = sum(loss.mean() for loss in (*losses, watching) if len(loss))
+        return joint + self.sound_loss(self.batch, part, generator)
+
+    def levels(self, generator: torch.Generator) -> Levels:
+        """Training draws [B] of the clock; a share of them from the way that the default sampler takes."""
+        levels = self.denoiser.clock.sample_levels(self.batch, generator)
+        chosen, share, shift = torch.rand(3, self.batch, generator=generator)
+        way = self.way.between(share)
+        audio = (way.audio_timestep + (2 * shift - 1) * WAY_WIDTH).clamp(0, self.denoiser.clock.audio_steps - 1)
+        way = self.denoiser.clock.levels(way.video_sigma.double(), audio.double())
+        pairs = zip(vars(way).values(), vars(levels).values(), strict=True)
+        return Levels(*(torch.where(chosen < WAY_SHARE, one, other) for one, other in pairs))
+
+    def watched_levels(self, generator: torch.Generator) -> Levels:
+        """Levels [B] of a video that is nearly finished, or quite, as a given one is; the audio's are those of its
+        sub-steps."""
+        clock = self.denoiser.clock
+        u = (torch.rand(self.batch, generator=generator, dtype=torch.float64) - 0.5).clamp(min=0)
+        return clock.levels(clock.video_sigma(u), clock.sample_audio_levels(self.batch, generator).audio_timestep)
 
     def losses(
-        self, index: Tensor, silent: Tensor, null: Tensor, isolated: Tensor, generator: torch.Generator
+        self, index: Tensor, silent: Tensor, null: Tensor, isolated: Tensor, generator: torch.Generator, levels: Levels
     ) -> tuple[Tensor, Tensor]:
-        """Squared error of the raw v and of the raw epsilon of the scenes `index`, [B] each."""
-        return self.denoiser.losses(*self.clips(index, silent, null), isolated, generator)
+        """Squared error of the raw v and of the raw epsilon of the scenes `index` at `levels`, [B] each."""
+        return self.denoiser.losses(*self.clips(index, silent, null), isolated, generator, levels)
 
     def clips(self, index: Tensor, silent: Tensor, null: Tensor, part: int = 1) -> tuple[JointLatents, Conditioning]:
         """The first 1 / part of the scenes `index` [B], and their conditions."""
@@ -125,17 +158,22 @@ class JointTask:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Losses of held-out scenes with all conditions, joint and isolated: what the Joint Blocks gain."""
+        """Errors of the clean estimates of held-out scenes where it is decided what happens when, beside the finished
+        other modality, joint and isolated: what the Joint Blocks gain."""
         self.model.eval()
+        clock = self.denoiser.clock
         found: dict[str, float] = {}
         for name, isolated in (("joint", False), ("isolated", True)):
-            parts = []
-            for number, index in enumerate(self.held_out.split(self.batch)):
-                flags = torch.zeros(len(index), dtype=torch.bool)
-                generator = torch.Generator().manual_seed(number)
-                parts.append(torch.stack(self.losses(index, flags, flags, flags | isolated, generator)))
-            video, audio = torch.cat(parts, 1).mean(1).tolist()
-            found |= {f"video_{name}": video, f"audio_{name}": audio}
+            for modality, sigma, timestep in (("video", 30.0, 0.0), ("audio", clock.sigma_min, 850.0)):
+                levels = clock.levels(*(torch.tensor([level], dtype=torch.float64) for level in (sigma, timestep)))
+                parts = []
+                for number, index in enumerate(self.held_out.split(self.batch)):
+                    none = torch.zeros(len(index), dtype=torch.bool)
+                    generator = torch.Generator().manual_seed(number)
+                    losses = self.losses(index, none, none, none | isolated, generator, levels)
+                    parts.append(losses[0 if modality == "video" else 1])
+                square = levels.audio_sigma**2 if modality == "audio" else levels.video_sigma**2 / (1 + sigma**2)
+                found[f"{modality}_{name}"] = (torch.cat(parts).mean() * square).item()
         return found
 
 
@@ -163,10 +201,10 @@ def assemble(model: TinyModel, runs: Path) -> JointDiTPipeline:
             width=SHAPE.width,
             motion_bucket=MOTION_BUCKET,
             noise_augmentation=NOISE_AUGMENTATION,
-            steps=12,
-            audio_substeps=2,
+            steps=STEPS,
+            audio_substeps=AUDIO_SUBSTEPS,
             video_temperature=0.5,
-            audio_start=830,
+            audio_start=AUDIO_START,
             guidance={"mode": "joint-cfg", "video_joint_scale": 1.0, "audio_joint_scale": 2.5},
         ),
         video_vae=AutoencoderKLTemporalDecoder.from_pretrained(runs / "video_vae"),
@@ -180,14 +218,14 @@ def assemble(model: TinyModel, runs: Path) -> JointDiTPipeline:
     )
 
 
-# Noise levels of the two pretrained models, which the small ones share.
+# Noise levels of the two pretrained models, which the small ones share; but their few latents are lost in less noise.
 VIDEO_SCHEDULER = EulerDiscreteScheduler(
     prediction_type="v_prediction",
     timestep_type="continuous",
     timestep_spacing="leading",
     use_karras_sigmas=True,
     sigma_min=0.002,
-    sigma_max=700.0,
+    sigma_max=SIGMA_MAX,
 )
 AUDIO_SCHEDULER = DDIMScheduler(
     beta_start=0.0015,
@@ -214,6 +252,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=8e-4, help="train: peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="train: go on from the weights of this model instead of scratch")
     parser.add_argument("--output", type=Path, default=Path("jointdit/tiny"), help="export: the bundled model")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
@@ -238,15 +277,18 @@ def train(arguments: argparse.Namespace) -> None:
     clock = NoiseClock(VIDEO_SCHEDULER, AUDIO_SCHEDULER)
     torch.manual_seed(arguments.seed)
     model, tokenizer = build(runs, pool)
-    video, audio = linear_estimates(pool, clock, torch.Generator().manual_seed(arguments.seed))
-    start_as_mixture(model.video_unet, video)
-    start_as_mixture(model.audio_unet, audio)
-    open_at_own_time(model.joint_blocks)
+    if arguments.start:
+        load_weights(model, arguments.start)
+    else:
+        video, audio = linear_estimates(pool, clock, torch.Generator().manual_seed(arguments.seed))
+        start_as_mixture(model.video_unet, video)
+        start_as_mixture(model.audio_unet, audio)
+        open_at_own_time(model.joint_blocks)
     flatten_temporal_convolutions(model)
     joint = JointDiTModel(model.video_unet, model.audio_unet, model.joint_blocks)
     denoiser = JointDenoiser(joint, clock, heaviest=HEAVIEST)
     fit(
-        JointTask(model, denoiser, tokenizer, pool, sounds, arguments.batch),
+        JointTask(model, denoiser, tokenizer, pool, sounds, arguments.batch, 0.0 if arguments.start else HALF_CLIPS),
         runs / "joint.run",
         Budget(arguments.steps, arguments.minutes),
         arguments.rate,
@@ -303,6 +345,13 @@ def linear_estimates(pool: LatentPool, clock: NoiseClock, generator: torch.Gener
 def _least_squares(inputs: Tensor, target: Tensor) -> Tensor:
     """[B, C, h, w] each -> [C]."""
     return (inputs * target).sum((0, 2, 3)) / inputs.square().sum((0, 2, 3))
+
+
+def load_weights(model: TinyModel, folder: Path) -> None:
+    """The weights of a model folder, whose autoencoders and tokenizer must be those of the cache."""
+    pipe = JointDiTPipeline.from_pretrained(folder)
+    for name, child in model.named_children():
+        child.load_state_dict(getattr(pipe, name).state_dict())
 
 
 def build(runs: Path, pool: LatentPool) -> tuple[TinyModel, CLIPTokenizer]:

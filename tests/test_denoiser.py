@@ -55,8 +55,8 @@ def test_passes_in_one_batch_equal_each_alone(model, max_batch):
 @pytest.mark.parametrize("max_batch", [None, 1])
 @torch.no_grad()
 def test_a_pass_of_the_audio_alone_does_not_run_the_video_expert(model, max_batch):
-    joint, cond, negative, x = JointDenoiser(model, clock(), max_batch), conditioning(2), conditioning(2, seed=9), noise()
-    level, rows = levels((1.5, 300), (0.4, 700)), []
+    joint, cond, negative = JointDenoiser(model, clock(), max_batch), conditioning(2), conditioning(2, seed=9)
+    x, level, rows = noise(), levels((1.5, 300), (0.4, 700)), []
     plain, plain_again = joint.denoise(x, level, [Pass(negative, isolated=True), Pass(cond)], keep=True)
     hook = model.video_unet.conv_in.register_forward_hook(lambda _, args, out: rows.append(len(out) // 3))
     found, again = joint.denoise(x, level, [Pass(negative, isolated=True, audio_only=True), Pass(cond)], keep=True)

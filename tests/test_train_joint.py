@@ -113,3 +113,15 @@ def test_joint_blocks_start_open_and_look_at_their_own_time():
     scores = branch.query(x, rotary) @ branch.key_value(x, rotary).key.mT
     assert torch.equal(scores.argmax(-1), torch.arange(20).expand(scores.shape[:-1]))
     assert branch.modulation.bias[-branch.channels :].eq(joint.OPEN_GATE).all()
+
+
+def test_a_share_of_the_levels_lies_on_the_way_of_the_sampler(folder, monkeypatch):
+    monkeypatch.setattr(joint, "WAY_SHARE", 1.0)
+    monkeypatch.setattr(joint, "WAY_WIDTH", 0.0)
+    job = task(folder, monkeypatch)
+    job.batch = 64
+    drawn = job.levels(torch.Generator().manual_seed(0))
+    order = drawn.video_sigma.argsort()
+    assert (drawn.audio_timestep[order].diff() >= 0).all(), "both noises fall together"
+    assert drawn.video_sigma.max() > 100 and 800 < drawn.audio_timestep.max() <= joint.AUDIO_START
+    torch.testing.assert_close(drawn.audio_sigma, job.denoiser.clock.audio_sigma(drawn.audio_timestep).float())

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from . import cache, evaluate, generate, run_workflow, synth, train
+from . import cache, evaluate, fetch_models, generate, run_workflow, synth, train
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"jointdit {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (generate, synth, evaluate, cache, train, run_workflow):
+    for command in (generate, synth, evaluate, cache, train, fetch_models, run_workflow):
         command.add_parser(commands)
     return parser
 

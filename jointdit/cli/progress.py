@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
 
 class Progress:
-    """A callback (stage, done, total) that draws one bar a stage; nothing where stderr is not a terminal."""
+    """A callback (stage, done, total) that draws one bar a stage; nothing where stderr is not a terminal.
 
-    def __init__(self, quiet: bool) -> None:
+    format: more arguments of tqdm, such as its unit.
+    """
+
+    def __init__(self, quiet: bool, **format: Any) -> None:
+        self._format = format
         self._disable = True if quiet else None  # None: tqdm looks whether stderr is a terminal
         self._bar: tqdm | None = None
         self._stage = ""
@@ -28,7 +33,7 @@ class Progress:
     def __call__(self, stage: str, done: int, total: int) -> None:
         if stage != self._stage:
             self._close()
-            self._bar = tqdm(desc=stage, total=total, disable=self._disable)
+            self._bar = tqdm(desc=stage, total=total, initial=done, disable=self._disable, **self._format)
             self._stage = stage
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
@@ -59,3 +64,19 @@ def hushed() -> Iterator[None]:
             logger.set_verbosity(verbosity)
             if bar:
                 logger.enable_progress_bar()
+
+
+@contextmanager
+def hushed_hub() -> Iterator[None]:
+    """Without the warnings and progress bars of huggingface_hub."""
+    from huggingface_hub import utils
+
+    verbosity, hidden = utils.logging.get_verbosity(), utils.are_progress_bars_disabled()
+    utils.logging.set_verbosity_error()
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        utils.logging.set_verbosity(verbosity)
+        if not hidden:
+            utils.enable_progress_bars()

@@ -1,0 +1,94 @@
+"""`jointdit fetch-models`: Stable Video Diffusion and AudioLDM2 from the Hugging Face Hub, after consent."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..published import MODELS
+
+if TYPE_CHECKING:
+    from ..fetch import Download
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Adds the command to the parser of `jointdit`."""
+    text = (
+        "Fetch pretrained models from the Hugging Face Hub: exactly the files that are needed, weights as safetensors "
+        "and in half precision where they are published so. Files, sizes and licences are shown first. A download that "
+        "was stopped goes on when the same command is given again. HF_ENDPOINT names another hub."
+    )
+    parser = commands.add_parser(
+        "fetch-models", help="fetch pretrained models, after asking", description=text, allow_abbrev=False
+    )
+    parser.add_argument("models", metavar="MODEL", nargs="+", help=f"one or more of {', '.join(MODELS)}")
+    parser.add_argument(
+        "--to",
+        metavar="DIR",
+        type=Path,
+        help="folder for them, such as ComfyUI's models/diffusers (default: the Hugging Face cache)",
+    )
+    parser.add_argument("--full", action="store_true", help="weights in full precision, twice the size")
+    parser.add_argument(
+        "--single-file", action="store_true", help="the checkpoint as one file, for ComfyUI's models/checkpoints"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only list the files, their sizes and licences")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error, and warnings")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Lists what there is to fetch, asks, fetches, and prints the path of each model."""
+    names = list(dict.fromkeys(arguments.models))
+    if unknown := [name for name in names if name not in MODELS]:
+        raise InputError(f"MODEL {unknown[0]}: give one or more of {', '.join(MODELS)}")
+    if not (arguments.yes or arguments.dry_run or sys.stdin.isatty()):
+        raise InputError("nobody can be asked, as the input is no terminal; add --yes to fetch, or --dry-run to list")
+
+    from ..fetch import check_access, check_place, fetch, look_up
+    from .progress import Progress, hushed_hub
+
+    with hushed_hub():
+        downloads = [look_up(name, arguments.to, not arguments.full, arguments.single_file) for name in names]
+        for download in downloads:
+            _show(download)
+        if arguments.dry_run:
+            return
+        check_place(*downloads)
+        for download in downloads:
+            if not download.is_complete:
+                check_access(download)
+        _ask(downloads, arguments.yes)
+        with Progress(arguments.quiet, unit="B", unit_scale=True) as progress:
+            for name, download in zip(names, downloads, strict=True):
+                fetch(download, lambda done, total, name=name: progress(name, done, total))
+    for download in downloads:
+        print(download.target)
+
+
+def _show(download: Download) -> None:
+    from ..fetch import in_bytes
+
+    terms = " and must be accepted there" if download.gated else ""
+    print(f"{download.model.repository}, licence {download.licence}, which is on {download.page}{terms}")
+    for file in download.files:
+        print(f"  {in_bytes(file.size):>9}  {file.path}")
+    here = f", {in_bytes(download.size - download.missing)} of them here" if download.missing < download.size else ""
+    print(f"  {in_bytes(download.size):>9}  in all{here}, to {download.target}")
+
+
+def _ask(downloads: list[Download], yes: bool) -> None:
+    """Raises InputError if the answer is no. Nothing is asked if nothing is missing."""
+    from ..fetch import in_bytes
+
+    missing = sum(download.missing for download in downloads)
+    if yes or not missing:
+        return
+    print(f"Fetch {in_bytes(missing)} under these licences? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise InputError("not confirmed; nothing was fetched")

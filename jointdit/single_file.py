@@ -134,13 +134,14 @@ def load_single_file(path: Path, dtype: torch.dtype = torch.float32, frames: int
             for name, model in models.items():
                 tensors = model.state_dict()
                 for ours, theirs in sources[name].items():
-                    tensors[ours] = theirs.take(file.get_tensor(theirs.key)).to(dtype)
-                model.load_state_dict(tensors, assign=True)
+                    tensors[ours] = theirs.take(file.get_tensor(theirs.key))
+                model.load_state_dict({name: tensor.to(dtype) for name, tensor in tensors.items()}, assign=True)
+                model.eval()
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: not a readable .safetensors file ({error}); fetch it again") from error
     align_epsilon(models["video_unet"], EPSILON)
     return {
-        **{name: model.to(dtype).eval() for name, model in models.items()},
+        **models,
         "video_scheduler": EulerDiscreteScheduler(**CONFIGS["video_scheduler"]),
         "feature_extractor": CLIPImageProcessor(),  # its defaults are the published ones
     }

@@ -14,9 +14,14 @@ KEY = "jointdit"
 NO_JOINT_FILE = "none (identity)"
 
 Expert = Literal["video", "audio"]
-# A folder that tells the expert's layout from others, and where it is published.
+# A folder that tells the expert's layout from others; the name for `jointdit fetch-models`, and of the folder it makes.
 PARTS: dict[Expert, str] = {"video": "image_encoder", "audio": "language_model"}
-PUBLISHED: dict[Expert, str] = {"video": "stabilityai/stable-video-diffusion-img2vid-xt", "audio": "cvssp/audioldm2"}
+PUBLISHED: dict[Expert, tuple[str, str]] = {
+    "video": ("svd-xt", "stable-video-diffusion-img2vid-xt"),
+    "audio": ("audioldm2", "audioldm2"),
+}
+CHECKPOINTS = "checkpoints"
+SINGLE_FILES = "[sS][vV][dD]*.safetensors"
 
 
 def register() -> None:
@@ -30,14 +35,21 @@ def models() -> dict[str, Path]:
 
 
 def experts(kind: Expert) -> dict[str, Path]:
-    """Folders of this expert in diffusers' layout, in models/diffusers and models/jointdit."""
+    """Folders of this expert in diffusers' layout, in models/diffusers and models/jointdit.
+
+    Of the video expert also its single files, models/checkpoints/svd*.safetensors.
+    """
     found = [*_subfolders(KEY), *_subfolders("diffusers")]
-    return {path.name: path for path in found if (path / PARTS[kind]).is_dir() and (path / "unet").is_dir()}
+    known = {path.name: path for path in found if (path / PARTS[kind]).is_dir() and (path / "unet").is_dir()}
+    if kind == "video":
+        for root in map(Path, folder_paths.get_folder_paths(CHECKPOINTS)):
+            known |= {path.relative_to(root).as_posix(): path for path in sorted(root.rglob(SINGLE_FILES))}
+    return known
 
 
 def expert_names(kind: Expert) -> list[str]:
     """The choices of a widget; the published name where there is none yet."""
-    return sorted(experts(kind)) or [PUBLISHED[kind].split("/")[1]]
+    return sorted(experts(kind)) or [PUBLISHED[kind][1]]
 
 
 def joint_files() -> dict[str, Path]:
@@ -52,10 +64,14 @@ def find_model(name: str) -> Path:
 
 
 def find_expert(kind: Expert, name: str) -> Path:
-    """The folder of an expert. Raises InputError with the folder it should be in and the command that fetches it."""
-    source = PUBLISHED[kind]
-    target = _main_folder("diffusers") / source.split("/")[1]
-    return _find(name, experts(kind), f'fetch it with: hf download {source} --local-dir "{target}"')
+    """An expert's folder or file. Raises InputError with the folder it should be in and the command that fetches it."""
+    return _find(name, experts(kind), f"fetch it with: {fetching(kind, name.endswith('.safetensors'))}")
+
+
+def fetching(kind: Expert, single_file: bool = False) -> str:
+    """The command that fetches an expert to where it is found."""
+    place = _main_folder(CHECKPOINTS if single_file else "diffusers")
+    return f'jointdit fetch-models {PUBLISHED[kind][0]} {"--single-file " * single_file}--to "{place}"'
 
 
 def find_joint_file(name: str) -> Path | None:

@@ -83,21 +83,22 @@ class LoadExperts(io.ComfyNode):
             node_id="JointDiTLoadExperts",
             display_name="JointDiT Load Experts",
             category=CATEGORY,
-            description="Joins Stable Video Diffusion and AudioLDM2, both as folders in diffusers' layout, with "
-            "trained Joint Blocks. Without a Joint Block file video and sound do not know of each other.",
+            description="Joins Stable Video Diffusion and AudioLDM2 with trained Joint Blocks. Without a Joint Block "
+            "file video and sound do not know of each other.",
             search_aliases=["svd", "stable video diffusion", "audioldm2", "joint blocks"],
             inputs=[
                 io.Combo.Input(
                     "video_expert",
                     options=folders.expert_names("video"),
-                    tooltip="Folder of Stable Video Diffusion in models/diffusers or models/jointdit. To fetch it: "
-                    f"hf download {folders.PUBLISHED['video']}",
+                    tooltip="Stable Video Diffusion as one file, models/checkpoints/svd*.safetensors (25 frames if xt "
+                    "is in its name, else 14), or as a folder in diffusers' layout in models/diffusers or "
+                    "models/jointdit. To fetch it: jointdit fetch-models svd-xt --to models/diffusers",
                 ),
                 io.Combo.Input(
                     "audio_expert",
                     options=folders.expert_names("audio"),
-                    tooltip="Folder of AudioLDM2 in models/diffusers or models/jointdit. To fetch it: "
-                    f"hf download {folders.PUBLISHED['audio']}",
+                    tooltip="Folder of AudioLDM2, of its large or of its music variant, in models/diffusers or "
+                    "models/jointdit. To fetch it: jointdit fetch-models audioldm2 --to models/diffusers",
                 ),
                 io.Combo.Input(
                     "joint_blocks",

@@ -418,8 +418,9 @@ def test_a_changed_model_is_loaded_again(models):
         ("JointCFG", {"sigma_low": 5.0, "sigma_high": 1.0}, "lower and a higher"),
         ("DecodeVideo", {"chunk_size": 4, "overlap": 4}, "overlap is 4.*chunk_size, 4"),
         ("LoadModel", {"model": "../../etc"}, "'../../etc' is not there.*tiny.*jointdit"),
-        ("LoadExperts", {"video_expert": "nope"}, "'nope' is not there.*hf download stabilityai/"),
-        ("LoadExperts", {"audio_expert": "svd"}, "'svd' is not there.*hf download cvssp/audioldm2"),
+        ("LoadExperts", {"video_expert": "nope"}, "'nope' is not there.*jointdit fetch-models svd-xt --to .*diffusers"),
+        ("LoadExperts", {"video_expert": "svd_xt.safetensors"}, "fetch-models svd-xt --single-file --to .*checkpoints"),
+        ("LoadExperts", {"audio_expert": "svd"}, "'svd' is not there.*jointdit fetch-models audioldm2 --to"),
         ("LoadExperts", {"joint_blocks": "x.safetensors"}, "put the file into .*jointdit"),
     ],
 )

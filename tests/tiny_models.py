@@ -22,7 +22,7 @@ from transformers import (
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
     GPT2Config,
-    GPT2LMHeadModel,
+    GPT2Model,
     RobertaTokenizer,
     SpeechT5HifiGan,
     SpeechT5HifiGanConfig,
@@ -163,7 +163,7 @@ def write_experts(folder: Path) -> tuple[Path, Path]:
     T5EncoderModel(t5).save_pretrained(audio / "text_encoder_2")
     AudioLDM2ProjectionModel(10, 20, 12).save_pretrained(audio / "projection_model")
     gpt2 = GPT2Config(vocab_size=20, n_positions=64, n_embd=12, n_layer=1, n_head=2, max_new_tokens=3)
-    GPT2LMHeadModel(gpt2).save_pretrained(audio / "language_model")
+    GPT2Model(gpt2).save_pretrained(audio / "language_model")
     return video, audio
 
 

@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     import torch
 
     from ..media import Clip
+    from ..pipeline import JointDiTPipeline
 
 SCALE = number(0, 100)
 LONGEST = 60  # seconds of a given video that are read
 DEFAULT_MODEL = "tiny"
+EXPERTS = ("video_expert", "audio_expert")
 FORMATS = (".mp4", ".webm")
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample.jpg"
 
@@ -44,6 +46,10 @@ OPTIONS = (
     Option("audio", "FILE", Path, "move the picture to this sound, which is kept"),
     Option("output", "FILE", Path, f"where the clip goes, ending in {' or '.join(FORMATS)} (required)"),
     Option("model", "NAME", model_name, "tiny (the default, built in), a model folder, or with --download a Hub name"),
+    Option("video-expert", "PATH", model_name, "Stable Video Diffusion instead: svd.safetensors or a folder"),
+    Option("audio-expert", "PATH", model_name, "AudioLDM2, to go with it: a folder in diffusers' layout"),
+    Option("joint", "FILE", Path, "Joint Blocks between the two; without them each does what it would do alone"),
+    Option("audio-heads", "WHOSE", one_of("published", "authors"), "attention heads of AudioLDM2 (default published)"),
     Option("prompt", "TEXT", str, "what happens and what is heard"),
     Option("negative-prompt", "TEXT", str, "what should not be heard"),
     SEED,
@@ -84,7 +90,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_options(parser, OPTIONS)
     parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file with any of the options above")
-    parser.add_argument("--download", action="store_true", help="allow --model to be fetched from the Hugging Face Hub")
+    parser.add_argument("--download", action="store_true", help="allow models to be fetched from the Hugging Face Hub")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
@@ -94,6 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
     config = read_config(arguments.config, OPTIONS) if arguments.config else {}
     options = read_options(OPTIONS, arguments, config)
     output = _check_output(options["output"])
+    _check_model(options)
     seed = secrets.randbelow(2**32) if options["seed"] is None else options["seed"]
 
     from .progress import Progress, hushed
@@ -134,22 +141,46 @@ def _make_clip(
 ) -> Clip:
     import torch
 
-    from ..pipeline import JointDiTPipeline
-
     device = choose_device(options["device"])
     asked = guidance_options(options)
     dtype = getattr(torch, options["dtype"] or "float32")
     width, height = options["size"] or (None, None)
     asked_for = {name: options[name] for name in PASSED_ON if options[name] is not None}
     progress("load", 0, 1)
-    model = options["model"] or DEFAULT_MODEL
-    pipe = JointDiTPipeline.from_pretrained(model, dtype=dtype, local_files_only=not download)
+    pipe = _load(options, dtype, download)
     pipe.to(device)
     progress("load", 1, 1)
     generator = torch.Generator().manual_seed(seed)
     guidance = pipe.guidance.changed(**asked)
     size = {"width": width, "height": height}
     return pipe(**given, **asked_for, **size, guidance=guidance, generator=generator, callback=progress)
+
+
+def _load(options: Mapping[str, Any], dtype: torch.dtype, download: bool) -> JointDiTPipeline:
+    from ..pipeline import JointDiTPipeline
+
+    if not options["video_expert"]:
+        return JointDiTPipeline.from_pretrained(options["model"] or DEFAULT_MODEL, dtype, not download)
+    return JointDiTPipeline.from_experts(
+        options["video_expert"],
+        options["audio_expert"],
+        options["joint"],
+        dtype,
+        local_files_only=not download,
+        frames=options["frames"],
+        audio_heads=options["audio_heads"] or "published",
+    )
+
+
+def _check_model(options: Mapping[str, Any]) -> None:
+    """A whole model or two experts: not both, and neither of the two alone."""
+    given = [name for name in (*EXPERTS, "joint", "audio_heads") if options[name]]
+    if given and options["model"]:
+        raise InputError(f"--model {options['model']} and --{given[0].replace('_', '-')}: give one of them")
+    for name in EXPERTS:
+        if given and not options[name]:
+            other = f"--{given[0].replace('_', '-')} {options[given[0]]}"
+            raise InputError(f"--{name.replace('_', '-')} is missing; {other} needs both experts")
 
 
 def _check_output(output: Path | None) -> Path:

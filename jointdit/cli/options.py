@@ -93,7 +93,7 @@ def read_config(path: Path, options: Iterable[Option]) -> dict[str, str]:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise InputError(f"--config {path}: {name} must be a text or a number")
         text = str(value)
-        if known[name].read is Path or (path.parent / text).is_dir() and name == "model":
+        if known[name].read is Path or known[name].read is model_name and (path.parent / text).exists():
             text = str(path.parent / text)
         texts[name] = text
     return texts
@@ -148,7 +148,7 @@ def device_name(text: str) -> str:
 
 
 def model_name(text: str) -> str:
-    """Reads a model's name or folder; whether there is one is seen later."""
+    """Reads a model's name, folder or file; whether there is one is seen later."""
     if not text.strip():
         raise ValueError("must not be empty; the model that is built in is tiny")
     return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 
 import torch
@@ -29,6 +29,19 @@ class TextEmbeddings:
     audio_mask_1: Tensor
     context: Tensor
 
+    def select(self, rows: Sequence[int]) -> TextEmbeddings:
+        """The texts `rows`, repeats allowed."""
+        return TextEmbeddings(*(getattr(self, each.name)[list(rows)] for each in fields(self)))
+
+    @staticmethod
+    def cat(items: Sequence[TextEmbeddings]) -> TextEmbeddings:
+        """All texts of all items, in order, padded to the longest."""
+        length = max(item.audio_embeds_1.shape[1] for item in items)
+        padded = [pad_text(item, length) for item in items]
+        return TextEmbeddings(
+            *(torch.cat([getattr(item, each.name) for item in padded]) for each in fields(TextEmbeddings))
+        )
+
 
 def encode_clip_text(tokenizer: CLIPTokenizer, encoder: CLIPTextModel, texts: Sequence[str]) -> TextEmbeddings:
     """One small CLIP text encoder feeds both streams of the audio expert and the Joint Blocks (`tiny`).
@@ -47,13 +60,16 @@ def encode_clip_text(tokenizer: CLIPTokenizer, encoder: CLIPTextModel, texts: Se
     return TextEmbeddings(hidden, hidden, tokens.attention_mask, hidden)
 
 
-def encode_audioldm2_text(pipeline: AudioLDM2Pipeline, texts: Sequence[str]) -> TextEmbeddings:
-    """AudioLDM2's own encoders: GPT-2's eight generated states and Flan-T5's sequence.
+def encode_audioldm2_text(pipeline: AudioLDM2Pipeline, text: str, beside: str = "") -> TextEmbeddings:
+    """AudioLDM2's own encoders: GPT-2's eight generated states and Flan-T5's sequence. One text at a time: the states
+    depend on the length that the others of a batch would pad it to.
 
+    beside: the text that this one is the negative of; AudioLDM2 pads the negative to its length.
     The eight states are also the Joint Blocks' context: always the same number of tokens, so no mask is needed.
     """
     device = pipeline.text_encoder.device  # the other components may rest elsewhere
-    sequence, mask, generated = pipeline.encode_prompt(list(texts), device, 1, False)
+    both = pipeline.encode_prompt([text, beside] if beside else [text], device, 1, False)
+    sequence, mask, generated = (each[:1] for each in both)
     return TextEmbeddings(generated, sequence, mask, generated)
 
 

@@ -261,7 +261,7 @@ class JointDiTPipeline(DiffusionPipeline):
 
         silent = torch.tensor([prompt is None for prompt in prompts], device=device)
         positive = self.encode_text([prompt or "" for prompt in prompts])
-        negative = self.encode_text([prompt or "" for prompt in negative_prompts])
+        negative = self.encode_text([prompt or "" for prompt in negative_prompts], [each or "" for each in prompts])
         length = max(positive.audio_embeds_1.shape[1], negative.audio_embeds_1.shape[1])
         both = []
         for text in (pad_text(positive, length), pad_text(negative, length)):
@@ -269,22 +269,23 @@ class JointDiTPipeline(DiffusionPipeline):
         conditional = speak_for_image(self.joint_blocks, both[0], silent)
         return Conditions(conditional, without_image(both[1]), shape)
 
-    def encode_text(self, texts: Sequence[str]) -> TextEmbeddings:
-        """Texts through this model's own encoders."""
+    def encode_text(self, texts: Sequence[str], beside: Sequence[str] | None = None) -> TextEmbeddings:
+        """Texts through this model's own encoders, each distinct one once.
+
+        beside: the texts that these are the negatives of, as `encode_audioldm2_text` has it.
+        """
         if isinstance(self.text_encoder, CLIPTextModel):
-            return encode_clip_text(self.tokenizer, self.text_encoder, texts)
+            distinct = list(dict.fromkeys(texts))
+            encoded = encode_clip_text(self.tokenizer, self.text_encoder, distinct)
+            return encoded.select([distinct.index(text) for text in texts])
         names = ("text_encoder", "text_encoder_2", "projection_model", "language_model", "tokenizer", "tokenizer_2")
         parts = {name: getattr(self, name) for name in (*names, "vocoder")}
-        return encode_audioldm2_text(
-            AudioLDM2Pipeline(
-                vae=self.audio_vae,
-                unet=self.audio_unet,
-                scheduler=self.audio_scheduler,
-                feature_extractor=None,
-                **parts,
-            ),
-            texts,
+        encoders = AudioLDM2Pipeline(
+            vae=self.audio_vae, unet=self.audio_unet, scheduler=self.audio_scheduler, feature_extractor=None, **parts
         )
+        pairs = list(zip(texts, beside or [""] * len(texts), strict=True))
+        once = {pair: encode_audioldm2_text(encoders, *pair) for pair in dict.fromkeys(pairs)}
+        return TextEmbeddings.cat([once[pair] for pair in pairs])
 
     @torch.no_grad()
     def encode_video(

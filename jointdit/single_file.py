@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from .errors import InputError, some
+from .media.files import source_file
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
@@ -125,6 +126,7 @@ def load_single_file(path: Path, dtype: torch.dtype = torch.float32, frames: int
 
     Raises InputError that names the file, and the tensor that is missing, unknown or misshapen.
     """
+    path = source_file(path)
     models = empty_components(frames or frames_of(path))
     try:
         with safe_open(path, framework="pt") as file:

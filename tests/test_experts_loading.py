@@ -15,7 +15,9 @@ from transformers import GPT2LMHeadModel, GPT2Model, T5EncoderModel
 
 from jointdit import InputError
 from jointdit.checkpoints import load_component, resolve
+from jointdit.cli import main
 from jointdit.experts import AudioExpert
+from jointdit.media import read_clip
 from jointdit.pretrained import load_audio_expert, load_video_expert, with_authors_heads
 
 
@@ -175,3 +177,31 @@ def test_a_name_on_the_hub_is_looked_up_in_the_cache_alone(published, tmp_path, 
     (cached / "refs" / "main").write_text("0" * 40)
     shutil.copytree(published[0], cached / "snapshots" / ("0" * 40))
     assert load_video_expert("stabilityai/svd")["video_unet"].config.num_frames == 3
+
+
+def test_generate_takes_the_two_experts_also_from_a_file_beside_them(published, tmp_path):
+    config = published[0].with_name("clip.toml")
+    config.write_text('video-expert = "svd"\naudio-expert = "audioldm2"\naudio-heads = "authors"\nsize = "48x40"\n')
+    quick = ["--frames", "4", "--fps", "8", "--steps", "1", "--quiet"]
+    assert main(["generate", "-o", str(tmp_path / "clip.mp4"), "--config", str(config), *quick]) == 0
+    clip = read_clip(tmp_path / "clip.mp4")
+    assert clip.frames.shape == (4, 40, 48, 3) and clip.audio.shape[1] == 8000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--video-expert", "svd"], "--audio-expert is missing; --video-expert svd needs both experts"),
+        (["--joint", "blocks.safetensors"], "--video-expert is missing; --joint blocks.safetensors needs both"),
+        (["--audio-heads", "all"], "--audio-heads all: must be one of published, authors"),
+        (
+            ["--video-expert", "a", "--audio-expert", "b", "--model", "tiny"],
+            "--model tiny and --video-expert: give one",
+        ),
+        (["--video-expert", "a", "--audio-expert", "b"], "no model 'a'"),
+        (["--video-expert", "a.safetensors", "--audio-expert", "b"], "a.safetensors: there is no such file"),
+    ],
+)
+def test_experts_that_cannot_be_taken_are_refused_with_the_option(tmp_path, capsys, options, message):
+    assert main(["generate", "-o", str(tmp_path / "clip.mp4"), *options]) == 2
+    assert message in capsys.readouterr().err

@@ -130,7 +130,7 @@ def test_a_wrong_tensor_is_named_with_the_file(small, tmp_path, key, change, mes
 
 
 def test_files_that_are_not_there_or_damaged_are_named(small, tmp_path):
-    with pytest.raises(InputError, match=r"svd\.safetensors: not a readable"):
+    with pytest.raises(InputError, match=r"svd\.safetensors: there is no such file"):
         load_single_file(tmp_path / "svd.safetensors")
     (tmp_path / "svd.safetensors").write_bytes(small[0].read_bytes()[:5000])
     with pytest.raises(InputError, match=r"svd\.safetensors: not a readable"):

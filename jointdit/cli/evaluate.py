@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from .generate import OPTIONS as GENERATE
 from .generate import choose_device, guidance_options
-from .options import Option, add_options, read_options, whole
+from .options import Option, add_options, one_of, read_options, whole
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..evaluate import AlignScores
     from ..media import Clip
-    from ..synthetic import PictureSource
     from .progress import Progress
 
 SHARED = (
@@ -29,12 +28,21 @@ SHARED = (
 ).split()
 PASSED_ON = ("steps", "frames", "fps", "sampler", "video_temperature", "audio_substeps")
 FROM_MODEL = ("steps", "audio_substeps", "video_temperature")
+OF_FOLDERS, OF_BOTH = ("folder", "match", "reference"), ("json", "plot", "plots")
 CLIPS, BATCH, JUDGE_SCENES = 20, 4, 30
 
 OPTIONS = (
-    Option("folder", "FOLDER", Path, "folder of mp4 and webm clips, measured without any truth", positional=True),
+    Option("folder", "FOLDER", Path, "folder of sounding videos, measured without any truth", positional=True),
+    Option("match", "GLOB", str, "with FOLDER: only files whose names match, for example 'joint_*'"),
+    Option("reference", "DIR", Path, "with FOLDER: videos as they should be, to measure the distance from"),
     Option("clips", "N", whole(2, 100_000), f"with --model: how many clips, the effects in turn (default {CLIPS})"),
     Option("effect", "NAME", str, "with --model: only this effect; a wrong name lists them all"),
+    Option(
+        "prompts",
+        "KIND",
+        one_of("captions", "unseen", "none"),
+        "with --model: captions of scenes (default), words that no caption has (unseen), or none",
+    ),
     Option("photos", "DIR", Path, "with --model: folder of pictures to use instead of drawn textures"),
     Option("batch", "N", whole(1, 1024), f"with --model: clips that are generated at once (default {BATCH})"),
     Option(
@@ -59,9 +67,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser = commands.add_parser("evaluate", help="measure clips, or a model", description=text, allow_abbrev=False)
     add_options(parser, OPTIONS)
-    parser.add_argument(
-        "--unseen-words", action="store_true", help="with --model: prompts in words that no synthetic caption has"
-    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
@@ -71,6 +76,10 @@ def run(arguments: argparse.Namespace) -> None:
     options = read_options(OPTIONS, arguments)
     if (options["folder"] is None) == (options["model"] is None):
         raise InputError("name either a FOLDER of clips or a --model, for example: jointdit evaluate --model tiny")
+    for option in OPTIONS:
+        theirs = option.name in OF_FOLDERS
+        if options[option.key] is not None and option.name not in OF_BOTH and theirs == (options["folder"] is None):
+            raise InputError(f"{option.shown} goes with {'a FOLDER' if theirs else '--model'} only; leave it out")
 
     from ..media.files import target_file
 
@@ -84,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
         if options["folder"]:
             report, lines = _folder(options, progress)
         else:
-            report, lines = _model(options, arguments.unseen_words, progress)
+            report, lines = _model(options, progress)
     if options["json"]:
         _write_json(options["json"], report)
     print("\n".join(lines))
@@ -96,26 +105,29 @@ def _folder(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, A
 
     scores = score_folder(
         options["folder"],
-        lambda done, total: progress("clips", done, total),
+        options["match"] or "*",
+        options["reference"],
+        progress,
         lambda path, clip: _plot_clip(options["plots"], path.name, clip),
     )
     _plot_margins(options["plot"], scores.align, options["folder"].name)
-    return {"folder": str(options["folder"]), **as_json(scores)}, list(folder_lines(scores))
+    named = {name: str(options[name]) for name in ("folder", "match", "reference") if options[name]}
+    return {**named, **as_json(scores)}, list(folder_lines(scores))
 
 
-def _model(options: Mapping[str, Any], unseen_words: bool, progress: Progress) -> tuple[dict[str, Any], list[str]]:
+def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, Any], list[str]]:
     import torch
 
     from ..evaluate.align import Curves, align_clips
     from ..evaluate.effects import train_judges
-    from ..evaluate.generated import autoencoded, draw_tasks, generate_clips, score_clips
+    from ..evaluate.generated import autoencode_truth, autoencoded, draw_tasks, generate_clips, score_clips
     from ..evaluate.report import align_lines, as_json, model_lines
     from ..pipeline import JointDiTPipeline
     from ..synthetic import EFFECTS
 
     if options["effect"] not in (None, *EFFECTS):
         raise InputError(f"--effect {options['effect']}: must be one of {', '.join(EFFECTS)}")
-    photos = _photos(options["photos"])
+    photos, prompts = _photos(options["photos"]), options["prompts"] or "captions"
     device, asked = choose_device(options["device"]), guidance_options(options)
     pipe = JointDiTPipeline.from_pretrained(options["model"], getattr(torch, options["dtype"] or "float32"))
     pipe.to(device)
@@ -128,9 +140,8 @@ def _model(options: Mapping[str, Any], unseen_words: bool, progress: Progress) -
         "model": options["model"],
         "clips": count,
         "seed": seed,
-        "batch": batch,
         "effect": options["effect"],
-        "unseen_words": unseen_words,
+        "prompts": prompts,
         "photos": str(options["photos"]) if options["photos"] else None,
         "frames": shape.frames,
         "fps": str(shape.fps),
@@ -146,7 +157,7 @@ def _model(options: Mapping[str, Any], unseen_words: bool, progress: Progress) -
         seed,
         shape,
         [options["effect"]] if options["effect"] else EFFECTS,
-        unseen_words,
+        prompts,
         photos,
         lambda done, total: progress("scenes", done, total),
     )
@@ -163,10 +174,9 @@ def _model(options: Mapping[str, Any], unseen_words: bool, progress: Progress) -
             height=shape.height,
             **given,
         )
-    truths = []
-    for index, task in enumerate(tasks):
-        truths.append(autoencoded(pipe, task.truth))
-        progress("truth through the autoencoders", index + 1, len(tasks))
+        truth = folder / "truth"
+        truth.mkdir(exist_ok=True)
+        truths = autoencode_truth(pipe, tasks, truth, lambda done, total: progress("truth", done, total))
     scenes = options["judge_scenes"] or JUDGE_SCENES
     judges = train_judges(
         train=scenes,
@@ -182,16 +192,16 @@ def _model(options: Mapping[str, Any], unseen_words: bool, progress: Progress) -
     return report, [*model_lines(scores), *align_lines(align)]
 
 
-def _photos(folder: Path | None) -> PictureSource | None:
-    from ..synthetic import PictureSource
+def _photos(folder: Path | None) -> list[np.ndarray]:
+    from ..media import read_image
     from ..synthetic.dataset import PHOTO_SUFFIXES
 
     if folder is None:
-        return None
+        return []
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
     if not files:
         raise InputError(f"--photos {folder}: no picture there; give a folder with {', '.join(PHOTO_SUFFIXES)} files")
-    return PictureSource.from_files(files, procedural=0.0)
+    return [read_image(path) for path in files]
 
 
 @contextmanager

@@ -9,54 +9,106 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..media import Clip, read_clip
+from ..media import VIDEO_SUFFIXES, Clip, read_clip
 from .align import AlignScores, Curves, align_clips
+from .distance import Features, Frechet, picture_windows, sound_windows
 
-SUFFIXES = (".mp4", ".webm")
 MAX_SECONDS = 30.0  # of each clip
 FEW = 20  # clips below which a set cannot be ranked
 
 
 @dataclass(frozen=True)
 class FolderScores:
-    """Scores of a folder. motion: mean grey levels a frame.    skipped: files without sound.    note: what to mind."""
+    """Scores of a folder. motion: mean grey levels a frame.    sound_distance, picture_distance: from the reference, if
+    there is one.    skipped: why files were left out, by name.    note: what to mind.
+    """
 
     align: AlignScores
     motion: float
     loudness_dbfs: float
-    skipped: tuple[str, ...]
+    sound_distance: Frechet | None
+    picture_distance: Frechet | None
+    skipped: dict[str, str]
     note: str
 
 
-def clip_files(folder: Path) -> list[Path]:
-    """The videos of a folder. Raises InputError where there is no folder or fewer than two videos."""
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """What is kept of one clip."""
+
+    curves: Curves
+    loudness: float
+    sound: Features
+    pictures: Features
+
+    @classmethod
+    def of(cls, clip: Clip) -> _Measured:
+        loudness = 10 * np.log10(np.square(clip.audio).mean() + 1e-12)
+        return cls(Curves.of(clip), float(loudness), sound_windows(clip), picture_windows(clip))
+
+
+def clip_files(folder: Path, match: str = "*") -> list[Path]:
+    """The videos of a folder whose names match. Raises InputError where there is no folder or fewer than two videos."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder; name one with {' or '.join(SUFFIXES)} files")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+        raise InputError(f"{folder}: there is no such folder; name one with {', '.join(VIDEO_SUFFIXES)} files")
+    paths = sorted(path for path in folder.glob(match) if path.suffix.lower() in VIDEO_SUFFIXES)
     if len(paths) < 2:
-        raise InputError(f"{folder}: {len(paths)} videos ({' or '.join(SUFFIXES)}); shuffled pairs need at least 2")
+        raise InputError(f"{folder}: {len(paths)} videos ({', '.join(VIDEO_SUFFIXES)}); shuffled pairs need at least 2")
     return paths
 
 
 def score_folder(
     folder: Path,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    match: str = "*",
+    reference: Path | None = None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     each: Callable[[Path, Clip], None] = lambda path, clip: None,
 ) -> FolderScores:
-    """Scores the videos of a folder. each: called with every clip that has sound, while it is in memory."""
-    paths = clip_files(folder)
-    curves, skipped, loudness = [], [], []
-    for index, path in enumerate(paths):
-        clip = read_clip(path, max_seconds=MAX_SECONDS)
-        if clip.has_audio:
-            curves.append(Curves.of(clip))
-            loudness.append(10 * np.log10(np.square(clip.audio).mean() + 1e-12))
-            each(path, clip)
-        else:
-            skipped.append(path.name)
-        progress(index + 1, len(paths))
-    if len(curves) < 2:
-        raise InputError(f"{folder}: {len(curves)} of {len(paths)} videos have sound; shuffled pairs need at least 2")
-    note = f"{len(curves)} clips are too few to rank anything" if len(curves) < FEW else ""
+    """Scores the videos of a folder whose names match. Files without sound, and broken ones, are left out.
+
+    reference: a folder of videos as they should be, from which distances are measured.
+    each: called with every clip that counts, while it is in memory.    progress: called with (stage, done, total).
+    """
+    paths = clip_files(folder, match)
+    known = clip_files(reference) if reference else []
+    clips, skipped = _measure(folder, paths, lambda done, total: progress("clips", done, total), each)
+    distances: list[Frechet | None] = [None, None]
+    if reference:
+        others, left_out = _measure(reference, known, lambda done, total: progress("reference", done, total))
+        skipped |= left_out
+        distances = [
+            Frechet.of(*([getattr(clip, name) for clip in group] for group in (clips, others)))
+            for name in ("sound", "pictures")
+        ]
+    note = f"{len(clips)} clips are too few to rank anything" if len(clips) < FEW else ""
+    curves = [clip.curves for clip in clips]
     moving = float(np.mean([curve.motion[1:].mean() if len(curve.motion) > 1 else 0.0 for curve in curves]))
-    return FolderScores(align_clips(curves), moving, float(np.mean(loudness)), tuple(skipped), note)
+    loudness = float(np.mean([clip.loudness for clip in clips]))
+    return FolderScores(align_clips(curves), moving, loudness, *distances, skipped, note)
+
+
+def _measure(
+    folder: Path,
+    paths: list[Path],
+    progress: Callable[[int, int], None],
+    each: Callable[[Path, Clip], None] = lambda path, clip: None,
+) -> tuple[list[_Measured], dict[str, str]]:
+    clips, skipped = [], {}
+    for index, path in enumerate(paths):
+        try:
+            clip = read_clip(path, max_seconds=MAX_SECONDS)
+        except InputError as error:
+            skipped[path.name] = str(error).removeprefix(f"{path}: ")
+        else:
+            if clip.has_audio:
+                clips.append(_Measured.of(clip))
+                each(path, clip)
+            else:
+                skipped[path.name] = "no sound"
+        progress(index + 1, len(paths))
+    if len(clips) < 2:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:3])
+        raise InputError(
+            f"{folder}: {len(clips)} of {len(paths)} videos can be measured; shuffled pairs need at least 2 ({reasons})"
+        )
+    return clips, skipped

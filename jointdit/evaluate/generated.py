@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from einops import rearrange
+from numpy.typing import NDArray
 
 from ..latents import ClipShape
 from ..media import Clip, read_clip
 from ..pipeline import JointDiTPipeline
-from ..synthetic import EFFECTS, PictureSource, Scene, render_scene
+from ..synthetic import EFFECTS, Scene, render_scene
+from .distance import Frechet, picture_windows, sound_windows
 from .effects import EffectJudge
 from .picture import colour_drift, psnr
 from .prompts import UNSEEN_WORDS
@@ -29,13 +31,14 @@ FIRST_SEED = 600_000_000  # training renders scenes of seeds far below and above
 SILENT = -45.0  # dBFS, root mean square
 
 Progress = Callable[[int, int], None]
+Prompts = Literal["captions", "unseen", "none"]
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is asked of the model (a picture and a prompt), and the scene that they are from."""
+    """What is asked of the model (a picture and perhaps a prompt), and the scene that they are from."""
 
-    prompt: str
+    prompt: str | None
     scene: Scene
 
     @property
@@ -76,19 +79,24 @@ class PictureScores:
 
 @dataclass(frozen=True)
 class ModelScores:
-    """All scores of a model. `truth_sync`: of the same scenes' truth through the model's autoencoders: the most that
-    can be reached. `true_events`: events a clip in the scenes that have any.
+    """All scores of a model. truth_sync: of the same scenes' truth through the model's autoencoders: the most that can
+    be reached.    true_events: events a clip in the scenes that have any.    sound, pictures: None where no effect was
+    asked for; then `sync` groups clips by the effect that is seen.    agree: share of the clips, with its interval, in
+    which the effect that is heard is the one that is seen.    sound_distance, picture_distance: from the same truth.
     """
 
     clips: int
     sync: dict[str, EventSync | CurveSync]
     truth_sync: dict[str, EventSync | CurveSync]
     true_events: float
-    sound: Named
-    pictures: Named
+    sound: Named | None
+    pictures: Named | None
+    agree: tuple[float, tuple[float, float]]
     picture: PictureScores
     loudness_dbfs: float
     silent: float
+    sound_distance: Frechet
+    picture_distance: Frechet
 
 
 def draw_tasks(
@@ -96,28 +104,30 @@ def draw_tasks(
     seed: int,
     shape: ClipShape,
     effects: Sequence[str] = EFFECTS,
-    unseen_words: bool = False,
-    pictures: PictureSource | None = None,
+    prompts: Prompts = "captions",
+    photos: Sequence[NDArray[np.uint8]] = (),
     progress: Progress = lambda done, total: None,
 ) -> list[Task]:
     """Scenes of the effects in turn, none of which training renders.
 
-    unseen_words: prompts of `UNSEEN_WORDS` instead of captions.
+    prompts: the scenes' captions, words of `UNSEEN_WORDS`, or none.    photos: the pictures, in turn, instead of drawn
+    ones; each effect meets all of them.
     """
     tasks = []
     for index in range(clips):
-        effect = effects[index % len(effects)]
+        turn, place = divmod(index, len(effects))
         scene = render_scene(
             FIRST_SEED + seed + index,
-            effect=effect,
+            effect=effects[place],
             frames=shape.frames,
             fps=shape.fps,
             height=shape.height,
             width=shape.width,
-            pictures=pictures,
+            picture=photos[(index + turn) % len(photos)] if photos else None,
         )
-        words = UNSEEN_WORDS[effect]
-        tasks.append(Task(words[index // len(effects) % len(words)] if unseen_words else scene.caption, scene))
+        words = UNSEEN_WORDS[scene.effect]
+        prompt = {"captions": scene.caption, "unseen": words[turn % len(words)], "none": None}[prompts]
+        tasks.append(Task(prompt, scene))
         progress(index + 1, clips)
     return tasks
 
@@ -131,23 +141,50 @@ def generate_clips(
     progress: Progress = lambda done, total: None,
     **options: Any,
 ) -> list[Clip]:
-    """One clip for each task, written to `folder` as 000000.mp4, ... and read back; files that are there are kept.
+    """One clip for each task, as it comes back from its file in `folder`; those that are there are kept.
 
-    options: of `JointDiTPipeline.__call__`. The same `seed` and `batch` give the same clips.
+    options: of `JointDiTPipeline.__call__`. Each clip has noise of its own, whatever else is in its batch.
     """
-    paths = [folder / f"{index:06d}.mp4" for index in range(len(tasks))]
-    for first in range(0, len(tasks), batch):
-        part = slice(first, first + batch)
-        if not all(path.is_file() for path in paths[part]):
-            clips = pipe(
-                [task.scene.picture for task in tasks[part]],
-                [task.prompt for task in tasks[part]],
-                generator=torch.Generator().manual_seed(seed + first),
-                **options,
-            )
-            for clip, path in zip(clips, paths[part], strict=True):
-                clip.save(path)
-        progress(min(first + batch, len(tasks)), len(tasks))
+
+    def generate(numbers: Sequence[int]) -> Sequence[Clip]:
+        return pipe(
+            [tasks[number].scene.picture for number in numbers],
+            [tasks[number].prompt for number in numbers],
+            generator=[torch.Generator().manual_seed(seed + number) for number in numbers],
+            **options,
+        )
+
+    return _kept(folder, len(tasks), batch, generate, progress)
+
+
+def autoencode_truth(
+    pipe: JointDiTPipeline,
+    tasks: Sequence[Task],
+    folder: Path,
+    progress: Progress = lambda done, total: None,
+) -> list[Clip]:
+    """The scenes through the model's autoencoders and a file each, as `generate_clips` does it with what is sampled."""
+    return _kept(
+        folder, len(tasks), 1, lambda numbers: [autoencoded(pipe, tasks[number].truth) for number in numbers], progress
+    )
+
+
+def _kept(
+    folder: Path,
+    count: int,
+    batch: int,
+    make: Callable[[Sequence[int]], Sequence[Clip]],
+    progress: Progress,
+) -> list[Clip]:
+    """Clips 000000.mp4, 000001.mp4, ... of a folder, made where they are missing, and read back."""
+    paths = [folder / f"{number:06d}.mp4" for number in range(count)]
+    missing = [number for number, path in enumerate(paths) if not path.is_file()]
+    progress(count - len(missing), count)
+    for first in range(0, len(missing), batch):
+        numbers = missing[first : first + batch]
+        for number, clip in zip(numbers, make(numbers), strict=True):
+            clip.save(paths[number])
+        progress(count - len(missing) + first + len(numbers), count)
     return [read_clip(path) for path in paths]
 
 
@@ -164,26 +201,34 @@ def autoencoded(pipe: JointDiTPipeline, clip: Clip) -> Clip:
 def score_clips(
     tasks: Sequence[Task], clips: Sequence[Clip], truths: Sequence[Clip], judges: tuple[EffectJudge, EffectJudge]
 ) -> ModelScores:
-    """Scores generated clips. truths: `autoencoded` scenes of the same tasks. judges: of sound and of pictures."""
+    """Scores generated clips. truths: of `autoencode_truth`.    judges: of sound and of pictures."""
     effects = [task.scene.effect for task in tasks]
-    sound, pictures = (_named(judge, effects, clips, truths) for judge in judges)
+    heard, seen = (judge.name(clips) for judge in judges)
+    asked = all(task.prompt is not None for task in tasks)
+    sound, pictures = (
+        _named(judge, names, effects, truths) for judge, names in zip(judges, (heard, seen), strict=True)
+    )
     events = [len(task.scene.events) for task in tasks if task.scene.curve is None]
     loudness = [10 * np.log10(np.square(clip.audio).mean() + 1e-12) for clip in clips]
+    shown = effects if asked else seen
     return ModelScores(
         clips=len(clips),
-        sync=sync_by_effect([observe(clip, effect) for clip, effect in zip(clips, effects, strict=True)]),
+        sync=sync_by_effect([observe(clip, effect) for clip, effect in zip(clips, shown, strict=True)]),
         truth_sync=sync_by_effect([observe(clip, effect) for clip, effect in zip(truths, effects, strict=True)]),
         true_events=float(np.mean(events)) if events else float("nan"),
-        sound=sound,
-        pictures=pictures,
+        sound=sound if asked else None,
+        pictures=pictures if asked else None,
+        agree=share(np.array(heard) == seen),
         picture=_picture(tasks, clips, truths),
         loudness_dbfs=float(np.mean(loudness)),
         silent=float(np.mean(np.array(loudness) < SILENT)),
+        sound_distance=Frechet.of(*([sound_windows(clip) for clip in each] for each in (clips, truths))),
+        picture_distance=Frechet.of(*([picture_windows(clip) for clip in each] for each in (clips, truths))),
     )
 
 
-def _named(judge: EffectJudge, effects: Sequence[str], clips: Sequence[Clip], truths: Sequence[Clip]) -> Named:
-    right = np.array(judge.name(clips)) == effects
+def _named(judge: EffectJudge, names: Sequence[str], effects: Sequence[str], truths: Sequence[Clip]) -> Named:
+    right = np.array(names) == effects
     mean, interval = share(right)
     return Named(
         right=mean,

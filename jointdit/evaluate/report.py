@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .align import AlignScores
+from .distance import Frechet
 from .folder import FolderScores
 from .generated import ModelScores, Named
 from .scores import Corrected
@@ -37,7 +38,10 @@ def model_lines(scores: ModelScores) -> Iterator[str]:
     if "all" in scores.truth_sync:
         yield _sync_line("autoencoded", scores.truth_sync["all"])
     for name, named in (("sound", scores.sound), ("pictures", scores.pictures)):
-        yield _named_line(name, named)
+        if named is not None:
+            yield _named_line(name, named)
+    agree, (low, high) = scores.agree
+    yield f"the effect that is heard is the one that is seen: {agree:.2f} [{low:.2f}, {high:.2f}]"
     picture = scores.picture
     red, green, blue = picture.drift
     yield f"first frame: {picture.psnr_first_frame:.2f} dB (autoencoder alone {picture.psnr_autoencoder:.2f} dB)"
@@ -46,6 +50,7 @@ def model_lines(scores: ModelScores) -> Iterator[str]:
         f"(scenes {picture.truth_drift_size:.1f}); motion {picture.motion:.2f} (scenes {picture.truth_motion:.2f})"
     )
     yield f"loudness: {scores.loudness_dbfs:.1f} dBFS, silent clips {scores.silent:.0%}"
+    yield _distance_line("the scenes through the autoencoders", scores.sound_distance, scores.picture_distance)
 
 
 def folder_lines(scores: FolderScores) -> Iterator[str]:
@@ -53,8 +58,10 @@ def folder_lines(scores: FolderScores) -> Iterator[str]:
     yield from align_lines(scores.align)
     loud = scores.loudness_dbfs
     yield f"clips: {scores.align.clips}, motion {scores.motion:.2f} grey levels a frame, loudness {loud:.1f} dBFS"
-    if scores.skipped:
-        yield f"without sound: {', '.join(scores.skipped)}"
+    if scores.sound_distance and scores.picture_distance:
+        yield _distance_line("the reference", scores.sound_distance, scores.picture_distance)
+    for name, reason in scores.skipped.items():
+        yield f"left out: {name}: {reason}"
     if scores.note:
         yield f"note: {scores.note}"
 
@@ -65,6 +72,14 @@ def align_lines(align: AlignScores) -> Iterator[str]:
     for name, each in (("AV-Align", align.av_align), ("motion, loudness", align.motion_loudness)):
         low, high = each.interval
         yield f"{name:<18}{each.value:>8.3f}{each.shuffled:>10.3f}{each.margin:>8.3f}  {low:.3f} to {high:.3f}"
+
+
+def _distance_line(name: str, sound: Frechet, pictures: Frechet) -> str:
+    found = ", ".join(
+        f"{kind} {each.value:.2f} (of which about {each.excess:.2f} for want of clips)"
+        for kind, each in (("sound", sound), ("pictures", pictures))
+    )
+    return f"Fréchet distance from {name}: {found}"
 
 
 def _sync_line(name: str, sync: EventSync | CurveSync) -> str:

@@ -1,0 +1,362 @@
+"""How good the bundled model is: the JSON of all its scores, and the README's table made from it.
+
+    python tests/benchmarks/bundled_model.py --json docs/logs/bundled_model.json
+    python tests/benchmarks/bundled_model.py --json docs/logs/bundled_model.json --table
+
+A run that was stopped goes on where it was: clips are kept below --work, named by what they were made with (weights and
+settings), and a row of the JSON that is still true is not made again. Rows that ask for the same share their clips, and
+clip number n has the same picture, the same truth and the same noise in every row. On a machine that does other work,
+set OMP_NUM_THREADS=1: threads that wait for each other take most of the time then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jointdit import JointCFG, JointDiTPipeline
+from jointdit.checkpoints import resolve
+from jointdit.cli.progress import Progress, hushed
+from jointdit.evaluate.align import Curves, align_clips
+from jointdit.evaluate.effects import EffectJudge, train_judges
+from jointdit.evaluate.generated import Task, autoencode_truth, autoencoded, draw_tasks, generate_clips, score_clips
+from jointdit.evaluate.reconstruction import log_mel_error, pitch_errors
+from jointdit.evaluate.report import as_json
+from jointdit.evaluate.sync import CONTINUOUS
+from jointdit.media import Clip, read_image
+from jointdit.media.files import whole_file
+from jointdit.synthetic import EFFECTS
+
+SEED = 20_000  # of scenes and of noise
+BATCH = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table. clips: an effect.    options: of `JointDiTPipeline.__call__`; guidance by its mode alone.
+    prompts: as `draw_tasks` has them.    photos: natural pictures, instead of drawn ones."""
+
+    title: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    prompts: str = "captions"
+    photos: bool = False
+    clips: int = 8
+
+
+ROWS = {
+    "main": Row("**as it is**", clips=32),
+    "isolated": Row("isolated passes", {"isolated": True}),
+    "photos": Row("natural photos", photos=True),
+    "unseen": Row("prompts in words that no caption had", prompts="unseen"),
+    "no-prompt": Row("no prompt", prompts="none"),
+    **{f"substeps-{n}": Row(f"audio sub-steps: {n}", {"audio_substeps": n}) for n in (1, 2, 4, 8)},
+    **{f"grid-{name}": Row(f"audio grid: {name}", {"audio_grid": name}) for name in ("own", "even", "coupled")},
+    **{f"guidance-{mode}": Row(f"guidance: {mode}", {"guidance": mode})
+       for mode in ("none", "cfg", "joint-cfg", "joint-cfg-star")},
+}  # fmt: skip
+
+
+def counterpart(own: JointCFG, mode: str) -> JointCFG:
+    """The model's own guidance in another mode: as strong, and in joint-cfg-star agreement twice as far from neutral as
+    obedience (with both alike it would be joint-cfg)."""
+    if mode == own.mode:
+        return own
+    if mode == "none":
+        return JointCFG("none")
+    given = own.scales
+    video, audio = (given.get(f"{each}_scale", given.get(f"{each}_joint_scale", 1.0)) for each in ("video", "audio"))
+    if mode == "joint-cfg":
+        return JointCFG(mode, video_joint_scale=video, audio_joint_scale=audio)
+    obeying = {"video_scale": video, "audio_scale": audio}
+    if mode == "cfg":
+        return JointCFG(mode, **obeying)
+    return JointCFG(mode, **obeying, video_joint_scale=2 * video - 1, audio_joint_scale=2 * audio - 1)
+
+
+class Benchmark:
+    """The rows of one model. What they share (judges, scenes, truths) is made once, when the first row needs it."""
+
+    def __init__(self, model: str, photos: Path, work: Path, judge_scenes: int, progress: Progress) -> None:
+        self.pipe = JointDiTPipeline.from_pretrained(model)
+        self.weights = digest_of(model)
+        self.work, self.judge_scenes, self.progress = work, judge_scenes, progress
+        paths = sorted(path for path in photos.glob("*") if path.suffix in (".jpg", ".png"))
+        self.photos = {path.name: read_image(path) for path in paths}
+        self._judges: tuple[EffectJudge, EffectJudge] | None = None
+
+    def options(self, row: Row) -> dict[str, Any]:
+        """What `JointDiTPipeline.__call__` is given for a row, each value spelled out."""
+        own = self.pipe.defaults
+        wanted = {
+            "isolated": False,
+            "audio_substeps": own.audio_substeps,
+            "audio_grid": "own",
+            "guidance": self.pipe.guidance.mode,
+        } | row.options
+        wanted["guidance"] = counterpart(self.pipe.guidance, wanted["guidance"])
+        if own.audio_start is None and wanted["audio_grid"] == "own":
+            wanted["audio_grid"] = "even"
+        return wanted | {"steps": own.steps, "video_temperature": own.video_temperature}
+
+    def settings(self, row: Row) -> dict[str, Any]:
+        """Everything that decides the clips of a row, as JSON has it."""
+        options = self.options(row)
+        guidance = options.pop("guidance")
+        return json.loads(json.dumps({
+            "weights": self.weights,
+            "seed": SEED,
+            "prompts": row.prompts,
+            "pictures": list(self.photos) if row.photos else "drawn",
+            "guidance": guidance.mode,
+            "scales": guidance.scales,
+            "interval": guidance.interval,
+            **options,
+        }))  # fmt: skip
+
+    def folder(self, made_with: Mapping[str, Any]) -> Path:
+        """Where clips that were made with this are kept."""
+        name = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:16]
+        folder = self.work / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "made_with.json").write_text(json.dumps(made_with, indent=2) + "\n", encoding="utf-8")
+        return folder
+
+    def judges(self) -> tuple[EffectJudge, EffectJudge]:
+        """Of sound and of pictures."""
+        if self._judges is None:
+            self._judges = train_judges(
+                train=self.judge_scenes,
+                autoencode=lambda clip: autoencoded(self.pipe, clip),
+                progress=self._reporting("judges"),
+            )
+        return self._judges
+
+    def truths(self, row: Row, tasks: list[Task]) -> list[Clip]:
+        """The scenes through the autoencoders; rows with the same pictures share them."""
+        pictures = self.settings(row)["pictures"]
+        folder = self.folder({"weights": self.weights, "seed": SEED, "pictures": pictures, "truth": True})
+        return autoencode_truth(self.pipe, tasks, folder, self._reporting("truth"))
+
+    def clips(self, row: Row, tasks: list[Task]) -> list[Clip]:
+        """The clips of a row."""
+        options = self.options(row)
+        if options["audio_grid"] == "own":
+            options["audio_grid"] = None
+        folder = self.folder(self.settings(row))
+        return generate_clips(self.pipe, tasks, SEED, folder, BATCH, self._reporting("clips"), **options)
+
+    def score(self, row: Row, clips: int) -> dict[str, Any]:
+        """The row's entry in the JSON, with `clips` clips an effect."""
+        photos = list(self.photos.values()) if row.photos else ()
+        tasks = draw_tasks(clips * len(EFFECTS), SEED, self.pipe.shape(), prompts=row.prompts, photos=photos)
+        made, truths = self.clips(row, tasks), self.truths(row, tasks)
+        scores = score_clips(tasks, made, truths, self.judges())
+        pairs = [(truth, task.truth) for truth, task in zip(truths, tasks, strict=True)]
+        cents = np.concatenate([pitch_errors(*pair) for pair in pairs])
+        return as_json({
+            "title": row.title,
+            "settings": self.settings(row),
+            **{name: getattr(scores, name) for name in scores.__dataclass_fields__},
+            "align": align_clips([Curves.of(clip) for clip in made]),
+            "autoencoded_log_mel_error_db": float(np.mean([log_mel_error(*pair) for pair in pairs])),
+            "autoencoded_pitch_error_cents": float(np.median(np.abs(cents))),
+            "ends_dbfs": ends(made),
+        })  # fmt: skip
+
+    def _reporting(self, stage: str):
+        return lambda done, total: self.progress(stage, done, total)
+
+
+def ends(clips: list[Clip]) -> float:
+    """The louder of the first and the last sample in dB of full scale, median over clips: what would click."""
+    return float(np.median([20 * np.log10(np.abs(clip.audio[:, [0, -1]]).max() + 1e-6) for clip in clips]))
+
+
+def digest_of(model: str) -> str:
+    """Changes with any file of a model."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in resolve(model).rglob("*") if path.is_file()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def megabytes(model: str) -> float:
+    """Of its weights."""
+    return round(sum(path.stat().st_size for path in resolve(model).rglob("*.safetensors")) / 1e6, 1)
+
+
+def run(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    """Makes the rows that are asked for and not there yet; the JSON is written after each."""
+    report = read(arguments.json)
+    bench = Benchmark(arguments.model, arguments.photos, arguments.work, arguments.judge_scenes, progress)
+    for name in arguments.rows:
+        row = ROWS[name]
+        clips = arguments.clips or row.clips
+        there = report["rows"].get(name, {})
+        if there.get("settings") == bench.settings(row) and there["clips"] >= clips * len(EFFECTS):
+            continue
+        scored = bench.score(row, clips)
+        report["rows"][name] = scored
+        report |= {
+            "command": f"python tests/benchmarks/bundled_model.py --json {arguments.json}",
+            "machine": f"{os.cpu_count()} CPU cores ({platform.machine()}), no GPU",
+            "model": {"name": arguments.model, "weights": bench.weights, "megabytes": megabytes(arguments.model)},
+        }
+        with whole_file(arguments.json) as partial:
+            partial.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(f"{name}: {scored['clips']} clips", file=sys.stderr)
+    return report
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The JSON so far."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": {}}
+
+
+# The README's table.
+
+HEADS = (
+    "", "clips", "events seen, heard", "seen events heard", "heard events seen", "by chance", "rain, siren",
+    "asked effect heard", "seen", "heard is seen", "first frame", "sound distance",
+)  # fmt: skip
+
+
+def table(report: Mapping[str, Any]) -> Iterator[str]:
+    """Markdown: a line for each row that is there, and the effects of the main row."""
+    rows = {name: report["rows"][name] for name in ROWS if name in report["rows"]}
+    yield from lines(HEADS, [cells(row) for row in rows.values()])
+    if "main" in rows:
+        main = rows["main"]
+        yield ""
+        yield from lines(EFFECT_HEADS, [effect_cells(main, effect) for effect in EFFECTS if effect in main["sync"]])
+        yield ""
+        yield from notes(main)
+
+
+def lines(heads: tuple[str, ...], rows: list[list[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'---|' * len(heads)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """One row of the table. Events are counted against those of the scenes; correlations stand beside chance."""
+    events, picture = row["sync"].get("all"), row["picture"]
+    curves = [correlation(row["sync"][name]) for name in CONTINUOUS if name in row["sync"]]
+    scales = row["settings"]["scales"] if row["title"].startswith("guidance") else {}
+    named = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in scales.items())
+    rates = [events[name] / row["true_events"] for name in ("seen_per_clip", "heard_per_clip")] if events else []
+    return [
+        row["title"] + (f" ({named})" if named else ""),
+        str(row["clips"]),
+        ", ".join(f"{rate:.0%}" for rate in rates),
+        corrected(events["seen_heard"]) if events else "",
+        corrected(events["heard_seen"]) if events else "",
+        number(events["seen_heard"]["chance"]) if events else "",
+        ", ".join(curves),
+        share(row["sound"]),
+        share(row["pictures"]),
+        number(row["agree"][0]),
+        f"{picture['psnr_first_frame'] - picture['psnr_autoencoder']:+.1f} dB",
+        f"{row['sound_distance']['value'] - row['sound_distance']['excess']:.1f}",
+    ]
+
+
+EFFECT_HEADS = ("effect", "clips", "events seen, heard (data)", "seen events heard", "heard events seen", "by chance",
+                "heard as asked", "seen as asked")  # fmt: skip
+
+
+def effect_cells(row: Mapping[str, Any], effect: str) -> list[str]:
+    """One effect of the main row."""
+    sync, truth = row["sync"][effect], row["truth_sync"][effect]
+    named = [number(row[kind]["by_effect"][effect]) for kind in ("sound", "pictures")]
+    if "correlation" in sync:
+        found = ["", f"correlation {correlation(sync)}", "", ""]
+    else:
+        rates = " ".join(f"{sync[name]:.2f} ({truth[name]:.2f})" for name in ("seen_per_clip", "heard_per_clip"))
+        found = [rates, corrected(sync["seen_heard"]), corrected(sync["heard_seen"])]
+        found.append(number(sync["seen_heard"]["chance"]))
+    return [effect, str(sync["clips"]), *found, *named]
+
+
+def notes(row: Mapping[str, Any]) -> Iterator[str]:
+    """What else the main row says, in sentences."""
+    picture, truth = row["picture"], row["truth_sync"]["all"]
+    red, green, blue = picture["drift"]
+    yield (
+        f"The scenes themselves, through the autoencoders: {corrected(truth['seen_heard'])} and "
+        f"{corrected(truth['heard_seen'])}. The judges name {row['sound']['held_out']:.0%} of held-out scenes rightly "
+        f"by their sound and {row['pictures']['held_out']:.0%} by their pictures, and "
+        f"{row['sound']['autoencoded']:.0%} and {row['pictures']['autoencoded']:.0%} of those through the autoencoders."
+    )
+    yield (
+        f"First frame {picture['psnr_first_frame']:.1f} dB, the video autoencoder alone "
+        f"{picture['psnr_autoencoder']:.1f} dB; colours drift by {red:+.1f}, {green:+.1f}, {blue:+.1f} grey levels "
+        f"(mean size {picture['drift_size']:.1f}, in the scenes {picture['truth_drift_size']:.1f}); motion "
+        f"{picture['motion']:.1f} grey levels a frame (scenes {picture['truth_motion']:.1f})."
+    )
+    yield (
+        f"Sound: {row['loudness_dbfs']:.1f} dBFS, {row['silent']:.0%} of the clips silent, first and last sample "
+        f"{row['ends_dbfs']:.0f} dBFS; audio autoencoder and vocoder err by "
+        f"{row['autoencoded_log_mel_error_db']:.1f} dB of log-mel and {row['autoencoded_pitch_error_cents']:.0f} cents."
+    )
+
+
+def correlation(sync: Mapping[str, Any]) -> str:
+    return f"{number(sync['correlation']['value'])} (chance {number(sync['correlation']['chance'])})"
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def corrected(score: Mapping[str, Any]) -> str:
+    low, high = score["interval"]
+    if score["corrected"] is None or low is None:
+        return ""
+    return f"{score['corrected']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def share(named: Mapping[str, Any] | None) -> str:
+    if named is None:
+        return ""
+    low, high = named["interval"]
+    return f"{named['right']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, required=True, help="where the scores are, and go")
+    parser.add_argument("--table", action="store_true", help="make nothing: print the table of what is there")
+    parser.add_argument("--rows", type=lambda text: text.split(","), default=list(ROWS), help=", ".join(ROWS))
+    parser.add_argument("--clips", type=int, help="an effect, in every row (default: 32 in the main row, else 8)")
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--photos", type=Path, default=Path("../shared/media/images"), help="natural pictures")
+    parser.add_argument("--judge-scenes", type=int, default=30, help="of each effect, that the judges learn from")
+    parser.add_argument("--work", type=Path, default=Path("runs/bundled_model"), help="where clips are kept")
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.rows if name not in ROWS]:
+        parser.error(f"--rows {unknown[0]}: give some of {', '.join(ROWS)}")
+    if arguments.clips is not None and arguments.clips < 2:
+        parser.error(f"--clips {arguments.clips}: chance needs at least 2 clips an effect")
+    if arguments.table:
+        report = read(arguments.json)
+    else:
+        with hushed(), Progress(quiet=False) as progress:
+            report = run(arguments, progress)
+    print("\n".join(table(report)))
+
+
+if __name__ == "__main__":
+    main()

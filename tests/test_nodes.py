@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from comfy_pack import ROOT, library, load_pack, nodes
+from original_svd import SMALL_CONFIGS, write_single_file
 from safetensors.torch import load_file
 from tiny_models import write_experts
 
@@ -399,6 +400,20 @@ def test_a_changed_model_is_loaded_again(models):
     assert before == node.fingerprint_inputs(**chosen, precision="auto")
     (models / "diffusers/svd/unet/config.json").touch()
     assert before != node.fingerprint_inputs(**chosen, precision="auto")
+
+
+def test_single_files_of_the_video_expert_are_listed_and_loaded(models, monkeypatch):
+    for name, config in SMALL_CONFIGS.items():
+        monkeypatch.setitem(library("jointdit.single_file").CONFIGS, name, config)
+    name, node = "video/svd_xt.safetensors", NODES["JointDiTLoadExperts"]
+    path = models / "checkpoints" / name
+    path.parent.mkdir(parents=True)
+    write_single_file(path)
+    assert node.define_schema().inputs[0].options == ["svd", name]
+    model = run("LoadExperts", video_expert=name, audio_expert="audioldm2", joint_blocks="none (identity)")[0]
+    assert model.pipe.defaults.frames == 25
+    path.unlink()
+    assert "svd_xt.safetensors' is not there" in node.validate_inputs(name, "audioldm2", "none (identity)")
 
 
 @pytest.mark.parametrize(

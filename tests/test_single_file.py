@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from comfyui_process import COMFYUI, MISSING, PYTHON
 from diffusers import AudioLDM2Pipeline, StableVideoDiffusionPipeline
 from original_svd import SMALL_CONFIGS, file_tensors, networks, write_single_file
 from PIL import Image
@@ -46,6 +51,14 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return ((ours - theirs).norm() / theirs.norm()).item()
+
+
+@pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+def test_the_reference_is_what_comfyui_runs():
+    script = Path(__file__).with_name("comfyui_svd.py")
+    done = subprocess.run([PYTHON, str(script), str(COMFYUI)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert max(json.loads(done.stdout.splitlines()[-1]).values()) < 5e-6
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ import diffusers
 import torch
 import transformers
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -61,6 +61,21 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "projection_model": (diffusers.AudioLDM2ProjectionModel,),
     "language_model": (transformers.GPT2LMHeadModel,),
 }
+# Of AudioLDM2's text encoders; a model with one text encoder lacks them.
+OPTIONAL = ("tokenizer_2", "text_encoder_2", "projection_model", "language_model")
+# What diffusers and transformers raise over files and settings that are broken.
+BROKEN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
 
 
 def resolve(name: str | os.PathLike[str], local_files_only: bool = True) -> Path:
@@ -90,13 +105,14 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read ({error.strerror}); a JointDiT model folder has this file") from error
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error})") from error
-    if index.get("_class_name") != "JointDiTPipeline":
-        raise InputError(f"{path}: describes a {index.get('_class_name')!r}, not a JointDiTPipeline")
+    described = index.get("_class_name") if isinstance(index, dict) else None
+    if described != "JointDiTPipeline":
+        raise InputError(f"{path}: describes a {described!r}, not a JointDiTPipeline")
     return index
 
 
 def load_components(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
-    """Every component that the index names, strictly; a component it lacks is None."""
+    """Every component that the index names, strictly; an optional one that it lacks is None."""
     components: dict[str, Any] = dict.fromkeys(CLASSES)
     for name, entry in index.items():
         if name.startswith("_") or name == "defaults" or entry == [None, None]:
@@ -106,6 +122,8 @@ def load_components(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) 
             allowed = ", ".join(known) or "not a component of this model"
             raise InputError(f"{folder / INDEX}: {name} is {entry!r}; known: {allowed}")
         components[name] = load_component(known[entry[1]], folder / name, dtype)
+    if missing := [name for name in CLASSES if components[name] is None and name not in OPTIONAL]:
+        raise InputError(f"{folder / INDEX}: names no {some(missing)}; fetch or save the model again")
     return components
 
 
@@ -122,6 +140,10 @@ def load_component(cls: type, folder: Path, dtype: torch.dtype) -> Any:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: this component's folder is missing; fetch the model again")
+    if issubclass(cls, transformers.PreTrainedTokenizerBase):
+        names = list(cls.vocab_files_names.values())
+        if not any((folder / name).is_file() for name in names):  # transformers would make one that knows no word
+            raise InputError(f"{folder}: no vocabulary ({', '.join(names)}); fetch the model again")
     try:
         if not issubclass(cls, nn.Module):
             return cls.from_pretrained(folder, local_files_only=True)
@@ -130,7 +152,7 @@ def load_component(cls: type, folder: Path, dtype: torch.dtype) -> Any:
         model = cls.from_pretrained(folder, local_files_only=True, use_safetensors=True, variant=variant, **option)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except BROKEN as error:
         raise InputError(f"{folder}: cannot be loaded as {cls.__name__} ({' '.join(str(error).split())})") from error
     if epsilon := getattr(model.config, "_resnet_epsilon", None):
         align_epsilon(model, epsilon)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from . import samplers
 from .autoencoders import AudioAutoencoder, VideoAutoencoder
 from .checkpoints import (
     CLASSES,
+    OPTIONAL,
     load_components,
     load_joint_blocks,
     read_index,
@@ -97,6 +98,15 @@ class Defaults:
     audio_start: float | None = None  # first timestep of an even audio grid; None is AudioLDM2's own grid
     guidance: dict[str, Any] = field(default_factory=dict)  # of `JointCFG`
 
+    def __post_init__(self) -> None:
+        """Raises TypeError for a value of another kind, as it may stand in a file."""
+        kinds = {"int": int, "float": int | float, "float | None": int | float | None, "str": str}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not isinstance(value, kinds.get(each.type, dict)):
+                raise TypeError(f"{each.name} is {value!r}")
+        JointCFG(**self.guidance)
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -113,7 +123,7 @@ class JointDiTPipeline(DiffusionPipeline):
     Components are those of `checkpoints.CLASSES`; `model` joins the two UNets and the Joint Blocks.
     """
 
-    _optional_components = ["tokenizer_2", "text_encoder_2", "projection_model", "language_model"]
+    _optional_components = list(OPTIONAL)
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import write_experts
 
 from jointdit import InputError, JointCFG, JointDiTPipeline
+from jointdit.checkpoints import load_components, read_index
 from jointdit.media import Clip
 
 SHAPE = {"frames": 4, "fps": 8, "height": 40, "width": 48}
@@ -187,6 +189,61 @@ def test_weights_must_be_exactly_those_of_the_config(saved, component):
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(InputError, match="damaged"):
         JointDiTPipeline.from_pretrained(saved)
+
+
+@pytest.fixture(scope="module")
+def whole(pipe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "model"
+    pipe.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("video_unet/config.json", "{", "cannot be loaded"),
+        ("video_unet/config.json", "[]", "cannot be loaded"),
+        ("audio_vae/config.json", '{"act_fn": 7}', "cannot be loaded"),
+        ("audio_unet/config.json", '{"transformer_layers_per_block": "x"}', "cannot be loaded"),
+        ("image_encoder/config.json", '{"hidden_size": "wide"}', "cannot be loaded"),
+        ("audio_scheduler/scheduler_config.json", '{"beta_schedule": "steep"}', "cannot be loaded"),
+        ("feature_extractor/preprocessor_config.json", "[]", "cannot be loaded"),
+        ("tokenizer/tokenizer.json", "null", "cannot be loaded"),
+        ("tokenizer/tokenizer.json", None, r"no vocabulary \(vocab.json, "),
+        ("vocoder", None, "this component's folder is missing"),
+    ],
+)
+def test_a_broken_component_is_named(whole, tmp_path, file, text, message):
+    name = Path(file).parts[0]
+    shutil.copytree(whole / name, tmp_path / name)
+    if text is None:
+        (tmp_path / file).rename(tmp_path / "gone")
+    else:
+        (tmp_path / file).write_text(text)
+    with pytest.raises(InputError, match=f"{tmp_path / name}: {message}") as error:
+        load_components(tmp_path, {name: read_index(whole)[name]}, torch.float32)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "describes a None"),
+        ("{}", "describes a None"),
+        ('{"_class_name": "JointDiTPipeline"}', "names no video_vae, video_unet, .* and 9 more"),
+        ('{"_class_name": "JointDiTPipeline", "colour": ["a", "b"]}', "colour is .* not a component"),
+        ('{"_class_name": "JointDiTPipeline", "defaults": []}', "defaults .* must be a mapping"),
+        ('{"_class_name": "JointDiTPipeline", "defaults": {"colour": 1}}', "defaults .* 'colour'"),
+        ('{"_class_name": "JointDiTPipeline", "defaults": {"steps": null}}', "defaults .* steps is None"),
+        ('{"_class_name": "JointDiTPipeline", "defaults": {"guidance": {"colour": 1}}}', "defaults .* 'colour'"),
+        ('{"_class_name": "JointDiTPipeline", "defaults": {"guidance": {"mode": "magic"}}}', "'magic'"),
+    ],
+)
+def test_a_broken_index_is_named(tmp_path, text, message):
+    (tmp_path / "model_index.json").write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        JointDiTPipeline.from_pretrained(tmp_path)
+    assert "\n" not in str(error.value)
 
 
 def test_unknown_models_are_named_with_those_there_are(tmp_path):

@@ -11,33 +11,47 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..media import Clip
-from .heard import events_heard, is_silent, loudness, mono_mel
+from .heard import LEAST_RISE, events_heard, is_silent, loudness, mono_mel, onset_strength
 from .matching import match_events
 from .scores import Margin
 from .seen import events_seen, motion
 
 SEEN, HEARD, HIT = "#1f5fbf", "#c2571a", "#2f9e44"
 SHOWN = 10  # frames in the strip, at most
+WIDE, BELOW = 9.0, 4.2  # inches: width of all parts, height of the two below the strip
 DPI = 100
 
 
 def draw_sync(clip: Clip, title: str = "") -> NDArray[np.uint8]:
-    """The sync plot of one clip, uint8 [H, W, 3]: a strip of frames, the log-mel spectrogram, and below them motion and
-    loudness, with the events seen and heard; those within one frame of each other are marked as hits.
+    """The sync plot of one clip, uint8 [H, W, 3]: a strip of frames, the log-mel spectrogram with the strength of
+    onsets in white, and below them motion and loudness, with the events seen and heard; those within one frame of each
+    other are marked as hits.
     """
     seconds, frames = float(clip.seconds), len(clip.frames)
     times = np.arange(frames) / float(clip.fps)
     seen, heard = events_seen(clip.frames, clip.fps), events_heard(clip.audio, clip.sample_rate)
     hits = match_events(seen, heard, 1 / float(clip.fps))
 
-    figure = Figure((10, 6), DPI, layout="constrained")
-    strip, spectrum, curves = figure.subplots(3, 1, sharex=True, height_ratios=(1, 1.4, 1.6))
-    strip.imshow(_strip(clip.frames), extent=(0, seconds, 0, 1), aspect="auto")
+    shown = _strip(clip.frames)
+    high = WIDE * shown.shape[0] / shown.shape[1]  # the strip keeps the pictures' proportions
+    figure = Figure((WIDE + 1.8, high + BELOW + 1.2), DPI)
+    left, right, bottom, top = (0.9, WIDE + 0.9, 0.8, high + BELOW + 0.8)
+    width, height = figure.get_size_inches()
+    places = {"left": left / width, "right": right / width, "bottom": bottom / height, "top": top / height}
+    grid = figure.add_gridspec(3, 1, height_ratios=(high, 0.42 * BELOW, 0.48 * BELOW), hspace=0.15, **places)
+    strip, spectrum, curves = grid.subplots(sharex=True)
+    strip.imshow(shown, extent=(0, seconds, 0, 1), aspect="auto")
     strip.set_yticks([])
     strip.set_title(title or f"{len(seen)} seen, {len(heard)} heard, {len(hits)} hits")
+    spectrum.set_facecolor("black")
     if not is_silent(clip.audio):
         mel = mono_mel(clip.audio, clip.sample_rate)
         spectrum.imshow(mel.T, origin="lower", extent=(0, seconds, 0, mel.shape[1]), aspect="auto", cmap="magma")
+        strength, rising = onset_strength(mel)
+        onset = spectrum.twinx()
+        onset.plot(rising, strength, color="white", lw=1)
+        onset.set_ylim(0, 2 * max(strength.max(), LEAST_RISE))
+        onset.set_ylabel("onset (nepers)")
     spectrum.set_ylabel("mel bin")
 
     curves.plot(times[1:] - 0.5 / float(clip.fps), motion(clip.frames)[1:], color=SEEN, label="motion")
@@ -54,7 +68,7 @@ def draw_sync(clip: Clip, title: str = "") -> NDArray[np.uint8]:
     for number, (i, j) in enumerate(hits):
         label = None if number else "hit"
         curves.plot([seen[i], heard[j]], [0.93 * top, 0.07 * top], color=HIT, lw=2.5, label=label)
-    figure.legend(*curves.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
+    figure.legend(*curves.get_legend_handles_labels(), loc="lower center", ncols=4, fontsize="small")
     return _pixels(figure)
 
 
@@ -65,7 +79,8 @@ def draw_margins(scores: dict[str, Margin], title: str) -> NDArray[np.uint8]:
     places = np.arange(len(scores))
     plain.bar(places - 0.2, [each.value for each in scores.values()], 0.4, color=SEEN, label="clips")
     plain.bar(places + 0.2, [each.shuffled for each in scores.values()], 0.4, color="0.7", label="shuffled pairs")
-    plain.legend(fontsize="small")
+    plain.margins(y=0.25)
+    plain.legend(loc="upper center", ncols=2, fontsize="small")
     low, high = ([abs(each.margin - each.interval[k]) for each in scores.values()] for k in (0, 1))
     margins.bar(places, [each.margin for each in scores.values()], 0.5, color=HIT, yerr=[low, high], capsize=6)
     margins.axhline(0, color="black", lw=0.8)

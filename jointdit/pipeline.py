@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from diffusers import (
 from diffusers.utils.torch_utils import randn_tensor
 from einops import rearrange
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     ClapModel,
     CLIPImageProcessor,
@@ -66,19 +67,25 @@ from .conditioning import (
 )
 from .denoiser import JointDenoiser
 from .errors import InputError
+from .experts.attention import shorten_cross_attention
 from .experts.temporal import flatten_temporal_convolutions
+from .float8 import is_float8, store_in_float8
 from .guidance import GuidedDenoiser, JointCFG
 from .joint_block import JointBlocks
 from .latents import ClipShape, JointLatents, LatentLayout
 from .media import Clip, exact_fps, fit_audio, fit_image, read_image, resample_audio
+from .memory import PRESETS, Memory, chunk_feed_forward
 from .model import Conditioning, JointDiTModel
+from .offload import Residence
 from .pretrained import AudioHeads, load_audio_expert, load_video_expert
 from .schedules import NoiseClock
+from .speed import Speed, set_speed
 
 Picture = np.ndarray | Image.Image | str | os.PathLike
 Callback = Callable[[str, int, int], None]
 Generators = torch.Generator | list[torch.Generator] | None  # a list: one for each picture
 LOUDEST = 0.97  # leaves room for what AAC adds
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "projection_model", "language_model")
 SAMPLERS = {"euler": samplers.euler, "heun": samplers.heun, "dpmpp_2m": samplers.dpmpp_2m}
 
 
@@ -123,6 +130,7 @@ class JointDiTPipeline(DiffusionPipeline):
     Components are those of `checkpoints.CLASSES`; `model` joins the two UNets and the Joint Blocks.
     """
 
+    _residence: Residence | None = None  # where components rest, if offloaded
     _optional_components = list(OPTIONAL)
 
     def __init__(
@@ -152,9 +160,11 @@ class JointDiTPipeline(DiffusionPipeline):
         self.model = JointDiTModel(self.video_unet, self.audio_unet, self.joint_blocks)
         flatten_temporal_convolutions(self.video_unet)
         flatten_temporal_convolutions(self.video_vae)
+        shorten_cross_attention(self.video_unet)
         self.video_codec = VideoAutoencoder.of(self.video_vae, self.video_unet)
         self.audio_codec = AudioAutoencoder(self.audio_vae, self.vocoder)
         self.layout = LatentLayout.of(self.video_codec, self.audio_codec)
+        self.memory = Memory()
 
     @classmethod
     def from_pretrained(
@@ -174,6 +184,8 @@ class JointDiTPipeline(DiffusionPipeline):
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes a model folder that `from_pretrained` reads; beside first, then renamed."""
+        if is_float8(self.video_unet):
+            raise InputError("the weights are stored in eight bits, which is for good; save the model as it was loaded")
         index = {"_class_name": "JointDiTPipeline", "defaults": asdict(self.defaults)}
         save_components(Path(folder), {name: getattr(self, name) for name in CLASSES}, index)
 
@@ -210,6 +222,63 @@ class JointDiTPipeline(DiffusionPipeline):
     def save_joint_blocks(self, path: str | os.PathLike[str]) -> None:
         """Writes a Joint Block file for `from_experts(joint=...)`."""
         save_joint_blocks(self.joint_blocks, Path(path))
+
+    def set_memory(self, memory: Memory | str, device: torch.device | str | None = None) -> None:
+        """Where weights rest and how much is computed at once: settings, or the name of some of `memory.PRESETS`.
+
+        device: where to compute; where the model is now if None. Raises InputError for an unknown name.
+        """
+        if isinstance(memory, str):
+            if memory not in PRESETS:
+                raise InputError(f"memory {memory!r}: give one of {', '.join(PRESETS)}")
+            memory = PRESETS[memory]
+        unets = (self.video_unet, self.audio_unet)
+        if is_float8(self.video_unet) and not memory.float8:
+            raise InputError("the weights are stored in eight bits, which is for good; load the model again")
+        device = torch.device(device or self.device)
+        if self._residence is not None:
+            self._residence.end()
+            self._residence = None
+        if memory.float8 and not is_float8(self.video_unet):
+            for unet in unets:
+                store_in_float8(unet)
+        chunk_feed_forward(self.video_unet, memory.feed_forward_chunks)
+        self.joint_blocks.set_memory(memory.query_chunk, memory.video_pool)
+        if memory.offload == "none":
+            self.to(device)
+        else:
+            modules = {name: part for name, part in self.components.items() if isinstance(part, nn.Module)}
+            self._residence = Residence(modules, device, ["video_unet"] if memory.offload == "stage" else [])
+        self.memory = memory
+
+    def set_speed(self, speed: Speed) -> None:
+        """Faster ways to the same numbers, of a model that is where it computes (`speed.Speed`).
+
+        Raises InputError where the device has no streams, and for compiled blocks that would have to come and go.
+        """
+        if speed.compile and self.memory.offload == "stage":
+            raise InputError("compile: the blocks are offloaded by stage; offload by component, or leave one out")
+        set_speed(self.model, speed, self.device)
+
+    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str = "cuda") -> None:
+        """diffusers' own name for `set_memory` with `offload="component"`. (Its hooks would not see how the joint model
+        calls its UNets.)"""
+        device = torch.device(device) if gpu_id is None else torch.device(device, gpu_id)
+        self.set_memory(replace(self.memory, offload="component"), device)
+
+    def enable_sequential_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str = "cuda") -> None:
+        """diffusers' own name for `set_memory` with `offload="stage"`."""
+        device = torch.device(device) if gpu_id is None else torch.device(device, gpu_id)
+        self.set_memory(replace(self.memory, offload="stage"), device)
+
+    def using(self, *names: str) -> AbstractContextManager[None]:
+        """These components are on the device, wherever they rest."""
+        return self._residence.using(*names) if self._residence else nullcontext()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pipeline computes."""
+        return self._residence.device if self._residence else super().device
 
     @property
     def guidance(self) -> JointCFG:
@@ -266,17 +335,21 @@ class JointDiTPipeline(DiffusionPipeline):
         pixels = rearrange(torch.from_numpy(fitted), "b h w c -> b c h w").float() / 127.5 - 1
         noise = randn_tensor(pixels.shape, generator=generator)
         pixels, noise = pixels.to(device), noise.to(device)
-        latents = self.video_codec.encode_image(pixels + noise_augmentation * noise)
-        image_embeds = encode_clip_image(self.feature_extractor, self.image_encoder, pixels)
+        with self.using("video_vae"):
+            latents = self.video_codec.encode_image(pixels + noise_augmentation * noise)
+        with self.using("image_encoder"):
+            image_embeds = encode_clip_image(self.feature_extractor, self.image_encoder, pixels)
 
         silent = torch.tensor([prompt is None for prompt in prompts], device=device)
-        positive = self.encode_text([prompt or "" for prompt in prompts])
-        negative = self.encode_text([prompt or "" for prompt in negative_prompts], [each or "" for each in prompts])
+        with self.using(*TEXT_ENCODERS):
+            positive = self.encode_text([prompt or "" for prompt in prompts])
+            negative = self.encode_text([prompt or "" for prompt in negative_prompts], [each or "" for each in prompts])
         length = max(positive.audio_embeds_1.shape[1], negative.audio_embeds_1.shape[1])
         both = []
         for text in (pad_text(positive, length), pad_text(negative, length)):
             both.append(join(image_embeds, latents, text, shape.fps, motion_bucket, noise_augmentation).to(dtype))
-        conditional = speak_for_image(self.joint_blocks, both[0], silent)
+        with self.using("joint_blocks"):
+            conditional = speak_for_image(self.joint_blocks, both[0], silent)
         return Conditions(conditional, without_image(both[1]), shape)
 
     def encode_text(self, texts: Sequence[str], beside: Sequence[str] | None = None) -> TextEmbeddings:
@@ -288,8 +361,7 @@ class JointDiTPipeline(DiffusionPipeline):
             distinct = list(dict.fromkeys(texts))
             encoded = encode_clip_text(self.tokenizer, self.text_encoder, distinct)
             return encoded.select([distinct.index(text) for text in texts])
-        names = ("text_encoder", "text_encoder_2", "projection_model", "language_model", "tokenizer", "tokenizer_2")
-        parts = {name: getattr(self, name) for name in (*names, "vocoder")}
+        parts = {name: getattr(self, name) for name in (*TEXT_ENCODERS, "tokenizer", "tokenizer_2", "vocoder")}
         encoders = AudioLDM2Pipeline(
             vae=self.audio_vae, unet=self.audio_unet, scheduler=self.audio_scheduler, feature_extractor=None, **parts
         )
@@ -315,14 +387,16 @@ class JointDiTPipeline(DiffusionPipeline):
         middles = [int((index + Fraction(1, 2)) / shape.fps * video.fps) for index in range(shape.frames)]
         frames = np.stack([fit_image(video.frames[index], shape.height, shape.width, fit) for index in middles])
         pixels = rearrange(torch.from_numpy(frames), "f h w c -> 1 f c h w").float() / 127.5 - 1
-        return frames[0], shape, self.video_codec.encode_video(pixels.to(self.device))
+        with self.using("video_vae"):
+            return frames[0], shape, self.video_codec.encode_video(pixels.to(self.device))
 
     @torch.no_grad()
     def encode_audio(self, samples: np.ndarray, rate: int, shape: ClipShape) -> Tensor:
         """A sound that is given, float32 [channels, n], as scaled latents [1, C, l, m] of the shape's duration."""
         mono = resample_audio(samples.mean(0, keepdims=True), rate, self.layout.sample_rate)
         fitted = torch.from_numpy(fit_audio(mono, shape.samples(self.layout.sample_rate)))
-        return self.audio_codec.encode_audio(fitted.to(self.device))
+        with self.using("audio_vae"):
+            return self.audio_codec.encode_audio(fitted.to(self.device))
 
     @torch.no_grad()
     def sample(
@@ -380,13 +454,14 @@ class JointDiTPipeline(DiffusionPipeline):
             start = samplers.hold_audio(start, audio_latents.to(self.device), grid)
         guidance = guidance or self.guidance
         denoise = GuidedDenoiser(
-            JointDenoiser(self.model, clock, max_batch),
+            JointDenoiser(self.model, clock, max_batch or self.memory.max_batch),
             guidance,
             conditions.conditional,
             conditions.unconditional,
             isolated,
         )
-        return SAMPLERS[sampler](denoise, start, grid, callback)
+        with self.using("video_unet", "audio_unet", "joint_blocks"):
+            return SAMPLERS[sampler](denoise, start, grid, callback)
 
     def _own_audio_grid(self, steps: int) -> str | Tensor:
         start = self.defaults.audio_start
@@ -396,12 +471,15 @@ class JointDiTPipeline(DiffusionPipeline):
     def decode_video(
         self,
         latents: Tensor,
-        chunk_size: int = 8,
+        chunk_size: int | None = None,
         overlap: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
-        """Scaled latents [B, F, C, h, w] -> uint8 [B, F, H, W, 3], `chunk_size` frames at a time."""
-        return self.video_codec.decode_video(latents, chunk_size, overlap, progress).numpy()
+        """Scaled latents [B, F, C, h, w] -> uint8 [B, F, H, W, 3], `chunk_size` frames at a time (the memory settings'
+        where None)."""
+        chunk_size = self.memory.decode_chunk if chunk_size is None else chunk_size
+        with self.using("video_vae"):
+            return self.video_codec.decode_video(latents, chunk_size, overlap, progress).numpy()
 
     @torch.no_grad()
     def decode_audio(self, latents: Tensor, shape: ClipShape) -> np.ndarray:
@@ -410,7 +488,8 @@ class JointDiTPipeline(DiffusionPipeline):
         A sound whose peak would clip is made quieter as a whole.
         """
         samples = shape.samples(self.layout.sample_rate)
-        waveform = self.audio_codec.decode_audio(latents, samples)
+        with self.using("audio_vae", "vocoder"):
+            waveform = self.audio_codec.decode_audio(latents, samples)
         loudest = waveform.abs().amax(dim=1, keepdim=True)
         return (waveform * (LOUDEST / loudest.clamp(min=LOUDEST)))[:, None].cpu().numpy()
 
@@ -437,7 +516,7 @@ class JointDiTPipeline(DiffusionPipeline):
         fit: str = "cover",
         motion_bucket: float | None = None,
         noise_augmentation: float | None = None,
-        decode_chunk_size: int = 8,
+        decode_chunk_size: int | None = None,
         isolated: bool = False,
         generator: Generators = None,
         callback: Callback | None = None,

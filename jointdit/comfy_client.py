@@ -33,7 +33,7 @@ class ComfyClient:
         self.identity = uuid.uuid4().hex
 
     def upload(self, path: Path) -> str:
-        """Sends a picture; returns the name that Load Image takes."""
+        """Sends a picture, a video or a sound; returns the name that its stock loader takes."""
         source = source_file(path)
         boundary = uuid.uuid4().hex
         kind = mimetypes.guess_type(source.name)[0] or "application/octet-stream"
@@ -175,6 +175,11 @@ def _refusals(errors: Mapping[str, Any], graph: Graph) -> list[str]:
         reasons = dict.fromkeys(f"{each['message']}: {each['details']}".rstrip(": ") for each in node["errors"])
         lines.append(f"{title(graph, identity)}: {', '.join(reasons)}")
     return lines
+
+
+def shown_texts(outputs: Mapping[str, Any]) -> list[str]:
+    """What nodes such as Preview as Text show."""
+    return [str(text) for node in outputs.values() for text in node.get("text", ())]
 
 
 def _saved_files(outputs: Mapping[str, Any]) -> Iterator[Mapping[str, str]]:

@@ -14,7 +14,9 @@ Graph = dict[str, dict[str, Any]]
 
 NOTES = {"Note", "MarkdownNote"}
 AFTER_GENERATE = {"fixed", "increment", "decrement", "randomize"}  # the page's own value behind a seed
-BUTTONS = {"IMAGEUPLOAD", "AUDIOUPLOAD"}
+BUTTONS = {"IMAGEUPLOAD", "AUDIOUPLOAD", "AUDIO_UI"}
+# The stock nodes that load a file from the server's input folder, and the widget with its name.
+LOADERS = {"image": ("LoadImage", "image"), "video": ("LoadVideo", "file"), "audio": ("LoadAudio", "audio")}
 MUTED, BYPASSED = 2, 4
 
 
@@ -105,11 +107,17 @@ def _like(old: Any, text: str, assignment: str) -> Any:
         raise InputError(f"--set {assignment}: give a value like {json.dumps(old)}") from error
 
 
-def image_loaders(graph: Graph) -> list[dict[str, Any]]:
-    """The nodes that load a picture from the server's input folder."""
-    found = [node for node in graph.values() if node["class_type"] == "LoadImage"]
+def set_file(graph: Graph, kind: str, name: str) -> None:
+    """Has the graph load another file of the server's input folder, in place. kind: a key of `LOADERS`."""
+    for node in loaders(graph, kind):
+        node["inputs"][LOADERS[kind][1]] = name
+
+
+def loaders(graph: Graph, kind: str) -> list[dict[str, Any]]:
+    """The nodes that load a file of this kind. Raises InputError where there is none."""
+    found = [node for node in graph.values() if node["class_type"] == LOADERS[kind][0]]
     if not found:
-        raise InputError("--image: the workflow has no Load Image node")
+        raise InputError(f"--{kind}: the workflow has no Load {kind.capitalize()} node")
     return found
 
 

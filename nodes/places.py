@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import folder_paths
 
 from ..jointdit.errors import InputError
+from ..jointdit.media import VIDEO_SUFFIXES
 from .folders import KEY
 
-NO_VIDEOS = "videos"  # shown where the input folder has no folders
+NO_VIDEOS = "videos"  # shown where there are none
 NAME = re.compile(r"\w[\w-]{0,63}", re.ASCII)
 
 
 def video_folders() -> dict[str, Path]:
-    """Folders in ComfyUI's input folder by name."""
+    """Folders in ComfyUI's input folder that hold videos, by name."""
     root = Path(folder_paths.get_input_directory())
-    return {path.name: path for path in sorted(root.iterdir()) if path.is_dir()} if root.is_dir() else {}
+    return {path.name: path for path in sorted(root.glob("*/")) if _has_videos(path)}
 
 
 def find_videos(name: str) -> Path:
@@ -27,8 +29,8 @@ def find_videos(name: str) -> Path:
     if name not in known:
         place = Path(folder_paths.get_input_directory()) / "NAME" / "CAPTION"
         raise InputError(
-            f"there is no folder {name!r} (found: {', '.join(known) or 'none'}); put videos into {place}, a folder for "
-            "each caption"
+            f"there is no folder {name!r} with videos (found: {', '.join(known) or 'none'}); put videos into {place}, "
+            "a folder for each caption"
         )
     return known[name]
 
@@ -57,6 +59,10 @@ def complaint(find: Callable[[str], object], name: str | None) -> bool | str:
     except InputError as error:
         return str(error)
     return True
+
+
+def _has_videos(folder: Path) -> bool:
+    return any(path.suffix.lower() in VIDEO_SUFFIXES for path in chain(folder.glob("*"), folder.glob("*/*")))
 
 
 def _output(kind: str, name: str) -> Path:

@@ -72,7 +72,12 @@ class Train(io.ComfyNode):
                     tooltip="The learning rate at its peak: a linear start, then half a cosine down to zero.",
                 ),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=2**32 - 1, tooltip="Fixes the order of the clips and all their noise."
+                    "training_seed",
+                    default=0,
+                    min=0,
+                    max=2**32 - 1,
+                    tooltip="Fixes the order of the clips and all their noise.",
+                    advanced=True,
                 ),
                 io.Int.Input(
                     "held_out",
@@ -88,12 +93,6 @@ class Train(io.ComfyNode):
                     min=1,
                     max=1_000_000,
                     tooltip="Steps between states on disk. Cancel saves one, too; only a crash loses what came after.",
-                    advanced=True,
-                ),
-                io.Boolean.Input(
-                    "gradient_checkpointing",
-                    default=False,
-                    tooltip="Less memory, a third slower. It is switched on where memory runs out.",
                     advanced=True,
                 ),
             ],
@@ -118,10 +117,9 @@ class Train(io.ComfyNode):
         steps: int,
         batch: int,
         rate: float,
-        seed: int,
+        training_seed: int,
         held_out: int,
         save_every: int,
-        gradient_checkpointing: bool,
     ) -> io.NodeOutput:
         file = _free_file(name)
         config = replace(
@@ -132,11 +130,12 @@ class Train(io.ComfyNode):
             batch=batch,
             micro_batch=batch,
             rate=rate,
-            seed=seed,
+            seed=training_seed,
             held_out=held_out,
             save_every=save_every,
             precision=_precision(model),
-            gradient_checkpointing=gradient_checkpointing,
+            samples=0,
+            tensorboard=False,
         )
         with torch.inference_mode(False), torch.enable_grad():
             _train(model, config, file)

@@ -40,9 +40,14 @@ class Server:
         self.url, self.base, self.log = f"http://127.0.0.1:{port}", base, base / "log.txt"
         command = [PYTHON, str(COMFYUI / "main.py"), "--cpu", "--port", str(port), "--disable-auto-launch"]
         command += ["--base-directory", str(base), "--database-url", f"sqlite:///{base}/comfyui.db"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}  # beside other work, more threads only wait for each other
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*command, "--disable-api-nodes", *options], cwd=COMFYUI, stdout=log, stderr=subprocess.STDOUT
+                [*command, "--disable-api-nodes", *options],
+                cwd=COMFYUI,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
         deadline = time.monotonic() + START_SECONDS
         while not self.answers():

@@ -109,6 +109,19 @@ def test_a_run_uploads_sets_follows_and_downloads(tmp_path, capsys):
     assert inputs["JointDiTCondition"]["prompt"] == "rain" and inputs["JointDiTSample"]["steps"] == 3
 
 
+def test_a_video_is_uploaded_for_its_loader_and_texts_are_printed(tmp_path, capsys):
+    (tmp_path / "drums.mp4").write_bytes(b"mp4")
+    server = Server(DONE, outputs=SAVED | {"7": {"text": ["3 events seen"]}})
+    workflow = WORKFLOW.with_name("sound_a_video.json")
+    options = ["--server", server.url, "--out", str(tmp_path / "out"), "--video", str(tmp_path / "drums.mp4")]
+    assert main(["run-workflow", str(workflow), *options]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "3 events seen"
+    sent = dict(server.posted)
+    assert b'filename="drums.mp4"' in sent["/upload/image"]
+    inputs = {node["class_type"]: node["inputs"] for node in json.loads(sent["/prompt"])["prompt"].values()}
+    assert inputs["LoadVideo"]["file"] == "photo (1).jpg"
+
+
 def test_messages_of_other_jobs_are_not_ours(tmp_path):
     server = Server([("execution_error", {"prompt_id": "other"}), *DONE])
     assert run(server, tmp_path) == 0
@@ -197,4 +210,5 @@ def test_bad_files_are_refused_before_anything_is_sent(tmp_path):
     server = Server(DONE)
     assert run(server, tmp_path, "--image", str(tmp_path / "none.jpg")) == 2
     assert run(server, tmp_path, "--set", "colour=red") == 2
+    assert run(server, tmp_path, "--video", str(WORKFLOW)) == 2
     assert server.posted == []

@@ -10,7 +10,7 @@ from comfy_pack import ROOT, load_pack, nodes
 from PIL import Image
 
 from jointdit import InputError
-from jointdit.workflow import NOTES, api_format, read_workflow, set_input
+from jointdit.workflow import NOTES, api_format, read_workflow, set_file, set_input
 
 load_pack()
 NODES = nodes()
@@ -19,6 +19,15 @@ PAGES = sorted(FOLDER.glob("*.json"))
 # Inputs and outputs of ComfyUI's own nodes that the workflows use; a real server checks them again.
 STOCK = {
     "LoadImage": ({"image": "COMBO", "upload": "IMAGEUPLOAD"}, ["IMAGE", "MASK"]),
+    "LoadVideo": ({"file": "COMBO", "upload": "IMAGEUPLOAD"}, ["VIDEO"]),
+    "LoadAudio": ({"audio": "COMBO", "audioUI": "AUDIO_UI", "upload": "AUDIOUPLOAD"}, ["AUDIO"]),
+    "Video Slice": (
+        {"video": "VIDEO", "start_time": "FLOAT", "duration": "FLOAT", "strict_duration": "BOOLEAN"},
+        ["VIDEO"],
+    ),
+    "GetVideoComponents": ({"video": "VIDEO"}, ["IMAGE", "AUDIO", "FLOAT", "INT", "COMBO"]),
+    "PreviewAny": ({"source": "*"}, ["STRING"]),
+    "SaveImage": ({"images": "IMAGE", "filename_prefix": "STRING"}, ["IMAGE"]),
     "SaveVideo": (
         {
             "video": "VIDEO",
@@ -30,6 +39,7 @@ STOCK = {
         ["VIDEO"],
     ),
 }
+WIDGETS = ("INT", "FLOAT", "STRING", "COMBO")
 EVERY = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 
 
@@ -37,7 +47,7 @@ def schema_inputs(kind, node):
     """Inputs by name, those of the chosen option of a dynamic combo too, in the page's order."""
     sockets, widgets = {}, {}
     for each in NODES[kind].define_schema().inputs:
-        plain = each.io_type in ("INT", "FLOAT", "STRING", "COMBO") or each.io_type.startswith("COMFY_DYNAMIC")
+        plain = each.io_type in WIDGETS or each.io_type.startswith("COMFY_DYNAMIC")
         (widgets if plain else sockets)[each.id] = each
         if each.io_type == "COMFY_DYNAMICCOMBO_V3":
             chosen = node["widgets_values"][0]
@@ -48,7 +58,15 @@ def schema_inputs(kind, node):
 
 def test_there_are_workflows_and_each_has_both_formats_and_a_thumbnail():
     names = {path.stem for path in PAGES}
-    assert {"image_to_sounding_video", "prompt_with_and_without_jointcfg", "real_experts"} <= names
+    assert names == {
+        "image_to_sounding_video",
+        "prompt_with_and_without_jointcfg",
+        "real_experts",
+        "sound_a_video",
+        "animate_to_a_sound",
+        "train_on_a_folder",
+        "sync_report",
+    }
     assert {path.stem for path in (FOLDER / "api").glob("*.json")} == names
     assert {path.stem for path in FOLDER.glob("*.jpg")} == names
     for path in FOLDER.glob("*.jpg"):
@@ -87,7 +105,7 @@ def test_links_join_sockets_of_one_type(path):
     by_id = {node["id"]: node for node in page["nodes"]}
     for link, source, out, target, into, kind in page["links"]:
         output, given = by_id[source]["outputs"][out], by_id[target]["inputs"][into]
-        assert output["type"] == given["type"] == kind
+        assert output["type"] == kind and given["type"] in (kind, "*")
         assert link in output["links"] and given["link"] == link
     linked = [each["link"] for node in page["nodes"] for each in node["inputs"] if each["link"] is not None]
     assert sorted(linked) == sorted(link[0] for link in page["links"])
@@ -109,8 +127,8 @@ def test_every_value_is_one_that_the_node_takes(path):
                 continue
             if each.io_type in ("INT", "FLOAT"):
                 assert each.min <= value <= each.max
-                assert isinstance(value, int if each.io_type == "INT" else float)
-            elif each.io_type == "COMBO" and "expert" not in name:
+                assert type(value) is (int if each.io_type == "INT" else float)
+            elif each.io_type == "COMBO" and "expert" not in name and name != "videos":
                 assert value in each.options
 
 
@@ -165,6 +183,16 @@ def test_values_are_set_by_name_node_and_title_and_keep_their_kind():
     assert nodes["Sample with JointCFG"]["steps"] == 3 and nodes["Sample without JointCFG"]["steps"] == 0
     assert nodes["With JointCFG"]["mode.audio_joint_scale"] == 3.0
     assert isinstance(nodes["JointDiTMux"]["fps"], list)  # a link stays one
+
+
+def test_files_go_to_the_loaders_of_their_kind():
+    graph = read_workflow(FOLDER / "animate_to_a_sound.json")
+    set_file(graph, "image", "a.png")
+    set_file(graph, "audio", "b.wav")
+    inputs = {node["class_type"]: node["inputs"] for node in graph.values()}
+    assert inputs["LoadImage"] == {"image": "a.png"} and inputs["LoadAudio"] == {"audio": "b.wav"}
+    with pytest.raises(InputError, match="--video: the workflow has no Load Video node"):
+        set_file(graph, "video", "c.mp4")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("workflow", metavar="FILE", type=Path, help="workflow, in the page's or in the API's format")
     parser.add_argument("--server", metavar="URL", default=SERVER, help=f"the ComfyUI server (default {SERVER})")
     parser.add_argument("--image", metavar="PHOTO", type=Path, help="picture for the workflow's Load Image nodes")
+    parser.add_argument("--video", metavar="FILE", type=Path, help="video for its Load Video nodes")
+    parser.add_argument("--audio", metavar="FILE", type=Path, help="sound for its Load Audio nodes")
     parser.add_argument(
         "--set",
         metavar="NAME=VALUE",
@@ -36,10 +38,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the workflow and prints the path of each file that it saved."""
-    from ..comfy_client import ComfyClient
+    """Runs the workflow and prints the texts that it shows and the path of each file that it saved."""
+    from ..comfy_client import ComfyClient, shown_texts
     from ..media.files import whole_file
-    from ..workflow import image_loaders, read_workflow, set_input
+    from ..workflow import LOADERS, loaders, read_workflow, set_file, set_input
     from .progress import Progress
 
     graph = read_workflow(arguments.workflow)
@@ -50,13 +52,15 @@ def run(arguments: argparse.Namespace) -> None:
             partial.write_text(json.dumps(graph, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return
     client = ComfyClient(arguments.server)
-    if arguments.image:
-        loaders = image_loaders(graph)
-        name = client.upload(arguments.image)
-        for node in loaders:
-            node["inputs"]["image"] = name
+    files = {kind: path for kind in LOADERS if (path := getattr(arguments, kind))}
+    for kind in files:
+        loaders(graph, kind)  # refused before anything is sent
+    for kind, path in files.items():
+        set_file(graph, kind, client.upload(path))
     with Progress(arguments.quiet) as progress:
         outputs, refusals = client.run(graph, progress)
+    for text in shown_texts(outputs):
+        print(text)
     written = client.download(outputs, arguments.out)
     for path in written:
         print(path)

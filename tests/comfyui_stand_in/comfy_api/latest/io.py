@@ -45,7 +45,6 @@ def Custom(io_type: str, known: set[str] = frozenset()) -> type:
 Int = Custom("INT", NUMBER)
 Float = Custom("FLOAT", NUMBER)
 String = Custom("STRING", {"default", "multiline"})
-Boolean = Custom("BOOLEAN", {"default"})
 Combo = Custom("COMBO", {"default", "options"})
 DynamicCombo = Custom("COMFY_DYNAMICCOMBO_V3", {"options"})
 Image, Audio, Video, Latent, Sigmas = (Custom(name) for name in ("IMAGE", "AUDIO", "VIDEO", "LATENT", "SIGMAS"))

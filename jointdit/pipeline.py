@@ -79,6 +79,7 @@ from .model import Conditioning, JointDiTModel
 from .offload import Residence
 from .pretrained import AudioHeads, load_audio_expert, load_video_expert
 from .schedules import NoiseClock
+from .sync_guidance import SyncedDenoiser, SyncGuidance, loudness_readout
 from .speed import Speed, set_speed
 
 Picture = np.ndarray | Image.Image | str | os.PathLike
@@ -415,6 +416,7 @@ class JointDiTPipeline(DiffusionPipeline):
         video_latents: Tensor | None = None,
         audio_latents: Tensor | None = None,
         isolated: bool = False,
+        sync: SyncGuidance | None = None,
     ) -> JointLatents:
         """Scaled latents of both modalities, float32. Noise is drawn on the generator's device, the video's first.
 
@@ -424,6 +426,7 @@ class JointDiTPipeline(DiffusionPipeline):
         callback: called after each step with (steps done, steps, clean estimates).
         video_latents or audio_latents: this modality is given, scaled, and only the other one is sampled.
         isolated: the modalities never see each other: what the same weights make without their joint attention.
+        sync: pulls the clean estimates of picture and sound together; not at all where None.
         """
         if video_latents is not None and audio_latents is not None:
             raise InputError("both the video and the audio are given: nothing is left to sample; leave one out")
@@ -460,6 +463,9 @@ class JointDiTPipeline(DiffusionPipeline):
             conditions.unconditional,
             isolated,
         )
+        if sync is not None and not sync.neutral:
+            with self.using("audio_vae"):
+                denoise = SyncedDenoiser(denoise, sync, loudness_readout(self.audio_codec))
         with self.using("video_unet", "audio_unet", "joint_blocks"):
             return SAMPLERS[sampler](denoise, start, grid, callback)
 
@@ -518,6 +524,7 @@ class JointDiTPipeline(DiffusionPipeline):
         noise_augmentation: float | None = None,
         decode_chunk_size: int | None = None,
         isolated: bool = False,
+        sync: SyncGuidance | None = None,
         generator: Generators = None,
         callback: Callback | None = None,
     ) -> Clip | list[Clip]:
@@ -528,6 +535,7 @@ class JointDiTPipeline(DiffusionPipeline):
         image: uint8 [H, W, 3], a PIL image or a path. Texts: one for all pictures, or a list as long as theirs.
         frames, fps, height, width, steps, guidance and the like: the model's own where None.
         isolated: picture and sound never see each other, for comparison.
+        sync: pulls sound and picture together without training (`SyncGuidance`).
         generator: fixes every random number. With one for each picture, a clip does not depend on those beside it.
         callback: called with (stage, done, total), from done 0 on; the stages are "sample" and "decode".
         """
@@ -562,6 +570,7 @@ class JointDiTPipeline(DiffusionPipeline):
             generator,
             callback=lambda done, total, _: report("sample", done, total),
             isolated=isolated,
+            sync=sync,
             **given,
         )
         if video is not None:

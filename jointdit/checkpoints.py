@@ -248,13 +248,19 @@ def _beside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def joint_block_settings(blocks: JointBlocks) -> dict[str, Any]:
+    """What Joint Blocks are made with, as JSON has it."""
+    settings = {name: value for name, value in blocks.config.items() if not name.startswith("_")}
+    return json.loads(json.dumps(settings))
+
+
 def save_joint_blocks(blocks: JointBlocks, path: Path) -> None:
     """A Joint Block file: what Stage A trained, with its config in the metadata. Written beside and renamed."""
-    config = {name: value for name, value in blocks.config.items() if not name.startswith("_")}
     beside = path.with_suffix(".partial")
     tensors = {name: tensor.contiguous() for name, tensor in blocks.state_dict().items()}
     try:
-        save_file(tensors, beside, metadata={"class": "JointBlocks", "config": json.dumps(config)})
+        settings = json.dumps(joint_block_settings(blocks))
+        save_file(tensors, beside, metadata={"class": "JointBlocks", "config": settings})
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -48,6 +48,7 @@ from .autoencoders import AudioAutoencoder, VideoAutoencoder
 from .checkpoints import (
     CLASSES,
     OPTIONAL,
+    joint_block_settings,
     load_components,
     load_joint_blocks,
     read_index,
@@ -79,8 +80,8 @@ from .model import Conditioning, JointDiTModel
 from .offload import Residence
 from .pretrained import AudioHeads, load_audio_expert, load_video_expert
 from .schedules import NoiseClock
-from .sync_guidance import SyncedDenoiser, SyncGuidance, loudness_readout
 from .speed import Speed, set_speed
+from .sync_guidance import SyncedDenoiser, SyncGuidance, loudness_readout
 
 Picture = np.ndarray | Image.Image | str | os.PathLike
 Callback = Callable[[str, int, int], None]
@@ -169,10 +170,15 @@ class JointDiTPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(
-        cls, name: str | os.PathLike[str], dtype: torch.dtype = torch.float32, local_files_only: bool = True
+        cls,
+        name: str | os.PathLike[str],
+        dtype: torch.dtype = torch.float32,
+        local_files_only: bool = True,
+        joint: str | os.PathLike[str] | None = None,
     ) -> JointDiTPipeline:
         """Loads "tiny", a model folder, or with `local_files_only=False` a model from the Hugging Face Hub.
 
+        joint: a Joint Block file that was trained for this model, to take the place of its own.
         Raises InputError for an unknown model and for weights that are missing, unknown, misshapen or damaged.
         """
         folder = resolve(name, local_files_only)
@@ -181,7 +187,10 @@ class JointDiTPipeline(DiffusionPipeline):
             defaults = Defaults(**index.get("defaults", {}))
         except TypeError as error:
             raise InputError(f"{folder}: defaults in model_index.json: {error}") from error
-        return cls(**load_components(folder, index, dtype), defaults=defaults)
+        pipe = cls(**load_components(folder, index, dtype), defaults=defaults)
+        if joint is not None:
+            pipe.load_joint_blocks(joint)
+        return pipe
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes a model folder that `from_pretrained` reads; beside first, then renamed."""
@@ -221,8 +230,18 @@ class JointDiTPipeline(DiffusionPipeline):
         return cls(**components, joint_blocks=blocks, defaults=Defaults(frames=made_for))
 
     def save_joint_blocks(self, path: str | os.PathLike[str]) -> None:
-        """Writes a Joint Block file for `from_experts(joint=...)`."""
+        """Writes a Joint Block file for `from_pretrained(joint=...)` and `from_experts(joint=...)`."""
         save_joint_blocks(self.joint_blocks, Path(path))
+
+    def load_joint_blocks(self, path: str | os.PathLike[str]) -> None:
+        """Takes the weights of a Joint Block file. Raises InputError if they are made for another model."""
+        given = load_joint_blocks(Path(path))
+        ours, theirs = (joint_block_settings(blocks) for blocks in (self.joint_blocks, given))
+        if other := [name for name in ours if ours[name] != theirs[name]]:
+            raise InputError(
+                f"{path}: made for another model: {other[0]} is {theirs[other[0]]} there and {ours[other[0]]} here"
+            )
+        self.joint_blocks.load_state_dict(given.state_dict())
 
     def set_memory(self, memory: Memory | str, device: torch.device | str | None = None) -> None:
         """Where weights rest and how much is computed at once: settings, or the name of some of `memory.PRESETS`.

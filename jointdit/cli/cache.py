@@ -21,7 +21,7 @@ def part(text: str) -> tuple[int, int]:
 
 OPTIONS = (
     Option("model", "NAME", model_name, "the model that will be trained (default tiny)"),
-    Option("layout", "NAME", str, "classes (default), synth, avsync15, landscape, vggsound or greatest-hits"),
+    Option("layout", "NAME", str, "classes (default), csv, synth, avsync15, landscape, vggsound or greatest-hits"),
     FRAMES,
     FPS,
     SIZE,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 SHARED = (
-    "model seed steps frames fps size guidance video-scale audio-scale joint-scale sampler video-temperature "
+    "model joint seed steps frames fps size guidance video-scale audio-scale joint-scale sampler video-temperature "
     "audio-substeps device dtype"
 ).split()
 PASSED_ON = ("steps", "frames", "fps", "sampler", "video_temperature", "audio_substeps")
@@ -129,7 +129,8 @@ def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, An
         raise InputError(f"--effect {options['effect']}: must be one of {', '.join(EFFECTS)}")
     photos, prompts = _photos(options["photos"]), options["prompts"] or "captions"
     device, asked = choose_device(options["device"]), guidance_options(options)
-    pipe = JointDiTPipeline.from_pretrained(options["model"], getattr(torch, options["dtype"] or "float32"))
+    dtype = getattr(torch, options["dtype"] or "float32")
+    pipe = JointDiTPipeline.from_pretrained(options["model"], dtype, joint=options["joint"])
     pipe.to(device)
     guidance = pipe.guidance.changed(**asked)
     width, height = options["size"] or (None, None)
@@ -138,6 +139,7 @@ def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, An
     given = {name: options[name] for name in PASSED_ON if options[name] is not None}
     settings = {
         "model": options["model"],
+        "joint": str(options["joint"]) if options["joint"] else None,
         "clips": count,
         "seed": seed,
         "effect": options["effect"],

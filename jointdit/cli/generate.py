@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..pipeline import JointDiTPipeline
 
 SCALE = number(0, 100)
+SYNC = number(0, 10)
 LONGEST = 60  # seconds of a given video that are read
 DEFAULT_MODEL = "tiny"
 EXPERTS = ("video_expert", "audio_expert")
@@ -48,7 +49,7 @@ OPTIONS = (
     Option("model", "NAME", model_name, "tiny (the default, built in), a model folder, or with --download a Hub name"),
     Option("video-expert", "PATH", model_name, "Stable Video Diffusion instead: svd.safetensors or a folder"),
     Option("audio-expert", "PATH", model_name, "AudioLDM2, to go with it: a folder in diffusers' layout"),
-    Option("joint", "FILE", Path, "Joint Blocks between the two; without them each does what it would do alone"),
+    Option("joint", "FILE", Path, "trained Joint Blocks for the model; two experts without them each work alone"),
     Option("audio-heads", "WHOSE", one_of("published", "authors"), "attention heads of AudioLDM2 (default published)"),
     Option("prompt", "TEXT", str, "what happens and what is heard"),
     Option("negative-prompt", "TEXT", str, "what should not be heard"),
@@ -62,6 +63,8 @@ OPTIONS = (
     Option("video-scale", "S", SCALE, "how strongly the video obeys the picture; 1 is neutral"),
     Option("audio-scale", "S", SCALE, "how strongly the sound obeys the text; 1 is neutral"),
     Option("joint-scale", "W", SCALE, "how strongly picture and sound agree; 1 is neutral"),
+    Option("audio-sync", "S", SYNC, "how strongly the sound is pulled to when the picture moves; 0 is off, try 0.2"),
+    Option("video-sync", "S", SYNC, "how strongly the picture is pulled to when it sounds; 0 is off, try 0.1"),
     Option("sampler", "NAME", one_of("euler", "heun", "dpmpp_2m"), "euler (default), heun or dpmpp_2m"),
     Option("video-temperature", "T", number(0, 2), "scale of the video's initial noise; lower is calmer, 1 is plain"),
     Option("audio-substeps", "N", whole(1, 100), "audio steps in each video step"),
@@ -141,8 +144,11 @@ def _make_clip(
 ) -> Clip:
     import torch
 
+    from ..sync_guidance import SyncGuidance
+
     device = choose_device(options["device"])
     asked = guidance_options(options)
+    sync = SyncGuidance(options["audio_sync"] or 0.0, options["video_sync"] or 0.0)
     dtype = getattr(torch, options["dtype"] or "float32")
     width, height = options["size"] or (None, None)
     asked_for = {name: options[name] for name in PASSED_ON if options[name] is not None}
@@ -153,14 +159,15 @@ def _make_clip(
     generator = torch.Generator().manual_seed(seed)
     guidance = pipe.guidance.changed(**asked)
     size = {"width": width, "height": height}
-    return pipe(**given, **asked_for, **size, guidance=guidance, generator=generator, callback=progress)
+    return pipe(**given, **asked_for, **size, guidance=guidance, sync=sync, generator=generator, callback=progress)
 
 
 def _load(options: Mapping[str, Any], dtype: torch.dtype, download: bool) -> JointDiTPipeline:
     from ..pipeline import JointDiTPipeline
 
     if not options["video_expert"]:
-        return JointDiTPipeline.from_pretrained(options["model"] or DEFAULT_MODEL, dtype, not download)
+        model = options["model"] or DEFAULT_MODEL
+        return JointDiTPipeline.from_pretrained(model, dtype, not download, options["joint"])
     return JointDiTPipeline.from_experts(
         options["video_expert"],
         options["audio_expert"],
@@ -174,7 +181,7 @@ def _load(options: Mapping[str, Any], dtype: torch.dtype, download: bool) -> Joi
 
 def _check_model(options: Mapping[str, Any]) -> None:
     """A whole model or two experts: not both, and neither of the two alone."""
-    given = [name for name in (*EXPERTS, "joint", "audio_heads") if options[name]]
+    given = [name for name in (*EXPERTS, "audio_heads") if options[name]]
     if given and options["model"]:
         raise InputError(f"--model {options['model']} and --{given[0].replace('_', '-')}: give one of them")
     for name in EXPERTS:

@@ -8,13 +8,15 @@ would have had. N processes with a share of the batch each compute what one proc
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -22,14 +24,19 @@ from torch import nn
 
 from ..denoiser import JointDenoiser
 from ..errors import InputError
+from ..media import read_clip
 from ..pipeline import JointDiTPipeline
 from ..schedules import NoiseClock
+from . import memory
 from .cache import LatentCache
 from .checkpoint import load_state, save_state
 from .loop import follow, learning_rate
 from .objective import JointObjective, Losses, to_device
 from .seeds import generator_of
 from .stages import TrainingConfig
+
+if TYPE_CHECKING:
+    from .board import Board
 
 logger = logging.getLogger(__name__)
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -66,6 +73,7 @@ class Engine:
                 f"{self.cache.folder}: {len(self.cache)} clips, of which {config.held_out} are held out; "
                 "cache more clips or lower held_out"
             )
+        self.held_out, self.clips = hold_out(self.cache.names, config.held_out)
         pipe.model.requires_grad_(False)
         self.trained = trained_module(pipe, config.stage).requires_grad_(True).float()
         self.average = copy.deepcopy(self.trained).requires_grad_(False)
@@ -82,6 +90,40 @@ class Engine:
         denoiser = JointDenoiser(self.model, NoiseClock(pipe.video_scheduler, pipe.audio_scheduler))
         bucket = pipe.defaults.motion_bucket
         self.objective = JointObjective(denoiser, pipe.joint_blocks, self.cache.encoding, bucket, config)
+        self.board = self._board()
+        if config.memory == "auto" and memory.measurable(self.accelerator.device):
+            self._plan_memory()
+
+    def _board(self) -> Board | None:
+        """What is asked for and not installed is said now, not at the first validation."""
+        if self.config.samples:
+            from . import samples  # noqa: F401
+        if not (self.config.tensorboard and self.accelerator.is_main_process):
+            return None
+        from .board import Board
+
+        return Board(self.folder / "tensorboard", self.step)
+
+    def _plan_memory(self) -> None:
+        """Chooses micro-batches and checkpointing by what one clip of the cache takes."""
+        device, clips = self.accelerator.device, self.config.batch // self.accelerator.num_processes
+        self.model.train()
+        for parameter in self.trained.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+
+        def run() -> None:
+            with self.accelerator.no_sync(self.model):
+                self.accelerator.backward(self.losses(self.clips[:1], -1).mean)
+
+        taken = {}
+        for checkpointing in (True, False):  # the first run finds room for what all runs share
+            self.pipe.model.gradient_checkpointing = checkpointing
+            taken[checkpointing] = memory.peak_bytes(device, run)
+        free = memory.free_bytes(device) - memory.optimizer_bytes(self.trained, self.optimizer.optimizer)
+        self.optimizer.zero_grad()
+        plan = memory.plan(free, taken[False], taken[True], clips)
+        self.micro_batch, self.pipe.model.gradient_checkpointing = plan.micro_batch, plan.checkpointing
+        logger.info("%d clips at once, gradient checkpointing %s", plan.micro_batch, plan.checkpointing)
 
     def _groups(self) -> list[dict]:
         new = {id(parameter) for parameter in self.pipe.joint_blocks.parameters()}
@@ -104,6 +146,8 @@ class Engine:
             if self.step % config.log_every == 0:
                 self.log(recent, time.monotonic() - started)
                 recent.clear()
+            if self.step % config.validate_every == 0:
+                self.validate()
             if self.step % config.save_every == 0 or self.step == config.steps:
                 self.save()
             if self.report is not None:
@@ -119,16 +163,16 @@ class Engine:
 
     def numbers(self, step: int) -> list[int]:
         """The clips of a step, for all processes: every epoch goes through the cache in an order of its own."""
-        config = self.config
-        clips = len(self.cache) - config.held_out
+        config, clips = self.config, self.clips
         first = step * config.batch
         orders: dict[int, list[int]] = {}
 
         def clip(position: int) -> int:
-            epoch, place = divmod(position, clips)
+            epoch, place = divmod(position, len(clips))
             if epoch not in orders:
-                orders[epoch] = torch.randperm(clips, generator=generator_of("epoch", config.seed, epoch)).tolist()
-            return config.held_out + orders[epoch][place]
+                generator = generator_of("epoch", config.seed, epoch)
+                orders[epoch] = torch.randperm(len(clips), generator=generator).tolist()
+            return clips[orders[epoch][place]]
 
         return [clip(first + index) for index in range(config.batch)]
 
@@ -143,10 +187,11 @@ class Engine:
             )
         means = self._backward(mine)
         norm = accelerator.clip_grad_norm_(self.trained.parameters(), config.clip_norm)
+        rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.optimizer.zero_grad()
         follow(self.average, self.trained, self.step + 1, config.average)
-        return means | {"gradient_norm": float(norm)}
+        return means | {"gradient_norm": float(norm), "rate": rate}
 
     def _backward(self, numbers: Sequence[int]) -> dict[str, float]:
         """Adds up the gradients of these clips. Where memory runs out and may be saved, smaller parts are tried."""
@@ -185,13 +230,22 @@ class Engine:
         with self.accelerator.autocast():
             return self.objective.losses(to_device(clips, device), to_device(draws, device))
 
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Losses of the held-out clips under the averaged weights, by modality and by noise level (0 is clean)."""
+    def validate(self) -> None:
+        """A line of log.jsonl about the averaged weights: losses of held-out clips, and sync of clips like them."""
         self.model.eval()
         with self.averaged():
-            found = [self.losses(part, -1) for part in self._held_out()]
+            record = {"step": self.step, "held_out": self.held_out_losses()}
+            if self.config.samples:
+                record["samples"] = self.sample()
         self.model.train()
+        self._write(record)
+
+    @torch.no_grad()
+    def held_out_losses(self) -> dict[str, float]:
+        """Losses of the held-out clips, by modality and by noise level (0 is clean)."""
+        numbers = self.held_out
+        parts = [numbers[first : first + self.micro_batch] for first in range(0, len(numbers), self.micro_batch)]
+        found = [self.losses(part, -1) for part in parts]
         clock = self.objective.denoiser.clock
         scores: dict[str, float] = {}
         for name in ("video", "audio"):
@@ -207,26 +261,51 @@ class Engine:
                     scores[f"{name}_{level / LEVELS:.1f}"] = losses[inside].mean().item()
         return scores
 
-    def _held_out(self) -> Iterator[list[int]]:
-        numbers = list(range(self.config.held_out))
-        for first in range(0, len(numbers), self.micro_batch):
-            yield numbers[first : first + self.micro_batch]
+    def sample(self) -> dict[str, float]:
+        """Clips of held-out pictures and captions, into `samples/STEP`, and their scores. Processes share the work."""
+        from .samples import sample_clips, sync_scores
+
+        accelerator = self.accelerator
+        folder = self.folder / "samples" / f"{self.step:07d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        numbers = self.held_out[: self.config.samples]
+        paths = {number: folder / f"{place:03d}.mp4" for place, number in enumerate(numbers)}
+        mine = numbers[accelerator.process_index :: accelerator.num_processes]
+        clips = sample_clips(self.pipe, self.objective, self.cache, mine, accelerator.device, accelerator.autocast)
+        for number, clip in zip(mine, clips, strict=True):
+            clip.save(paths[number])
+        accelerator.wait_for_everyone()
+        if not accelerator.is_main_process:
+            return {}
+        made = {path.stem: read_clip(path) for path in paths.values()}
+        if self.board is not None:
+            for name, clip in made.items():
+                self.board.clip(self.step, name, clip)
+        return sync_scores(list(made.values()))
 
     def averaged(self) -> Averaged:
         """A context in which the model has its averaged weights."""
         return Averaged(self.trained, self.average)
 
     def log(self, recent: Sequence[dict[str, float]], seconds: float) -> None:
-        """A line of log.jsonl; at times with validation."""
-        record = {"step": self.step, "seconds": round(seconds, 1)}
-        record |= {name: sum(each[name] for each in recent) / len(recent) for name in recent[0]}
-        if self.step % self.config.validate_every == 0:
-            record["held_out"] = self.validate()
+        """A line of log.jsonl: means of the steps since the last one, over all processes."""
+        names = list(recent[0])
+        sums = torch.tensor([[each[name] for name in names] for each in recent], device=self.accelerator.device)
+        means = self.accelerator.reduce(sums.mean(0), "mean").tolist()
+        self._write({"step": self.step, "seconds": round(seconds, 1), **dict(zip(names, means, strict=True))})
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        """Numbers, and groups of numbers, to where they are looked at."""
         if not self.accelerator.is_main_process:
             return
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as log:
             log.write(json.dumps(record) + "\n")
         logger.info("%s", record)
+        if self.board is not None:
+            groups = {name: value for name, value in record.items() if isinstance(value, Mapping)}
+            groups["train"] = {name: value for name, value in record.items() if name not in {"step", *groups}}
+            for name, values in groups.items():
+                self.board.numbers(self.step, name, values)
 
     def save(self) -> None:
         """The whole state; a kill leaves the old one or the new one."""
@@ -242,6 +321,18 @@ class Engine:
                 (self.pipe.save_joint_blocks if joint_only else self.pipe.save_pretrained)(path)
         self.accelerator.wait_for_everyone()
         return path
+
+
+def hold_out(names: Sequence[str], count: int) -> tuple[list[int], list[int]]:
+    """Numbers of `count` clips that are never trained on, and of the others. Clips of a recording stay together, as far
+    as the count allows; which recordings are held out follows from their names, not from their order."""
+
+    def place(number: int) -> tuple[bytes, int]:
+        recording = names[number].rpartition("#")[0]
+        return hashlib.sha256(recording.encode()).digest(), number
+
+    order = sorted(range(len(names)), key=place)
+    return order[:count], sorted(order[count:])
 
 
 class Averaged:

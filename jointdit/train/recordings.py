@@ -10,6 +10,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,19 +18,22 @@ import numpy as np
 
 from ..errors import InputError
 from ..latents import ClipShape
-from ..media import fit_image, read_clip
+from ..media import VIDEO_SUFFIXES, fit_image, read_clip
 
-SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 QUIETEST = 1e-3  # root mean square, -60 dBFS: below, a clip counts as silent
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A video file with its caption. `name` is its path below the folder; it stands for the file in caches."""
+    """A video file with its caption. `name` is its path below the folder; it stands for the file in caches.
+
+    problem: why it cannot be used, where that is known before it is opened.
+    """
 
     path: Path
     name: str
     caption: str
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,29 +51,34 @@ def class_folders(folder: Path) -> Iterator[Recording]:
     beside a video, of the same name, speaks for it instead."""
     for path in _videos(folder):
         beside = path.with_suffix(".txt")
-        caption = beside.read_text(encoding="utf-8") if beside.is_file() else path.parent.name.replace("_", " ")
-        yield Recording(path, _name(path, folder), " ".join(caption.split()))
+        caption = _text(beside) if beside.is_file() else path.parent.name.replace("_", " ")
+        yield _recording(path, folder, caption)
+
+
+def table(folder: Path) -> Iterator[Recording]:
+    """`captions.csv` has rows of a file's path below the folder and its caption; other columns do not matter."""
+    captions = {row[0]: row[1] for row in _rows(folder / "captions.csv") if len(row) >= 2}
+    for path in _videos(folder):
+        yield _recording(path, folder, captions.get(_name(path, folder)), "no caption in captions.csv")
 
 
 def synthetic(folder: Path) -> Iterator[Recording]:
     """What `jointdit synth` wrote: the caption is in the JSON file of the same name."""
     for path in _videos(folder):
-        beside = path.with_suffix(".json")
-        if beside.is_file():
-            yield Recording(path, _name(path, folder), json.loads(beside.read_text(encoding="utf-8"))["caption"])
+        try:
+            caption = json.loads(_text(path.with_suffix(".json")))["caption"]
+        except (OSError, ValueError, TypeError, KeyError):
+            caption = None
+        yield _recording(path, folder, caption, f"no caption in {path.stem}.json")
 
 
 def vggsound(folder: Path) -> Iterator[Recording]:
     """VGGSound: `vggsound.csv` has rows of identity, start second, label and split; a file's name is the identity and
     the start with six digits."""
-    table = folder / "vggsound.csv"
-    if not table.is_file():
-        raise InputError(f"{table}: VGGSound's table is missing; put it there, or choose another layout")
-    with open(table, encoding="utf-8", newline="") as file:
-        captions = {f"{row[0]}_{int(row[1]):06d}": row[2] for row in csv.reader(file) if len(row) >= 3}
+    rows = (row for row in _rows(folder / "vggsound.csv") if len(row) >= 3 and row[1].strip().isdigit())
+    captions = {f"{row[0]}_{int(row[1]):06d}": row[2] for row in rows}
     for path in _videos(folder):
-        if path.stem in captions:
-            yield Recording(path, _name(path, folder), captions[path.stem])
+        yield _recording(path, folder, captions.get(path.stem), "not in vggsound.csv")
 
 
 def greatest_hits(folder: Path) -> Iterator[Recording]:
@@ -77,17 +86,19 @@ def greatest_hits(folder: Path) -> Iterator[Recording]:
     reaction. The caption names the most frequent action and material."""
     for path in _videos(folder):
         times = path.with_name(path.stem.split("_")[0] + "_times.txt")
-        if not times.is_file():
-            continue
-        hits = [line.split()[1:3] for line in times.read_text(encoding="utf-8").splitlines() if len(line.split()) >= 3]
-        known = [(action, material) for material, action in hits if "None" not in (action, material)]
+        lines = _text(times).splitlines() if times.is_file() else []
+        known = [tuple(line.split()[1:3]) for line in lines if len(line.split()) >= 3]
+        known = [hit for hit in known if "None" not in hit]
+        caption = None
         if known:
-            action, material = max(sorted(set(known)), key=known.count)
-            yield Recording(path, _name(path, folder), f"a drumstick, {action} {material}")
+            material, action = max(sorted(set(known)), key=known.count)
+            caption = f"a drumstick, {action} {material}"
+        yield _recording(path, folder, caption, f"no known hit in {times.name}")
 
 
 LAYOUTS: dict[str, Callable[[Path], Iterator[Recording]]] = {
     "classes": class_folders,
+    "csv": table,
     "synth": synthetic,
     "avsync15": class_folders,
     "landscape": class_folders,
@@ -104,7 +115,7 @@ def find_recordings(folder: Path, layout: str = "classes") -> list[Recording]:
         raise InputError(f"{folder}: there is no such folder; name one with videos")
     found = sorted(LAYOUTS[layout](folder), key=lambda recording: recording.name)
     if not found:
-        raise InputError(f"{folder}: no videos ({', '.join(SUFFIXES)}) as the layout {layout} has them")
+        raise InputError(f"{folder}: no videos ({', '.join(VIDEO_SUFFIXES)}) as the layout {layout} has them")
     return found
 
 
@@ -113,6 +124,8 @@ def cut(recording: Recording, shape: ClipShape, sample_rate: int, max_seconds: f
 
     Raises InputError, with the reason, if not one clip comes of it.
     """
+    if recording.problem:
+        raise InputError(f"{recording.name}: {recording.problem}")
     clip = read_clip(recording.path, max_seconds=max_seconds, fps=shape.fps, sample_rate=sample_rate)
     if not clip.audio.size:
         raise InputError(f"{recording.name}: has no sound")
@@ -136,8 +149,27 @@ def cut(recording: Recording, shape: ClipShape, sample_rate: int, max_seconds: f
 
 
 def _videos(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+
+
+def _recording(path: Path, folder: Path, caption: str | None, problem: str = "no caption") -> Recording:
+    words = " ".join(caption.split()) if isinstance(caption, str) else ""
+    return Recording(path, _name(path, folder), words, "" if words else problem)
 
 
 def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
+
+
+def _text(path: Path) -> str:
+    """What is not UTF-8 in it costs a letter, not the file."""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    """Rows of a CSV file, a line each; those that are none are left out. Raises InputError if there is no file."""
+    if not path.is_file():
+        raise InputError(f"{path}: this layout's table is missing; put it there, or choose another layout")
+    for line in _text(path).splitlines():
+        with suppress(csv.Error):
+            yield next(csv.reader([line]), [])

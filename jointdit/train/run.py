@@ -8,8 +8,6 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
-from ..checkpoints import load_joint_blocks
-from ..errors import InputError
 from ..pipeline import JointDiTPipeline
 from .cache import LatentCache
 from .engine import PRECISIONS, Engine
@@ -24,13 +22,8 @@ def train_stage(
     progress: called with ("train", step, steps).
     """
     cache = LatentCache(config.cache)
-    pipe = JointDiTPipeline.from_pretrained(config.model)
+    pipe = JointDiTPipeline.from_pretrained(config.model, joint=config.joint or None)
     cache.check(pipe)
-    if config.joint:
-        blocks = load_joint_blocks(Path(config.joint))
-        if blocks.config != pipe.joint_blocks.config:
-            raise InputError(f"{config.joint}: these Joint Blocks do not fit the model {config.model}")
-        pipe.joint_blocks.load_state_dict(blocks.state_dict())
     # A batch without an isolated clip, or with isolated ones alone, leaves no weight without a gradient.
     accelerator = Accelerator(
         mixed_precision=PRECISIONS[config.precision],

@@ -50,6 +50,8 @@ class TrainingConfig:
     log_every: int
     save_every: int
     validate_every: int
+    samples: int
+    tensorboard: bool
 
     def __post_init__(self) -> None:
         def refuse(name: str, wanted: str) -> None:
@@ -65,9 +67,13 @@ class TrainingConfig:
         for name in ("steps", "batch", "held_out", "micro_batch", "log_every", "save_every", "validate_every"):
             if getattr(self, name) < 1:
                 refuse(name, "at least 1")
-        for name in ("warmup", "seed"):
+        for name in ("warmup", "seed", "samples"):
             if getattr(self, name) < 0:
                 refuse(name, "at least 0")
+        if self.samples == 1:
+            refuse("samples", "0, or at least 2: a score compares clips")
+        if self.samples and self.held_out == 1:
+            refuse("held_out", "at least 2 where clips are sampled from them (samples)")
         for name in ("rate", "clip_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 refuse(name, "above 0 and finite")

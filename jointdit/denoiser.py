@@ -210,16 +210,17 @@ class JointDenoiser:
     def _denoise_pairs(
         self, x: JointLatents, levels: Levels, passes: Sequence[Pass], keep: bool
     ) -> tuple[list[JointLatents], AudioPasses]:
-        batch, device = len(x.video), x.video.device
+        batch = len(x.video)
         unique = list({id(each.conditioning): each.conditioning for each in passes}.values())
         number = {id(each): index for index, each in enumerate(unique)}
         conditioning = Conditioning.cat(unique)
-        stem_rows = torch.tensor([number[id(each.conditioning)] for each in passes], device=device)
-        stem_rows = (stem_rows[:, None] * batch + torch.arange(batch, device=device)).flatten()
-        isolated = torch.tensor([each.isolated for each in passes], device=device).repeat_interleave(batch)
+        # Which row is which is worked out on the host, where it does not make anybody wait for the device.
+        stem_rows = torch.tensor([number[id(each.conditioning)] for each in passes])
+        stem_rows = (stem_rows[:, None] * batch + torch.arange(batch)).flatten()
+        isolated = torch.tensor([each.isolated for each in passes]).repeat_interleave(batch)
         # Rows that share In stand together, so that a split batch shares it too.
         order = stem_rows.argsort(stable=True)
-        back = order.argsort()
+        back = order.argsort().to(x.video.device)
         parts = [
             self._evaluate(x, levels, conditioning, stem_rows[rows], isolated[rows], keep)
             for rows in order.split(self.max_batch or len(order))
@@ -246,15 +247,17 @@ class JointDenoiser:
         isolated: Tensor,
         keep: bool,
     ) -> _Part:
-        """stem_rows [R]: the sample of x, plus B for each conditioning before its own."""
-        batch = len(x.video)
+        """stem_rows [R], on the host: the sample of x, plus B for each conditioning before its own; rising."""
+        batch, device = len(x.video), x.video.device
         unique, among = stem_rows.unique(return_inverse=True)
-        own = conditioning.select(unique)
-        inputs = model_inputs(_select(x, unique % batch), levels.select(unique % batch), own)
-        raw, video = self.model.trunk(self.model.stem(*inputs, own).select(among), isolated, keep)
-        samples = stem_rows % batch
+        first, among, samples = (index.to(device) for index in (unique % batch, among, stem_rows % batch))
+        own = conditioning.select(unique.to(device))
+        stem = self.model.stem(*model_inputs(_select(x, first), levels.select(first), own), own)
+        if len(unique) < len(among):  # else every row has an In of its own
+            stem, own = stem.select(among), own.select(among)
+        raw, video = self.model.trunk(stem, isolated, keep)
         estimate = clean_estimates(_select(x, samples), raw, levels.select(samples))
-        return _Part(samples, own.select(among), isolated, estimate, video)
+        return _Part(samples, own, isolated, estimate, video)
 
     def _evaluate_audio(self, audio: Tensor, levels: Levels, part: _Part) -> Tensor:
         audio, levels = audio.index_select(0, part.samples), levels.select(part.samples)

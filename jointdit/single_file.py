@@ -32,7 +32,7 @@ PICTURE_VAE = "conditioner.embedders.3.encoder."
 UNREAD = ("conditioner.", "first_stage_model.", "denoiser.", "model_ema.")
 
 EPSILON = 1e-5  # of the original's residual blocks
-FRAMES = {"svd": 14, "svd_xt": 25}
+FRAMES, FRAMES_XT = 14, 25
 
 # As published in the folders `unet`, `vae`, `image_encoder`, `scheduler` of stable-video-diffusion-img2vid.
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -122,7 +122,7 @@ def load_single_file(path: Path, dtype: torch.dtype = torch.float32, frames: int
     """The five components of Stable Video Diffusion from one file.
 
     frames: how many the weights were finetuned for, 14 or 25. They do not show it; where None the file's name tells
-    ("xt" 25, else "svd" or "img2vid" 14).
+    (25 with "xt" in it, else 14 with "svd" or "img2vid").
 
     Raises InputError that names the file, and the tensor that is missing, unknown or misshapen.
     """
@@ -151,14 +151,14 @@ def load_single_file(path: Path, dtype: torch.dtype = torch.float32, frames: int
 
 def frames_of(path: Path) -> int:
     """What the file's name says about the number of frames."""
-    words = re.split(r"[^a-z0-9]+", path.stem.lower())
-    if "xt" in words:
-        return FRAMES["svd_xt"]
-    if {"svd", "img2vid"} & set(words):
-        return FRAMES["svd"]
+    words = re.findall(r"[a-z]+", path.stem.lower())
+    if {"xt", "svdxt"} & set(words):
+        return FRAMES_XT
+    if {"svd", "img", "vid"} & set(words):
+        return FRAMES
     raise InputError(
-        f"{path}: neither the weights nor the name tell whether it was made for 14 or 25 frames; give the number of "
-        "frames, or a name with svd or svd_xt"
+        f"{path}: neither the weights nor the name tell whether it was made for {FRAMES} or {FRAMES_XT} frames; give "
+        "the number of frames, or the file a name with svd or svd_xt"
     )
 
 
@@ -195,7 +195,7 @@ def check(path: Path, shapes: Mapping[str, tuple[int, ...]], sources: Mapping[st
     hint = "a complete Stable Video Diffusion file (svd.safetensors, svd_xt.safetensors) is needed"
     if missing := sorted(wanted.keys() - shapes.keys()):
         raise InputError(f"{path}: lacks {some(missing)}; {hint}")
-    read = (UNET, f"{VAE}decoder.", VISION)
+    read = (UNET, f"{VAE}decoder.", f"{PICTURE_VAE}encoder.", VISION)
     for key in sorted(shapes.keys() - wanted.keys()):
         if key.startswith(read) or not key.startswith(UNREAD):
             raise InputError(f"{path}: has {key}, which Stable Video Diffusion does not know; {hint}")

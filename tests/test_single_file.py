@@ -127,6 +127,7 @@ def test_files_in_half_precision_are_read_and_written_in_any(small, tmp_path, ha
         ("conditioner.embedders.3.encoder.quant_conv.bias", None, "lacks {key};"),
         ("first_stage_model.decoder.up.1.block.0.time_stack.in_layers.0.bias", None, "lacks {key};"),
         ("model.diffusion_model.stray", (3,), "has {key}, which"),
+        ("conditioner.embedders.3.encoder.encoder.stray", (3,), "has {key}, which"),
         ("lora.up", (3,), "has {key}, which"),
         ("conditioner.embedders.0.open_clip.model.visual.proj", (16, 20), r"{key} has shape \[16, 20\].*\[16, 24\]"),
     ],
@@ -152,7 +153,16 @@ def test_files_that_are_not_there_or_damaged_are_named(small, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "frames"),
-    [("svd", 14), ("svd_xt", 25), ("svd_xt_1_1", 25), ("SVD-XT-fp16", 25), ("img2vid", 14), ("svd-next", 14)],
+    [
+        ("svd", 14),
+        ("svd_xt", 25),
+        ("svd_xt_1_1", 25),
+        ("SVD-XT-fp16", 25),
+        ("img2vid", 14),
+        ("svd-next", 14),
+        ("svdxt11", 25),
+        ("svd14", 14),
+    ],
 )
 def test_the_name_tells_for_how_many_frames_a_file_is(tmp_path, name, frames):
     assert frames_of(tmp_path / f"{name}.safetensors") == frames

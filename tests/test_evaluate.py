@@ -304,7 +304,7 @@ def test_a_folder_of_clips_is_measured(tmp_path, capsys):
     assert Image.open(tmp_path / "out.png").size > (300, 200)
     assert len(list((tmp_path / "plots").glob("*.png"))) == 4
     assert main(["evaluate", str(tmp_path / "clips"), "--quiet", "--match", "00000[01]*"]) == 0
-    assert "clips: 2" in capsys.readouterr().out
+    assert "clips: 2," in capsys.readouterr().out
 
 
 def test_a_model_is_measured_and_goes_on_where_it_was_stopped(tmp_path, capsys):

@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..media import VIDEO_SUFFIXES, Clip, read_clip
 from .align import AlignScores, Curves, align_clips
 from .distance import Features, Frechet, picture_windows, sound_windows
+from .heard import SILENT, mean_loudness
 
 MAX_SECONDS = 30.0  # of each clip
 FEW = 20  # clips below which a set cannot be ranked
@@ -19,13 +20,15 @@ FEW = 20  # clips below which a set cannot be ranked
 
 @dataclass(frozen=True)
 class FolderScores:
-    """Scores of a folder. motion: mean grey levels a frame.    sound_distance, picture_distance: from the reference, if
-    there is one.    skipped: why files were left out, by name.    note: what to mind.
+    """Scores of a folder. motion: mean grey levels a frame.    silent: share of the clips.
+    sound_distance, picture_distance: from the reference, if there is one.
+    skipped: why files were left out, by name.    note: what to mind.
     """
 
     align: AlignScores
     motion: float
     loudness_dbfs: float
+    silent: float
     sound_distance: Frechet | None
     picture_distance: Frechet | None
     skipped: dict[str, str]
@@ -43,8 +46,7 @@ class _Measured:
 
     @classmethod
     def of(cls, clip: Clip) -> _Measured:
-        loudness = 10 * np.log10(np.square(clip.audio).mean() + 1e-12)
-        return cls(Curves.of(clip), float(loudness), sound_windows(clip), picture_windows(clip))
+        return cls(Curves.of(clip), mean_loudness(clip.audio), sound_windows(clip), picture_windows(clip))
 
 
 def clip_files(folder: Path, match: str = "*") -> list[Path]:
@@ -83,8 +85,9 @@ def score_folder(
     note = f"{len(clips)} clips are too few to rank anything" if len(clips) < FEW else ""
     curves = [clip.curves for clip in clips]
     moving = float(np.mean([curve.motion[1:].mean() if len(curve.motion) > 1 else 0.0 for curve in curves]))
-    loudness = float(np.mean([clip.loudness for clip in clips]))
-    return FolderScores(align_clips(curves), moving, loudness, *distances, skipped, note)
+    loudness = np.array([clip.loudness for clip in clips])
+    silent = float(np.mean(loudness < SILENT))
+    return FolderScores(align_clips(curves), moving, float(loudness.mean()), silent, *distances, skipped, note)
 
 
 def _measure(

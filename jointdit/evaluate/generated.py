@@ -21,6 +21,7 @@ from ..pipeline import JointDiTPipeline
 from ..synthetic import EFFECTS, Scene, render_scene
 from .distance import Frechet, picture_windows, sound_windows
 from .effects import EffectJudge
+from .heard import SILENT, mean_loudness
 from .picture import colour_drift, psnr
 from .prompts import UNSEEN_WORDS
 from .scores import share
@@ -28,7 +29,6 @@ from .seen import motion
 from .sync import CurveSync, EventSync, observe, sync_by_effect
 
 FIRST_SEED = 600_000_000  # training renders scenes of seeds far below and above
-SILENT = -45.0  # dBFS, root mean square
 
 Progress = Callable[[int, int], None]
 Prompts = Literal["captions", "unseen", "none"]
@@ -209,7 +209,7 @@ def score_clips(
         _named(judge, names, effects, truths) for judge, names in zip(judges, (heard, seen), strict=True)
     )
     events = [len(task.scene.events) for task in tasks if task.scene.curve is None]
-    loudness = [10 * np.log10(np.square(clip.audio).mean() + 1e-12) for clip in clips]
+    loudness = [mean_loudness(clip.audio) for clip in clips]
     shown = effects if asked else seen
     return ModelScores(
         clips=len(clips),

@@ -20,7 +20,8 @@ LEAST_RISE = 0.15  # nepers, mean over mel bins
 LEAST_SHARE = 0.25  # of the strongest onset of the clip
 APART = 0.12  # seconds at least between two onsets
 QUIET = 10 ** (-50 / 20)  # of the clip's loudest moment: where the loudness curve ends
-SILENCE = 1e-4  # peak of a clip that counts as silent
+SILENCE = 1e-4  # peak of a clip in which there is nothing to hear
+SILENT = -45.0  # dB of full scale, mean loudness: a clip below says nothing to those who watch it
 
 
 def mono_mel(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
@@ -55,6 +56,11 @@ def events_heard(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.flo
 def is_silent(audio: NDArray[np.float32]) -> bool:
     """Whether there is no sound, or none that can be heard."""
     return not audio.size or float(np.abs(audio).max()) < SILENCE
+
+
+def mean_loudness(audio: NDArray[np.float32]) -> float:
+    """Root mean square of a clip in dB of full scale, at least -120."""
+    return float(10 * np.log10(np.square(audio.astype(np.float64)).mean() + 1e-12))
 
 
 def loudness(

@@ -57,7 +57,8 @@ def folder_lines(scores: FolderScores) -> Iterator[str]:
     """A table of a folder's scores."""
     yield from align_lines(scores.align)
     loud = scores.loudness_dbfs
-    yield f"clips: {scores.align.clips}, motion {scores.motion:.2f} grey levels a frame, loudness {loud:.1f} dBFS"
+    yield f"clips: {scores.align.clips}, of which silent {scores.silent:.0%}"
+    yield f"motion {scores.motion:.2f} grey levels a frame, loudness {loud:.1f} dBFS"
     if scores.sound_distance and scores.picture_distance:
         yield _distance_line("the reference", scores.sound_distance, scores.picture_distance)
     for name, reason in scores.skipped.items():

@@ -91,7 +91,7 @@ def write_cache(
 ) -> Written:
     """Encode every `parts`-th recording, from number `part` on; go on after what is there.
 
-    progress: called with (recordings done, recordings of this part).
+    progress: called with (recordings done, recordings of this part), first with what was there before.
     Raises InputError if the folder holds a cache of another encoding.
     """
     _claim(folder, Encoding.of(pipe, shape))
@@ -116,18 +116,20 @@ def write_cache(
             number, clips = number + 1, clips + len(rows)
         rows.clear(), whole.clear(), left_out.clear()
 
-    for index, recording in enumerate(mine):
-        if recording.name not in done:
-            try:
-                rows += [(clip, _encode(pipe, clip)) for clip in cut(recording, shape, pipe.layout.sample_rate)]
-            except InputError as error:
-                left_out[recording.name] = skipped[recording.name] = str(error)
-            whole.append(recording.name)
-            if len(rows) >= shard_clips:
-                flush()
+    todo = [recording for recording in mine if recording.name not in done]
+    for index, recording in enumerate(todo):
         if progress is not None:
-            progress(index + 1, len(mine))
+            progress(len(mine) - len(todo) + index, len(mine))
+        try:
+            rows += [(clip, _encode(pipe, clip)) for clip in cut(recording, shape, pipe.layout.sample_rate)]
+        except InputError as error:
+            left_out[recording.name] = skipped[recording.name] = str(error)
+        whole.append(recording.name)
+        if len(rows) >= shard_clips:
+            flush()
     flush()
+    if progress is not None:
+        progress(len(mine), len(mine))
     return Written(clips, skipped)
 
 

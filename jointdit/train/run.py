@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def train_stage(
 ) -> Path | None:
     """Train to the last step and return the result's path, or None if `seconds` ended the run before.
 
-    progress: called with ("train", step, steps).
+    progress: called with ("train", step, steps), first with the step that a checkpoint resumes.
     """
     cache = LatentCache(config.cache)
     pipe = JointDiTPipeline.from_pretrained(config.model, joint=config.joint or None)
@@ -35,5 +36,6 @@ def train_stage(
             progress("train", step, steps)
 
     engine = Engine(pipe, cache, config, accelerator, report)
+    report(engine.step, config.steps, math.nan)
     engine.train(seconds)
     return engine.export() if engine.step == config.steps else None

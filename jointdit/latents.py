@@ -43,6 +43,11 @@ class ClipShape:
         """Exact duration: frames / fps."""
         return self.frames / self.fps
 
+    @property
+    def bytes(self) -> int:
+        """Of all frames, 8 bits a channel."""
+        return self.frames * self.height * self.width * 3
+
     def samples(self, sample_rate: int) -> int:
         """Samples of a waveform that lasts exactly as long as the frames."""
         return round(self.seconds * sample_rate)

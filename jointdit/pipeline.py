@@ -74,7 +74,7 @@ from .float8 import is_float8, store_in_float8
 from .guidance import GuidedDenoiser, JointCFG
 from .joint_block import JointBlocks
 from .latents import ClipShape, JointLatents, LatentLayout
-from .media import Clip, exact_fps, fit_audio, fit_image, read_image, resample_audio
+from .media import MAX_BYTES, Clip, exact_fps, fit_audio, fit_image, read_image, resample_audio
 from .memory import PRESETS, Memory, chunk_feed_forward
 from .model import Conditioning, JointDiTModel
 from .offload import Residence
@@ -318,7 +318,10 @@ class JointDiTPipeline(DiffusionPipeline):
         given = self.defaults
         frames = given.frames if frames is None else frames
         shape = ClipShape(
-            frames, exact_fps(given.fps if fps is None else fps), height or given.height, width or given.width
+            frames,
+            exact_fps(given.fps if fps is None else fps),
+            given.height if height is None else height,
+            given.width if width is None else width,
         )
         if frames < 1:
             raise InputError(f"frames is {frames}, but must be at least 1")
@@ -327,6 +330,11 @@ class JointDiTPipeline(DiffusionPipeline):
             nearest = "x".join(str(max(1, round(side / factor)) * factor) for side in (shape.width, shape.height))
             raise InputError(
                 f"size is {shape.width}x{shape.height}, but both sides must be multiples of {factor}; use {nearest}"
+            )
+        if shape.bytes > MAX_BYTES:
+            raise InputError(
+                f"{frames} frames of {shape.width}x{shape.height} are {shape.bytes / 2**30:.0f} GiB, but at most "
+                f"{MAX_BYTES // 2**30} are made at once; ask for fewer or smaller ones"
             )
         if self.layout.audio_length(shape) < 2:
             raise InputError(

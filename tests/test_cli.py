@@ -19,7 +19,7 @@ from PIL import Image
 
 import jointdit
 from jointdit.cli import main
-from jointdit.media import read_clip
+from jointdit.media import Clip, read_clip
 from jointdit.synthetic import EFFECTS
 
 QUICK = ["--steps", "1", "--frames", "4", "--quiet"]
@@ -75,12 +75,15 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         "--fit": ["crop"],
         "--dtype": ["int8", "float64"],
         "--device": ["gpu", "", "cuda:99", "meta"],
+        "--prompt": ["\udcff"],
+        "--negative-prompt": ["rain \udcff"],
     }.items(),
 )
 def test_a_bad_value_is_named_with_its_option(option, values, photo, tmp_path, capsys) -> None:
     for value in values:
         line = refused(capsys, "generate", photo, "-o", tmp_path / "clip.mp4", f"{option}={value}")
-        assert f"{option} {value[:60]}" in line and len(line) < 250
+        shown = value[:60].encode(errors="backslashreplace").decode()
+        assert f"{option} {shown}" in line and len(line) < 250
     assert os.listdir(tmp_path) == ["photo.png"]
 
 
@@ -136,6 +139,39 @@ def test_a_size_that_does_not_fit_names_the_nearest(photo, tmp_path, capsys) -> 
     line = refused(capsys, "generate", photo, "-o", tmp_path / "clip.mp4", "--size", "130x127", *QUICK)
     assert "130x127" in line and "128x128" in line
     assert os.listdir(tmp_path) == ["photo.png"]
+
+
+def test_a_clip_that_fits_into_no_memory_is_refused_at_once(photo, tmp_path, capsys) -> None:
+    line = refused(capsys, "generate", photo, "-o", tmp_path / "a.mp4", "--size", "4096x4096", "--frames", "1000")
+    assert "1000 frames of 4096x4096" in line
+
+
+def test_when_memory_runs_out_one_line_says_so(photo, tmp_path) -> None:
+    script = """
+import resource, sys
+from pathlib import Path
+import jointdit.pipeline
+from jointdit.cli import main
+now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + 2**29, now + 2**29))
+sys.exit(main(["generate", *sys.argv[1:], "--size", "4096x4096"]))
+"""
+    argv = [sys.executable, "-c", script, str(photo), "-o", str(tmp_path / "a.mp4")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (2, "") and "Traceback" not in done.stderr, done
+    assert done.stderr.splitlines()[-1].startswith("jointdit: error: memory ran out; ask for less at once (")
+    assert os.listdir(tmp_path) == ["photo.png"]
+
+
+def test_no_more_of_a_long_video_is_read_than_is_needed(tmp_path, monkeypatch) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (100, 64, 64, 3), dtype=np.uint8)
+    Clip(frames, 25, np.zeros((1, 64000), np.float32), 16000).save(tmp_path / "long.mp4")
+    monkeypatch.setattr("jointdit.media.decode.MAX_BYTES", frames.nbytes // 2)
+    argv = ["generate", "-o", str(tmp_path / "a.mp4"), *QUICK]
+    assert main([*argv, "--video", str(tmp_path / "long.mp4")]) == 0
+    assert read_clip(tmp_path / "a.mp4").frames.shape == (8, 64, 64, 3)
+    monkeypatch.setattr("jointdit.media.decode.MAX_BYTES", 200_000)  # 3 s of this sound, and 4 frames
+    assert main([*argv, "--audio", str(tmp_path / "long.mp4"), "--size", "64x64"]) == 0
 
 
 def test_generate_makes_what_is_asked_and_repeats_it(photo, tmp_path, capsys) -> None:
@@ -218,6 +254,11 @@ def test_a_config_that_cannot_be_read_is_named(tmp_path, capsys) -> None:
     (tmp_path / "latin.toml").write_bytes(b'prompt = "\xe9"')
     for name in ("missing.toml", "latin.toml", "."):
         assert str(tmp_path / name) in refused(capsys, "generate", "-o", "a.mp4", "--config", tmp_path / name)
+
+
+def test_a_long_prompt_may_stand_in_a_config(tmp_path, capsys) -> None:
+    (tmp_path / "clip.toml").write_text(f'prompt = "{"rain " * 1000}"\nimage = "missing.png"')
+    assert "missing.png" in refused(capsys, "generate", "-o", tmp_path / "a.mp4", "--config", tmp_path / "clip.toml")
 
 
 def test_debug_shows_the_traceback_as_well(tmp_path) -> None:

@@ -260,6 +260,8 @@ def test_unknown_models_are_named_with_those_there_are(tmp_path):
     ("options", "message"),
     [
         ({"width": 50}, "use 48x40"),
+        ({"height": 0}, "size is 48x0"),
+        ({"frames": 10**6}, "1000000 frames of 48x40 are 5 GiB, but at most 4"),
         ({"frames": 0}, "frames is 0"),
         ({"fps": 0}, "fps is 0"),
         ({"frames": 1, "fps": 100}, "too short for sound"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import traceback
 import warnings
@@ -14,6 +15,7 @@ from . import cache, evaluate, fetch_models, generate, run_workflow, synth, trai
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+OUT_OF_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory")  # PyTorch's on GPUs and on a CPU
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,10 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("jointdit: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        message = str(error)
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(message):
+            message = f"memory ran out; ask for less at once ({message})"
+        elif isinstance(error, RuntimeError):
+            raise
         if arguments.debug:
             traceback.print_exc()
-        _report(str(error))
+        _report(message)
         return BAD_INPUT
     return 0
 

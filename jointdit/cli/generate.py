@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -25,6 +24,7 @@ from .options import (
     read_config,
     read_options,
     whole,
+    words,
 )
 
 if TYPE_CHECKING:
@@ -35,24 +35,22 @@ if TYPE_CHECKING:
 
 SCALE = number(0, 100)
 SYNC = number(0, 10)
-LONGEST = 60  # seconds of a given video that are read
 DEFAULT_MODEL = "tiny"
 EXPERTS = ("video_expert", "audio_expert")
-FORMATS = (".mp4", ".webm")
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample.jpg"
 
 OPTIONS = (
     Option("image", "PHOTO", Path, "the picture; one of the project's own if left out", positional=True),
     Option("video", "FILE", Path, "give this video a sound, instead of moving a picture; it keeps its frames"),
     Option("audio", "FILE", Path, "move the picture to this sound, which is kept"),
-    Option("output", "FILE", Path, f"where the clip goes, ending in {' or '.join(FORMATS)} (required)"),
+    Option("output", "FILE", Path, "where the clip goes, ending in .mp4 or .webm (required)"),
     Option("model", "NAME", model_name, "tiny (the default, built in), a model folder, or with --download a Hub name"),
     Option("video-expert", "PATH", model_name, "Stable Video Diffusion instead: svd.safetensors or a folder"),
     Option("audio-expert", "PATH", model_name, "AudioLDM2, to go with it: a folder in diffusers' layout"),
     Option("joint", "FILE", Path, "trained Joint Blocks for the model; two experts without them each work alone"),
     Option("audio-heads", "WHOSE", one_of("published", "authors"), "attention heads of AudioLDM2 (default published)"),
-    Option("prompt", "TEXT", str, "what happens and what is heard"),
-    Option("negative-prompt", "TEXT", str, "what should not be heard"),
+    Option("prompt", "TEXT", words, "what happens and what is heard"),
+    Option("negative-prompt", "TEXT", words, "what should not be heard"),
     SEED,
     Option("steps", "N", whole(1, 999), "denoising steps"),
     FRAMES,
@@ -102,12 +100,16 @@ def run(arguments: argparse.Namespace) -> None:
     """Checks what can be checked, makes the clip, writes it, and prints one line about it."""
     config = read_config(arguments.config, OPTIONS) if arguments.config else {}
     options = read_options(OPTIONS, arguments, config)
-    output = _check_output(options["output"])
+    output = options["output"]
+    if output is None:
+        raise InputError("--output is missing; name the clip, for example -o clip.mp4")
     _check_model(options)
     seed = secrets.randbelow(2**32) if options["seed"] is None else options["seed"]
 
+    from ..media import check_clip_path
     from .progress import Progress, hushed
 
+    check_clip_path(output)
     given = _given(options)
     with nullcontext() if arguments.debug else hushed(), Progress(arguments.quiet) as progress:
         clip = _make_clip(given, options, seed, arguments.download, progress)
@@ -120,19 +122,24 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The picture, video or sound to begin with; no more of a long one than a clip can last."""
-    from ..media import read_audio, read_clip, read_image
+    """The picture to begin with. A video or a sound must be there; how much of it is needed, the model knows."""
+    from ..media import read_image
+    from ..media.files import source_file
 
-    given: dict[str, Any] = {}
-    if options["video"]:
-        if options["image"]:
-            raise InputError(f"PHOTO {options['image']} and --video {options['video']}: give one of them")
-        given["video"] = read_clip(options["video"], max_seconds=LONGEST)
-    else:
-        given["image"] = read_image(options["image"] or SAMPLE)
-    if options["audio"]:
-        given["audio"] = read_audio(options["audio"])
-    return given
+    if options["image"] and options["video"]:
+        raise InputError(f"PHOTO {options['image']} and --video {options['video']}: give one of them")
+    for name in ("video", "audio"):
+        if options[name]:
+            source_file(options[name])
+    return {} if options["video"] else {"image": read_image(options["image"] or SAMPLE)}
+
+
+def _recordings(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """The beginning of a given video or sound."""
+    from ..media import read_audio, read_clip
+
+    readers = {"video": read_clip, "audio": read_audio}
+    return {name: read(options[name], max_seconds=seconds) for name, read in readers.items() if options[name]}
 
 
 def _make_clip(
@@ -159,7 +166,10 @@ def _make_clip(
     generator = torch.Generator().manual_seed(seed)
     guidance = pipe.guidance.changed(**asked)
     size = {"width": width, "height": height}
-    return pipe(**given, **asked_for, **size, guidance=guidance, sync=sync, generator=generator, callback=progress)
+    seconds = pipe.shape(options["frames"], options["fps"], **size).seconds
+    recordings = _recordings(options, float(seconds) + 1)  # the frames of another rate do not end with the clip
+    everything = {**given, **recordings, **asked_for, **size}
+    return pipe(**everything, guidance=guidance, sync=sync, generator=generator, callback=progress)
 
 
 def _load(options: Mapping[str, Any], dtype: torch.dtype, download: bool) -> JointDiTPipeline:
@@ -188,22 +198,6 @@ def _check_model(options: Mapping[str, Any]) -> None:
         if given and not options[name]:
             other = f"--{given[0].replace('_', '-')} {options[given[0]]}"
             raise InputError(f"--{name.replace('_', '-')} is missing; {other} needs both experts")
-
-
-def _check_output(output: Path | None) -> Path:
-    """Finds out before the work whether a clip can be written to `output`."""
-    if output is None:
-        raise InputError(f"--output is missing; name the clip, for example -o clip{FORMATS[0]}")
-    if output.suffix.lower() not in FORMATS:
-        raise InputError(f"--output {output}: the name must end in {' or '.join(FORMATS)}")
-    if output.is_dir():
-        raise InputError(f"--output {output}: this is a directory; add a file name to it")
-    try:
-        with tempfile.TemporaryFile(dir=output.absolute().parent):
-            pass
-    except OSError as error:
-        raise InputError(f"--output {output}: nothing can be written there ({error.strerror.lower()})") from error
-    return output
 
 
 def choose_device(name: str | None) -> torch.device:

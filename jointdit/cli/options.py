@@ -72,7 +72,7 @@ def _value(option: Option, text: str) -> object:
     try:
         return option.read(text)
     except ValueError as error:
-        shown = text if len(text) <= SHOWN else text[:SHOWN] + "..."
+        shown = text[:SHOWN].encode(errors="backslashreplace").decode() + "..." * (len(text) > SHOWN)
         raise InputError(f"{option.shown} {shown}: {error}") from None
 
 
@@ -138,6 +138,15 @@ def one_of(*choices: str) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def words(text: str) -> str:
+    """Reads a text. Bytes that are not UTF-8 come as halves of characters, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be text in UTF-8") from None
+    return text
 
 
 def device_name(text: str) -> str:

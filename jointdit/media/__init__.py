@@ -1,12 +1,13 @@
 """Pictures, sounds and sounding videos as arrays: reading them, fitting them and writing them."""
 
 from .clip import Clip, exact_fps
-from .decode import VIDEO_SUFFIXES, read_audio, read_clip
+from .decode import MAX_BYTES, VIDEO_SUFFIXES, read_audio, read_clip
 from .encode import check_clip_path, write_clip
 from .image import fit_image, read_image
 from .sound import fit_audio, resample_audio
 
 __all__ = [
+    "MAX_BYTES",
     "VIDEO_SUFFIXES",
     "Clip",
     "check_clip_path",

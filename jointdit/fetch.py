@@ -17,7 +17,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
@@ -33,7 +32,7 @@ Report = Callable[[int, int], None]  # bytes that are here, bytes in all
 GOES_ON = "the same command goes on where it stopped"
 PARTIAL = ".incomplete"  # as huggingface_hub calls partial files in its cache
 CHECKSUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-READ_AT_ONCE = 1 << 20
+PIECE = 1 << 20  # bytes that are read, written and reported at once
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Download:
     def arrived(self, file: File) -> int:
         """How much of the file is in the store."""
         whole = self.store / file.checksum
-        return min(file.size, max(0, _size(whole), _size(_partial(whole))))
+        return min(file.size, max(0, _size(whole), _size(_arriving(whole))))
 
 
 def look_up(
@@ -113,7 +112,8 @@ def look_up(
     for path in needed_files(model, found, half, single_file):
         checksum = found[path].lfs["sha256"] if found[path].lfs else found[path].blob_id
         if not isinstance(found[path].size, int) or not CHECKSUM.fullmatch(str(checksum)):
-            raise InputError(f"{api.endpoint}: does not tell size and checksum of {model.repository}/{path}")
+            remedy = f"; {_log_in(api.endpoint, model.repository)}" if info.gated else ""
+            raise InputError(f"{api.endpoint}: does not tell size and checksum of {model.repository}/{path}{remedy}")
         files.append(File(path, found[path].size, checksum))
 
     title = model.single_file if single_file else model.name
@@ -150,7 +150,7 @@ def check_place(*downloads: Download) -> None:
         )
 
 
-def fetch(download: Download, report: Report | None = None) -> Path:
+def fetch(download: Download, report: Report = lambda here, total: None) -> Path:
     """Brings the model to its target and returns that. What is here of it already is not fetched again.
 
     Raises InputError for a refusal, a broken connection, a file that is not as the hub announced it, a full disk.
@@ -159,13 +159,11 @@ def fetch(download: Download, report: Report | None = None) -> Path:
     if download.is_complete:
         return download.target
     check_place(download)
-    here = download.size - download.missing
-    with _explained(download.endpoint, download.model.repository, download.store):
+    with _explained(download.endpoint, download.model.repository, download.store), _small_pieces():
         download.store.mkdir(parents=True, exist_ok=True)
         for file in download.files:
-            others = here - download.arrived(file)
-            _receive(download, file, partial(_report_sum, report, others, download.size))
-            here = others + file.size
+            others = sum(map(download.arrived, download.files)) - download.arrived(file)
+            _receive(download, file, lambda size, others=others: report(others + size, download.size))
         if download.in_cache:
             _link(download)
         else:
@@ -173,17 +171,12 @@ def fetch(download: Download, report: Report | None = None) -> Path:
     return download.target
 
 
-def _report_sum(report: Report | None, others: int, total: int, position: int) -> None:
-    if report is not None:
-        report(others + position, total)
-
-
 def _receive(download: Download, file: File, report: Callable[[int], None]) -> None:
     """One file into the store, from where its partial file ends; it is there only with the right size and checksum."""
     whole = download.store / file.checksum
     if whole.exists():
         return
-    arriving = _partial(whole)
+    arriving = _arriving(whole)
     arriving.touch()
     while (start := _size(arriving)) < file.size:
         try:
@@ -193,7 +186,7 @@ def _receive(download: Download, file: File, report: Callable[[int], None]) -> N
         except (OSError, HTTPError) as error:
             if getattr(error, "response", None) is not None and error.response.status_code == 416:
                 break  # the hub's file is no longer than what is here: not what it announced
-            if _size(arriving) == start:  # it goes on for as long as each connection brings something
+            if _size(arriving) <= start:  # it goes on for as long as each connection brings something
                 raise
     size = _size(arriving)
     if size != file.size or _checksum(arriving, file) != file.checksum:
@@ -242,6 +235,17 @@ def _link(download: Download) -> None:
 
 
 @contextmanager
+def _small_pieces() -> Iterator[None]:
+    """`http_get` hands over whole pieces. Of its own, 10 MiB each, a broken connection would lose the last."""
+    before = constants.DOWNLOAD_CHUNK_SIZE
+    constants.DOWNLOAD_CHUNK_SIZE = PIECE
+    try:
+        yield
+    finally:
+        constants.DOWNLOAD_CHUNK_SIZE = before
+
+
+@contextmanager
 def _explained(endpoint: str, repository: str, store: Path | None = None) -> Iterator[None]:
     """Turns the errors of huggingface_hub, of its connections and of the disk into one line each."""
     try:
@@ -249,10 +253,7 @@ def _explained(endpoint: str, repository: str, store: Path | None = None) -> Ite
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status in (401, 403):
-            raise InputError(
-                f"{repository}: access is refused ({status}); accept the licence on {endpoint}/{repository}, and log "
-                "in with: hf auth login"
-            ) from error
+            raise InputError(f"{repository}: access is refused ({status}); {_log_in(endpoint, repository)}") from error
         if status == 404:
             raise InputError(f"{repository}: the hub does not have it (404 for {error.response.url})") from error
         raise InputError(f"{endpoint}: answers with error {status}; try again later, {GOES_ON}") from error
@@ -263,6 +264,10 @@ def _explained(endpoint: str, repository: str, store: Path | None = None) -> Ite
                 f"place; {GOES_ON}"
             ) from error
         raise InputError(f"{endpoint}: the connection failed ({error or type(error).__name__}); {GOES_ON}") from error
+
+
+def _log_in(endpoint: str, repository: str) -> str:
+    return f"accept the licence on {endpoint}/{repository}, and log in with: hf auth login"
 
 
 def _url(download: Download, file: File) -> str:
@@ -279,12 +284,12 @@ def _checksum(path: Path, file: File) -> str:
     large = len(file.checksum) == 64
     digest = hashlib.sha256() if large else hashlib.sha1(b"blob %d\0" % file.size)
     with path.open("rb") as stream:
-        while block := stream.read(READ_AT_ONCE):
+        while block := stream.read(PIECE):
             digest.update(block)
     return digest.hexdigest()
 
 
-def _partial(whole: Path) -> Path:
+def _arriving(whole: Path) -> Path:
     return whole.with_name(whole.name + PARTIAL)
 
 

@@ -5,12 +5,15 @@ As there, small files come from the hub itself, and large ones by a redirect to 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import socket
 import struct
 import sys
+import termios
 import threading
+import time
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -122,6 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "stall":
             self.hub.stalled.wait(60)
         if kind == "reset":
+            while fcntl.ioctl(self.connection, termios.TIOCOUTQ, bytes(4)) != bytes(4):
+                time.sleep(0.01)  # what was sent is still to arrive
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.rfile.close()

@@ -31,9 +31,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         type=Path,
         help="folder for them, such as ComfyUI's models/diffusers (default: the Hugging Face cache)",
     )
-    parser.add_argument("--full", action="store_true", help="weights in full precision, twice the size")
-    parser.add_argument(
-        "--single-file", action="store_true", help="the checkpoint as one file, for ComfyUI's models/checkpoints"
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--full", action="store_true", help="weights in full precision, twice the size")
+    form.add_argument(
+        "--single-file",
+        action="store_true",
+        help="the checkpoint as one file in full precision, for ComfyUI's models/checkpoints",
     )
     parser.add_argument("--dry-run", action="store_true", help="only list the files, their sizes and licences")
     parser.add_argument("--yes", action="store_true", help="do not ask")
@@ -47,8 +50,8 @@ def run(arguments: argparse.Namespace) -> None:
     names = list(dict.fromkeys(arguments.models))
     if unknown := [name for name in names if name not in MODELS]:
         raise InputError(f"MODEL {unknown[0]}: give one or more of {', '.join(MODELS)}")
-    if not (arguments.yes or arguments.dry_run or sys.stdin.isatty()):
-        raise InputError("nobody can be asked, as the input is no terminal; add --yes to fetch, or --dry-run to list")
+    if not (arguments.yes or arguments.dry_run or sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InputError("there is no terminal to ask on; add --yes to fetch without asking, or --dry-run to list")
 
     from ..fetch import check_access, check_place, fetch, look_up
     from .progress import Progress, hushed_hub

@@ -299,6 +299,7 @@ def test_a_folder_of_clips_is_measured(tmp_path, capsys):
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["align"]["clips"] == 4 and set(report["skipped"]) == {"mute.webm", "broken.mp4"}
     assert report["sound_distance"]["value"] == pytest.approx(0, abs=1e-3)
+    assert report["sync"]["all"]["seen_heard"]["value"] > 0.8, "synthetic scenes are known by the JSON beside them"
     low, high = report["align"]["motion_loudness"]["interval"]
     assert low <= report["align"]["motion_loudness"]["margin"] <= high
     assert Image.open(tmp_path / "out.png").size > (300, 200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ import numpy as np
 
 from ..errors import InputError
 from ..media import VIDEO_SUFFIXES, Clip, read_clip
+from ..synthetic import EFFECTS
 from .align import AlignScores, Curves, align_clips
 from .distance import Features, Frechet, picture_windows, sound_windows
 from .heard import SILENT, mean_loudness
+from .sync import CurveSync, EventSync, Observed, observe, sync_by_effect
 
 MAX_SECONDS = 30.0  # of each clip
 FEW = 20  # clips below which a set cannot be ranked
@@ -21,11 +24,13 @@ FEW = 20  # clips below which a set cannot be ranked
 @dataclass(frozen=True)
 class FolderScores:
     """Scores of a folder. motion: mean grey levels a frame.    silent: share of the clips.
+    sync: by effect, where every clip comes from `jointdit synth`.
     sound_distance, picture_distance: from the reference, if there is one.
     skipped: why files were left out, by name.    note: what to mind.
     """
 
     align: AlignScores
+    sync: dict[str, EventSync | CurveSync] | None
     motion: float
     loudness_dbfs: float
     silent: float
@@ -40,13 +45,15 @@ class _Measured:
     """What is kept of one clip."""
 
     curves: Curves
+    observed: Observed | None
     loudness: float
     sound: Features
     pictures: Features
 
     @classmethod
-    def of(cls, clip: Clip) -> _Measured:
-        return cls(Curves.of(clip), mean_loudness(clip.audio), sound_windows(clip), picture_windows(clip))
+    def of(cls, clip: Clip, effect: str | None) -> _Measured:
+        observed = None if effect is None else observe(clip, effect)
+        return cls(Curves.of(clip), observed, mean_loudness(clip.audio), sound_windows(clip), picture_windows(clip))
 
 
 def clip_files(folder: Path, match: str = "*") -> list[Path]:
@@ -83,11 +90,12 @@ def score_folder(
             for name in ("sound", "pictures")
         ]
     note = f"{len(clips)} clips are too few to rank anything" if len(clips) < FEW else ""
-    curves = [clip.curves for clip in clips]
+    curves, observed = [clip.curves for clip in clips], [clip.observed for clip in clips]
+    sync = sync_by_effect(observed) if all(observed) else None
     moving = float(np.mean([curve.motion[1:].mean() if len(curve.motion) > 1 else 0.0 for curve in curves]))
     loudness = np.array([clip.loudness for clip in clips])
     silent = float(np.mean(loudness < SILENT))
-    return FolderScores(align_clips(curves), moving, float(loudness.mean()), silent, *distances, skipped, note)
+    return FolderScores(align_clips(curves), sync, moving, float(loudness.mean()), silent, *distances, skipped, note)
 
 
 def _measure(
@@ -104,7 +112,7 @@ def _measure(
             skipped[path.name] = str(error).removeprefix(f"{path}: ")
         else:
             if clip.has_audio:
-                clips.append(_Measured.of(clip))
+                clips.append(_Measured.of(clip, _effect(path)))
                 each(path, clip)
             else:
                 skipped[path.name] = "no sound"
@@ -115,3 +123,12 @@ def _measure(
             f"{folder}: {len(clips)} of {len(paths)} videos can be measured; shuffled pairs need at least 2 ({reasons})"
         )
     return clips, skipped
+
+
+def _effect(path: Path) -> str | None:
+    """The effect of a clip that `jointdit synth` wrote, from the JSON beside it."""
+    try:
+        effect = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["effect"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return effect if effect in EFFECTS else None

@@ -32,9 +32,7 @@ def as_json(value: Any) -> Any:
 
 def model_lines(scores: ModelScores) -> Iterator[str]:
     """A table of a model's scores."""
-    yield f"{'sync':<12}{'clips':>6}{'seen':>6}{'heard':>6}  seen->heard (chance, corrected)  heard->seen"
-    for name, sync in scores.sync.items():
-        yield _sync_line(name, sync)
+    yield from _sync_lines(scores.sync)
     if "all" in scores.truth_sync:
         yield _sync_line("autoencoded", scores.truth_sync["all"])
     for name, named in (("sound", scores.sound), ("pictures", scores.pictures)):
@@ -55,6 +53,8 @@ def model_lines(scores: ModelScores) -> Iterator[str]:
 
 def folder_lines(scores: FolderScores) -> Iterator[str]:
     """A table of a folder's scores."""
+    if scores.sync:
+        yield from _sync_lines(scores.sync)
     yield from align_lines(scores.align)
     loud = scores.loudness_dbfs
     yield f"clips: {scores.align.clips}, of which silent {scores.silent:.0%}"
@@ -81,6 +81,12 @@ def _distance_line(name: str, sound: Frechet, pictures: Frechet) -> str:
         for kind, each in (("sound", sound), ("pictures", pictures))
     )
     return f"Fréchet distance from {name}: {found}"
+
+
+def _sync_lines(scores: dict[str, EventSync | CurveSync]) -> Iterator[str]:
+    yield f"{'sync':<12}{'clips':>6}{'seen':>6}{'heard':>6}  seen->heard (chance, corrected)  heard->seen"
+    for name, sync in scores.items():
+        yield _sync_line(name, sync)
 
 
 def _sync_line(name: str, sync: EventSync | CurveSync) -> str:

@@ -127,19 +127,36 @@ def test_heads_of_the_authors_change_the_attention_and_not_the_weights(published
         load_audio_expert(published[1], heads="mine")
 
 
-def test_heads_of_the_authors_at_full_size():
+def full_size(**variant):
     with torch.device("meta"):
-        unet = AudioLDM2UNet2DConditionModel(
+        return AudioLDM2UNet2DConditionModel(
             in_channels=8,
             out_channels=8,
             down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 3,
             up_block_types=("CrossAttnUpBlock2D",) * 3 + ("UpBlock2D",),
             block_out_channels=(128, 256, 384, 640),
-            cross_attention_dim=((None, 768, 1024),) * 4,
+            **variant,
         )
+
+
+def test_heads_of_the_authors_at_full_size():
+    unet = full_size(cross_attention_dim=((None, 768, 1024),) * 4)
     blocks = with_authors_heads(unet).down_blocks[1:]
     assert [block.attentions[0].transformer_blocks[0].attn1.heads for block in blocks] == [8, 12, 20]
-    assert sum(weight.numel() for weight in unet.parameters()) == 346_943_496
+
+
+@pytest.mark.parametrize(
+    ("variant", "gigabytes"),
+    [
+        ({"cross_attention_dim": ((None, 768, 1024),) * 4}, 1.39),
+        ({"cross_attention_dim": ((None, 768, None, 1024),) * 4, "transformer_layers_per_block": 2}, 2.87),
+    ],
+    ids=["audioldm2 and -music", "-large"],
+)
+def test_the_variants_have_the_size_of_their_published_files(variant, gigabytes):
+    assert sum(weight.nbytes for weight in full_size(**variant).parameters()) / 1e9 == pytest.approx(
+        gigabytes, abs=0.005
+    )
 
 
 def unet_inputs():
@@ -154,12 +171,10 @@ def unet_inputs():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    "change", [{"transformer_layers_per_block": 2}, {"cross_attention_dim": ((None, 12, 20, None),) * 3}]
-)
-def test_deeper_variants_of_audioldm2_run_in_stages_too(tmp_path, change):
+def test_the_large_variant_runs_in_stages_too(tmp_path):
     torch.manual_seed(0)
-    AudioLDM2UNet2DConditionModel.from_config(audio_unet().config, **change).save_pretrained(tmp_path)
+    large = {"cross_attention_dim": ((None, 12, None, 20),) * 3, "transformer_layers_per_block": 2}
+    AudioLDM2UNet2DConditionModel.from_config(audio_unet().config, **large).save_pretrained(tmp_path)
     unet, inputs = load(tmp_path), unet_inputs()
     expert = AudioExpert(unet)
     state = expert.start(**inputs)

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 import urllib.request
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +84,25 @@ class Server:
 
 
 def furnish(base: Path) -> None:
-    """ComfyUI's folders with this extension, an input picture, and small models: experts and a whole one, "small"."""
+    """ComfyUI's folders with this extension, small models (experts and a whole one, "small"), and as input what the
+    shipped workflows name: a picture, a video, a sound, and a folder of videos with their captions."""
     from tiny_models import write_experts  # heavy: not for every test session
 
-    from jointdit import JointDiTPipeline
+    from jointdit import Clip, JointDiTPipeline
+    from jointdit.synthetic import render_scene
 
     for name in ("custom_nodes", "models/jointdit", "input"):
         (base / name).mkdir(parents=True)
     (base / "custom_nodes" / PACK).symlink_to(ROOT)
     shutil.copy(COMFYUI / "input" / "example.png", base / "input")
+    for seed, name in enumerate(("video", "videos/a ball/0", "videos/a ball/1", "videos/a ball/2")):
+        scene = render_scene(seed, effect="ball")
+        path = base / "input" / f"{name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Clip(scene.frames, scene.fps, scene.audio[None], scene.sample_rate).save(path)
+    with wave.open(str(base / "input" / "sound.wav"), "wb") as file:
+        file.setparams((1, 2, scene.sample_rate, 0, "NONE", ""))
+        file.writeframes((scene.audio * 32767).astype("<i2").tobytes())
     video, audio = write_experts(base / "models" / "diffusers")
     JointDiTPipeline.from_experts(video, audio).save_pretrained(base / "models" / "jointdit" / "small")
     video.rename(video.with_name("stable-video-diffusion-img2vid-xt"))

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import threading
 import time
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from comfy_pack import ROOT, load_pack, nodes
 from comfyui_process import PACK
+from PIL import Image
 
 from jointdit import InputError
 from jointdit.cli import main
-from jointdit.comfy_client import ComfyClient
-from jointdit.media import read_clip
+from jointdit.comfy_client import ComfyClient, shown_texts
+from jointdit.media import read_audio, read_clip
 from jointdit.workflow import read_workflow, set_input
 
 API = ROOT / "workflows" / "api"
@@ -65,6 +68,53 @@ def test_workflows_of_the_bundled_model_run_as_they_are(comfyui, tmp_path, name,
         assert clip.frames.shape == (20, 128, 128, 3) and clip.fps == Fraction(25, 2)
         assert clip.audio.shape[1] == round(1.6 * clip.sample_rate) and abs(clip.audio).max() > 0.01
         assert (clip.frames[0] != clip.frames[-1]).any()
+
+
+def test_a_given_video_keeps_its_frames_and_gets_a_sound(comfyui, tmp_path):
+    (clip,) = run_workflow(comfyui, tmp_path, "sound_a_video")
+    given = read_clip(comfyui.base / "input" / "video.mp4")
+    assert clip.frames.shape == given.frames.shape and clip.fps == given.fps
+    assert np.abs(clip.frames.astype(int) - given.frames).mean() < 8  # coded twice
+    assert clip.audio.shape[1] == round(1.6 * clip.sample_rate) and abs(clip.audio).max() > 0.001
+
+
+def test_a_picture_moves_to_a_given_sound_which_stays(comfyui, tmp_path):
+    sound, rate = read_audio(comfyui.base / "input" / "sound.wav")
+    (clip,) = run_workflow(comfyui, tmp_path, "animate_to_a_sound")
+    assert clip.frames.shape == (20, 128, 128, 3) and (clip.frames[0] != clip.frames[-1]).any()
+    assert clip.sample_rate == rate and clip.audio.shape[1] == round(1.6 * rate)
+    assert np.corrcoef(clip.audio[0], sound[0, : clip.audio.shape[1]])[0, 1] > 0.95  # coded once
+
+
+def test_the_sync_report_is_drawn_and_told(comfyui, tmp_path, capsys):
+    (clip,) = run_workflow(comfyui, tmp_path, "sync_report")
+    assert clip.frames.shape == (20, 128, 128, 3)
+    (plot,) = tmp_path.glob("*.png")
+    with Image.open(plot) as picture:
+        assert picture.width > picture.height > 300
+    assert re.search(r"\d+ events seen, \d+ heard.*\nAV-Align: \d", capsys.readouterr().out)
+
+
+def test_training_on_a_folder_goes_on_after_a_cancel_and_its_result_makes_a_clip(comfyui, tmp_path):
+    client, reports = ComfyClient(comfyui.url), []
+    training = read_workflow(API / "train_on_a_folder.json")
+    for change in ("JointDiTTrain.steps=8", "batch=1", "JointDiTSample.steps=2"):
+        set_input(training, change)
+
+    def stop(node, done, total):
+        if "Train" in node and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.run(training, stop)
+    file = comfyui.base / "models" / "jointdit" / "my_joint_blocks.safetensors"
+    assert not file.exists()
+    outputs, refusals = client.run(training, lambda *progress: reports.append(progress))
+    assert not refusals and min(done for node, done, _ in reports if "Train" in node) > 2
+    (path,) = client.download(outputs, tmp_path)
+    assert read_clip(path).frames.shape == (20, 128, 128, 3)
+    assert shown_texts(outputs) == ["3 clips of 3 files"]
+    file.unlink()  # or JointDiT Load Experts would list it from now on
 
 
 def test_the_workflow_of_the_real_experts_runs_on_their_layout(comfyui, tmp_path):
@@ -130,6 +180,28 @@ def test_two_clients_get_their_own_results(comfyui, tmp_path):
     for thread in threads:
         thread.join(RUN_SECONDS)
     assert {frames: len(read_clip(path).frames) for frames, path in found.items()} == {4: 4, 6: 6}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("videos=../..", r"no folder '\.\./\.\.' with videos \(found: videos\)"),
+        ("JointDiTCacheLatents.name=../x", r"name is '\.\./x'"),
+    ],
+)
+def test_training_stays_in_the_folders_of_comfyui(comfyui, change, message):
+    training = read_workflow(API / "train_on_a_folder.json")
+    set_input(training, change)
+    with pytest.raises(InputError, match=message):
+        ComfyClient(comfyui.url).run(training, lambda *progress: None)
+
+
+def test_what_is_left_out_of_a_workflow_is_told_while_the_rest_runs(comfyui):
+    training = read_workflow(API / "train_on_a_folder.json")
+    set_input(training, "JointDiTTrain.name=a/b")
+    outputs, (refusal,) = ComfyClient(comfyui.url).run(training, lambda *progress: None)
+    assert "JointDiTTrain" in refusal and "name is 'a/b'" in refusal
+    assert shown_texts(outputs) == ["3 clips of 3 files"]
 
 
 @pytest.mark.parametrize(

@@ -76,14 +76,15 @@ class Frechet:
         sets = [[windows / scale for windows in each] for each in (clips, reference)]
         value = _frechet(*(np.concatenate(each) for each in sets))
         rng = np.random.default_rng(0)
-        fewer = []
+        fewer, kept = [], [max(1, min(round(KEPT * len(each)), len(each) - 1)) for each in sets]
         for _ in range(SUBSETS):
             drawn = [
-                [each[index] for index in rng.permutation(len(each))[: max(1, round(KEPT * len(each)))]]
-                for each in sets
+                [each[index] for index in rng.permutation(len(each))[:some]]
+                for each, some in zip(sets, kept, strict=True)
             ]
             fewer.append(_frechet(*(np.concatenate(each) for each in drawn)))
-        return cls(value, (float(np.mean(fewer)) - value) * KEPT / (1 - KEPT))
+        share = min(some / len(each) for each, some in zip(sets, kept, strict=True))
+        return cls(value, (float(np.mean(fewer)) - value) * share / (1 - share))
 
 
 def _frechet(one: Features, two: Features) -> float:

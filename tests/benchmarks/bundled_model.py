@@ -27,6 +27,7 @@ import numpy as np
 from jointdit import JointCFG, JointDiTPipeline
 from jointdit.checkpoints import resolve
 from jointdit.cli.progress import Progress, hushed
+from jointdit.errors import InputError
 from jointdit.evaluate.align import Curves, align_clips
 from jointdit.evaluate.effects import EffectJudge, train_judges
 from jointdit.evaluate.generated import Task, autoencode_truth, autoencoded, draw_tasks, generate_clips, score_clips
@@ -35,6 +36,7 @@ from jointdit.evaluate.report import as_json
 from jointdit.evaluate.sync import CONTINUOUS
 from jointdit.media import Clip, read_image
 from jointdit.media.files import whole_file
+from jointdit.sync_guidance import SyncGuidance
 from jointdit.synthetic import EFFECTS
 
 SEED = 20_000  # of scenes and of noise
@@ -63,6 +65,7 @@ ROWS = {
     **{f"grid-{name}": Row(f"audio grid: {name}", {"audio_grid": name}) for name in ("own", "even", "coupled")},
     **{f"guidance-{mode}": Row(f"guidance: {mode}", {"guidance": mode})
        for mode in ("none", "cfg", "joint-cfg", "joint-cfg-star")},
+    "sync": Row("picture and sound pulled together (0.1, 0.2)", {"sync": SyncGuidance(0.2, 0.1)}),
 }  # fmt: skip
 
 
@@ -112,7 +115,7 @@ class Benchmark:
         """Everything that decides the clips of a row, as JSON has it."""
         options = self.options(row)
         guidance = options.pop("guidance")
-        return json.loads(json.dumps({
+        return as_json({
             "weights": self.weights,
             "seed": SEED,
             "prompts": row.prompts,
@@ -121,7 +124,7 @@ class Benchmark:
             "scales": guidance.scales,
             "interval": guidance.interval,
             **options,
-        }))  # fmt: skip
+        })  # fmt: skip
 
     def folder(self, made_with: Mapping[str, Any]) -> Path:
         """Where clips that were made with this are kept."""
@@ -157,6 +160,8 @@ class Benchmark:
 
     def score(self, row: Row, clips: int) -> dict[str, Any]:
         """The row's entry in the JSON, with `clips` clips an effect."""
+        if row.photos and not self.photos:
+            raise InputError("no natural pictures; name a folder of them with --photos")
         photos = list(self.photos.values()) if row.photos else ()
         tasks = draw_tasks(clips * len(EFFECTS), SEED, self.pipe.shape(), prompts=row.prompts, photos=photos)
         made, truths = self.clips(row, tasks), self.truths(row, tasks)
@@ -199,6 +204,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """Makes the rows that are asked for and not there yet; the JSON is written after each."""
     report = read(arguments.json)
     bench = Benchmark(arguments.model, arguments.photos, arguments.work, arguments.judge_scenes, progress)
+    rows = report["rows"]
+    report["rows"] = {name: row for name, row in rows.items() if row["settings"]["weights"] == bench.weights}
     for name in arguments.rows:
         row = ROWS[name]
         clips = arguments.clips or row.clips
@@ -227,7 +234,7 @@ def read(path: Path) -> dict[str, Any]:
 
 HEADS = (
     "", "clips", "events seen, heard", "seen events heard", "heard events seen", "by chance", "rain, siren",
-    "asked effect heard", "seen", "heard is seen", "first frame", "sound distance",
+    "asked effect heard", "seen", "heard is seen", "first frame (autoencoder)", "sound distance",
 )  # fmt: skip
 
 
@@ -268,7 +275,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         share(row["sound"]),
         share(row["pictures"]),
         number(row["agree"][0]),
-        f"{picture['psnr_first_frame'] - picture['psnr_autoencoder']:+.1f} dB",
+        f"{picture['psnr_first_frame']:.1f} ({picture['psnr_autoencoder']:.1f}) dB",
         f"{row['sound_distance']['value'] - row['sound_distance']['excess']:.1f}",
     ]
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from tiny_models import conditioning, joint_model
+from tiny_models import conditioning, joint_model, write_experts
 from tiny_models import joint_blocks as tiny_joint_blocks
 
 from jointdit import JointDiTPipeline
@@ -420,6 +420,24 @@ def test_the_commands_lead_from_scenes_to_joint_blocks_and_two_processes_equal_o
     assert read_clip(made).frames.shape == (6, 32, 32, 3)
     pipe = JointDiTPipeline.from_pretrained("tiny", joint=trained)
     assert all(torch.equal(tensor, one[name]) for name, tensor in pipe.joint_blocks.state_dict().items())
+
+
+def test_joint_blocks_are_trained_between_two_experts_and_load_again(folder, tmp_path, capsys):
+    video, audio = map(str, write_experts(tmp_path))
+    made = ["cache", str(folder), str(tmp_path / "cache"), "--video-expert", video, "--quiet"]
+    made += ["--frames", "4", "--size", "32x32", "--fps", "12.5"]
+    assert main(made) == 2 and "--audio-expert" in capsys.readouterr().err
+    assert main([*made, "--audio-expert", audio]) == 0
+    options = {"cache": tmp_path / "cache", "output": tmp_path / "run", "video_expert": video, "audio_expert": audio}
+    options |= {"steps": 2, "batch": 2, "held_out": 2, "warmup": 1, "rate": 1e-2, "samples": 0, "tensorboard": "false"}
+    options |= {"precision": "float32", "gradient_checkpointing": "true"}
+    assert main(["train", "a", "--quiet", *[f"--set={name}={value}" for name, value in options.items()]]) == 0
+    untrained = JointDiTPipeline.from_experts(video, audio).joint_blocks.state_dict()
+    trained = JointDiTPipeline.from_experts(video, audio, tmp_path / "run" / "joint_blocks.safetensors").joint_blocks
+    gates = [name for name in untrained if "modulation" in name]
+    assert gates and max(trained.state_dict()[name].abs().max() for name in gates) > 1e-3
+    assert main(["train", "a", "--set", f"video_expert={video}"]) == 2
+    assert "audio_expert is '', but must be given" in capsys.readouterr().err
 
 
 def test_joint_blocks_of_another_model_are_refused(tmp_path):

@@ -21,6 +21,8 @@ def part(text: str) -> tuple[int, int]:
 
 OPTIONS = (
     Option("model", "NAME", model_name, "the model that will be trained (default tiny)"),
+    Option("video-expert", "PATH", model_name, "Stable Video Diffusion instead: svd.safetensors or a folder"),
+    Option("audio-expert", "PATH", model_name, "AudioLDM2, to go with it: a folder in diffusers' layout"),
     Option("layout", "NAME", str, "classes (default), csv, synth, avsync15, landscape, vggsound or greatest-hits"),
     FRAMES,
     FPS,
@@ -47,6 +49,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Fills the cache and prints what was left out, and why."""
     options = read_options(OPTIONS, arguments)
+    experts = options["video_expert"], options["audio_expert"]
+    if any(experts) and (options["model"] or not all(experts)):
+        raise InputError("give --video-expert and --audio-expert together, or --model instead of both")
 
     from ..pipeline import JointDiTPipeline
     from ..train.cache import write_cache
@@ -58,7 +63,11 @@ def run(arguments: argparse.Namespace) -> None:
     width, height = options["size"] or (None, None)
     number, count = options["part"] or (0, 1)
     with hushed(), Progress(arguments.quiet) as progress:
-        pipe = JointDiTPipeline.from_pretrained(options["model"] or "tiny").to(choose_device(options["device"]))
+        if all(experts):
+            pipe = JointDiTPipeline.from_experts(*experts)
+        else:
+            pipe = JointDiTPipeline.from_pretrained(options["model"] or "tiny")
+        pipe.to(choose_device(options["device"]))
         shape = pipe.shape(options["frames"], options["fps"], height, width)
         written = write_cache(
             pipe, recordings, arguments.cache, shape, number, count,

@@ -23,7 +23,7 @@ def train_stage(
     progress: called with ("train", step, steps), first with the step that a checkpoint resumes.
     """
     cache = LatentCache(config.cache)
-    pipe = JointDiTPipeline.from_pretrained(config.model, joint=config.joint or None)
+    pipe = _load(config)
     cache.check(pipe)
     # A batch without an isolated clip, or with isolated ones alone, leaves no weight without a gradient.
     accelerator = Accelerator(
@@ -39,3 +39,10 @@ def train_stage(
     report(engine.step, config.steps, math.nan)
     engine.train(seconds)
     return engine.export() if engine.step == config.steps else None
+
+
+def _load(config: TrainingConfig) -> JointDiTPipeline:
+    joint = config.joint or None
+    if config.video_expert:
+        return JointDiTPipeline.from_experts(config.video_expert, config.audio_expert, joint)
+    return JointDiTPipeline.from_pretrained(config.model, joint=joint)

@@ -19,6 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+OWN_PATHS = ("cache", "output", "joint")  # the other names may be of models that are built in or on the Hub
 TEMPLATES = {"a": Path(__file__).with_name("stage_a.toml"), "b": Path(__file__).with_name("stage_b.toml")}
 
 
@@ -28,6 +29,8 @@ class TrainingConfig:
 
     stage: str
     model: str
+    video_expert: str
+    audio_expert: str
     joint: str
     cache: Path
     output: Path
@@ -64,6 +67,8 @@ class TrainingConfig:
         ):
             if getattr(self, name) not in allowed:
                 refuse(name, f"one of {', '.join(allowed)}")
+        if bool(self.video_expert) != bool(self.audio_expert):
+            refuse("audio_expert" if self.video_expert else "video_expert", "given, too: experts come in twos")
         for name in ("steps", "batch", "held_out", "micro_batch", "log_every", "save_every", "validate_every"):
             if getattr(self, name) < 1:
                 refuse(name, "at least 1")
@@ -95,9 +100,10 @@ def read_config(path: Path, changes: Mapping[str, str] | None = None) -> Trainin
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise InputError(f"{path}: not valid TOML ({error})") from error
-    for name in ("cache", "output", "joint"):
-        if isinstance(values.get(name), str) and values[name]:
-            values[name] = str(path.parent / values[name])
+    for name in ("cache", "output", "joint", "model", "video_expert", "audio_expert"):
+        value = values.get(name)
+        if isinstance(value, str) and value and (name in OWN_PATHS or (path.parent / value).exists()):
+            values[name] = str(path.parent / value)
     values |= {name: _toml_value(text) for name, text in (changes or {}).items()}
     types = get_type_hints(TrainingConfig)
     known = [field.name for field in fields(TrainingConfig)]

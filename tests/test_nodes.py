@@ -489,7 +489,7 @@ def test_a_cache_tells_what_is_in_it_and_what_was_left_out(model, videos):
     assert first == "6 clips of 3 files" and "broken.mp4" in second
     record.shown.clear()
     assert cache_of(model) == (folder, report)
-    assert [shown[:2] for shown in record.shown] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert record.shown[-1][:2] == (4, 4)
 
 
 def test_a_stopped_cache_goes_on(model, videos):

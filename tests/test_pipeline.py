@@ -308,6 +308,31 @@ def test_text_is_encoded_as_audioldm2_does(pipe):
 
 
 @torch.no_grad()
+def test_a_negative_text_is_read_at_the_length_of_its_text_as_audioldm2_does(pipe):
+    names = ("text_encoder", "text_encoder_2", "projection_model", "language_model", "tokenizer", "tokenizer_2")
+    parts = {name: getattr(pipe, name) for name in (*names, "vocoder")}
+    theirs = AudioLDM2Pipeline(
+        vae=pipe.audio_vae, unet=pipe.audio_unet, scheduler=pipe.audio_scheduler, feature_extractor=None, **parts
+    )
+    _, mask, generated = theirs.encode_prompt("a dog barks", "cpu", 1, True, negative_prompt="hiss")
+    ours = pipe.encode_text(["hiss"], ["a dog barks"])
+    torch.testing.assert_close(ours.audio_embeds, generated[:1], atol=1e-5, rtol=1e-5)
+    assert torch.equal(ours.audio_mask_1, mask[:1])
+    assert not torch.allclose(pipe.encode_text(["hiss"]).audio_embeds, generated[:1], atol=1e-3)
+
+
+@torch.no_grad()
+def test_each_distinct_text_is_encoded_once_and_apart_from_the_others(pipe):
+    calls = []
+    handle = pipe.text_encoder_2.register_forward_hook(lambda *_: calls.append(None))
+    several, alone = pipe.encode_text(["rain", "a dog barks", "rain"]), pipe.encode_text(["rain"])
+    handle.remove()
+    assert len(calls) == 3, "two of three texts, and one"
+    assert torch.equal(several.audio_embeds[[0, 2]], alone.audio_embeds.expand(2, -1, -1))
+    assert several.audio_mask_1.sum(1).tolist() == [6, 13, 6] and alone.audio_mask_1.sum() == 6
+
+
+@torch.no_grad()
 def test_negative_side_has_no_picture_and_texts_of_two_lengths_fit_together(pipe, picture):
     conditions = pipe.condition([picture], ["a ball bounces"], ["noise"], pipe.shape(**SHAPE), seeded())
     null, full = conditions.unconditional, conditions.conditional

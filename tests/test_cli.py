@@ -74,6 +74,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         "--sampler": ["ddpm"],
         "--fit": ["crop"],
         "--dtype": ["int8", "float64"],
+        "--memory": ["high", ""],
         "--device": ["gpu", "", "cuda:99", "meta"],
         "--prompt": ["\udcff"],
         "--negative-prompt": ["rain \udcff"],

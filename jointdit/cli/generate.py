@@ -68,6 +68,7 @@ OPTIONS = (
     Option("audio-substeps", "N", whole(1, 100), "audio steps in each video step"),
     Option("device", "NAME", device_name, "cpu, cuda, cuda:1, mps (default: cuda if there is one, else cpu)"),
     Option("dtype", "TYPE", one_of("float32", "float16", "bfloat16"), "numbers to compute with (default float32)"),
+    Option("memory", "NAME", one_of("plain", "low", "lowest"), "how far to save memory, at the price of time"),
 )
 
 PASSED_ON = (
@@ -161,7 +162,7 @@ def _make_clip(
     asked_for = {name: options[name] for name in PASSED_ON if options[name] is not None}
     progress("load", 0, 1)
     pipe = _load(options, dtype, download)
-    pipe.to(device)
+    pipe.set_memory(options["memory"] or "plain", device)
     progress("load", 1, 1)
     generator = torch.Generator().manual_seed(seed)
     guidance = pipe.guidance.changed(**asked)

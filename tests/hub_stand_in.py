@@ -155,7 +155,9 @@ class _HubHandler(_Handler):
             if part in path:
                 return self.answer(status)
         if path.startswith("/api/models/"):
-            return self.describe(path.removeprefix("/api/models/"))
+            name = path.removeprefix("/api/models/").removesuffix("/revision/main")
+            repository, listing, _ = name.partition("/tree/")
+            return self.list_files(repository) if listing else self.describe(repository)
         repository, found, rest = path.strip("/").partition("/resolve/")
         revision, _, name = rest.partition("/")
         if not found or repository not in self.hub.repositories:
@@ -178,6 +180,13 @@ class _HubHandler(_Handler):
             X_Linked_ETag=f'"{checksum}"',
             X_Linked_Size=str(len(body)),
         )
+
+    def list_files(self, repository: str) -> None:
+        files = [
+            {"type": "file", "path": path, "size": len(body), "oid": digest(path, body)}
+            for path, body in self.hub.repositories.get(repository, {}).items()
+        ]
+        self.answer(200, json.dumps(files).encode(), Content_Type="application/json")
 
     def describe(self, repository: str) -> None:
         if repository not in self.hub.repositories:

@@ -25,6 +25,7 @@ from huggingface_hub import constants, snapshot_download
 from tiny_models import write_experts
 
 from jointdit import InputError, JointDiTPipeline
+from jointdit.checkpoints import resolve
 from jointdit.cli import main
 from jointdit.published import MODELS, needed_files
 
@@ -203,6 +204,17 @@ def test_what_was_fetched_loads(hub, tmp_path, tmp_path_factory) -> None:
     fetched("svd", "audioldm2", "--to", tmp_path)
     pipe = JointDiTPipeline.from_experts(tmp_path / "stable-video-diffusion-img2vid", tmp_path / "audioldm2")
     assert pipe.video_unet.config.num_frames == 3
+
+
+def test_a_name_is_fetched_when_a_loader_is_asked_to_without_what_is_not_needed(hub) -> None:
+    with pytest.raises(InputError, match="no model"):
+        resolve(SVD)
+    folder = resolve(SVD, local_files_only=False)
+    plain = [path for path in SVD_FILES if path.endswith((".json", "model.safetensors"))]
+    assert published(folder) == {path: content(path) for path in plain}
+    assert resolve(SVD) == folder, "from the cache"
+    with pytest.raises(InputError, match="nobody/nothing: cannot be fetched"):
+        resolve("nobody/nothing", local_files_only=False)
 
 
 def test_a_broken_connection_is_taken_up_again(hub, tmp_path) -> None:

@@ -104,12 +104,15 @@ class Defaults:
     steps: int = 25
     audio_substeps: int = 1
     video_temperature: float = 1.0
-    audio_start: float | None = None  # first timestep of an even audio grid; None is AudioLDM2's own grid
+    sigmas: list[float] | None = None  # the video's own `steps` noise levels, and 0; None is the scheduler's
+    audio_grid: str = "even"
+    audio_start: float | None = None  # first timestep of this model's own audio grid; None is AudioLDM2's
     guidance: dict[str, Any] = field(default_factory=dict)  # of `JointCFG`
 
     def __post_init__(self) -> None:
         """Raises TypeError for a value of another kind, as it may stand in a file."""
         kinds = {"int": int, "float": int | float, "float | None": int | float | None, "str": str}
+        kinds["list[float] | None"] = list | None
         for each in fields(self):
             value = getattr(self, each.name)
             if not isinstance(value, kinds.get(each.type, dict)):
@@ -448,15 +451,17 @@ class JointDiTPipeline(DiffusionPipeline):
         """Scaled latents of both modalities, float32. Noise is drawn on the generator's device, the video's first.
 
         steps, or sigmas: the video's noise levels, high to low.    sampler: one of `SAMPLERS`.
-        audio_grid: "even", "coupled" or timesteps (`NoiseClock.grid`); the model's own where None.
+        audio_grid: "even", "coupled", "trailing" or timesteps (`NoiseClock.grid`); the model's own where None.
         video_temperature: 0 to 2, multiplies the video's initial noise (`samplers.initial_noise`).
         callback: called after each step with (steps done, steps, clean estimates).
         video_latents or audio_latents: this modality is given, scaled, and only the other one is sampled.
         isolated: the modalities never see each other: what the same weights make without their joint attention.
-        sync: pulls the clean estimates of picture and sound together; not at all where None.
+        sync: pulls the sound to when the picture moves, without training; not at all where None.
         """
         if video_latents is not None and audio_latents is not None:
             raise InputError("both the video and the audio are given: nothing is left to sample; leave one out")
+        if sync is not None and audio_latents is not None:
+            raise InputError("sync pulls the sound, but the sound is given; leave one out")
         if sampler not in SAMPLERS:
             raise InputError(f"sampler {sampler!r}: give one of {', '.join(SAMPLERS)}")
         if video_temperature is None:
@@ -465,13 +470,19 @@ class JointDiTPipeline(DiffusionPipeline):
             raise InputError(
                 f"video temperature is {video_temperature}, but must be from 0 to 2; 1 is the plain sampler"
             )
-        steps = self.defaults.steps if steps is None else steps
-        clock = NoiseClock(self.video_scheduler, self.audio_scheduler)
-        substeps = self.defaults.audio_substeps if audio_substeps is None else audio_substeps
-        if audio_grid is None:
-            audio_grid = self._own_audio_grid((steps if sigmas is None else len(sigmas) - 1) * substeps)
+        own = self.defaults
+        if steps is None and sigmas is None:
+            steps, sigmas = (own.steps, None) if own.sigmas is None else (None, torch.tensor(own.sigmas))
         hold = "video" if video_latents is not None else "audio" if audio_latents is not None else None
-        grid = clock.grid(None if sigmas is not None else steps, sigmas, audio_grid, substeps, hold)
+        clock = NoiseClock(self.video_scheduler, self.audio_scheduler)
+        grid = clock.grid(
+            None if sigmas is not None else steps,
+            sigmas,
+            own.audio_grid if audio_grid is None else audio_grid,
+            own.audio_substeps if audio_substeps is None else audio_substeps,
+            hold,
+            own.audio_start if audio_grid is None else None,
+        )
         shape, batch = conditions.shape, len(conditions.conditional.fps)
         noise = JointLatents(
             randn_tensor(self.layout.video_shape(shape, batch), generator=generator).to(self.device),
@@ -490,15 +501,11 @@ class JointDiTPipeline(DiffusionPipeline):
             conditions.unconditional,
             isolated,
         )
-        if sync is not None and not sync.neutral:
+        if sync is not None and sync.strength:
             with self.using("audio_vae"):
                 denoise = SyncedDenoiser(denoise, sync, loudness_readout(self.audio_codec))
         with self.using("video_unet", "audio_unet", "joint_blocks"):
             return SAMPLERS[sampler](denoise, start, grid, callback)
-
-    def _own_audio_grid(self, steps: int) -> str | Tensor:
-        start = self.defaults.audio_start
-        return "even" if start is None else torch.linspace(start, 0, steps + 1)
 
     @torch.no_grad()
     def decode_video(
@@ -562,7 +569,7 @@ class JointDiTPipeline(DiffusionPipeline):
         image: uint8 [H, W, 3], a PIL image or a path. Texts: one for all pictures, or a list as long as theirs.
         frames, fps, height, width, steps, guidance and the like: the model's own where None.
         isolated: picture and sound never see each other, for comparison.
-        sync: pulls sound and picture together without training (`SyncGuidance`).
+        sync: pulls the sound to when the picture moves, without training.
         generator: fixes every random number. With one for each picture, a clip does not depend on those beside it.
         callback: called with (stage, done, total), from done 0 on; the stages are "sample" and "decode".
         """
@@ -583,8 +590,7 @@ class JointDiTPipeline(DiffusionPipeline):
             images, prompts, negative_prompts, shape, generator, fit, motion_bucket, noise_augmentation
         )
         rate = self.layout.sample_rate
-        steps = self.defaults.steps if steps is None else steps
-        report("sample", 0, steps if sigmas is None else len(sigmas) - 1)
+        report("sample", 0, len(sigmas) - 1 if sigmas is not None else self.defaults.steps if steps is None else steps)
         latents = self.sample(
             conditions,
             steps,

@@ -78,6 +78,8 @@ def heun(denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callba
         sound, denoised = x.audio, estimate.audio
         for substep in range(n - 1):
             start, end = audio[step * n + substep : step * n + substep + 2]
+            if start == end:  # the audio rests: nothing is asked of its expert
+                continue
             levels = grid.levels(step, substep + 1)
             there = _toward(sound, denoised, start, end)
             sound = _mean_slope(sound, denoised, there, audio_again(there, levels), start, end)
@@ -124,9 +126,11 @@ def _multistep(
         estimate, audio_again = denoise(x, grid.levels(step), keep=n > 1)
         sound, denoised = x.audio, estimate.audio
         for substep in range(n):
+            start, end = audio[step * n + substep : step * n + substep + 2]
+            if start == end:  # the audio rests: nothing is asked of its expert
+                continue
             if substep:
                 denoised = audio_again(sound, grid.levels(step, substep))
-            start, end = audio[step * n + substep : step * n + substep + 2]
             sound = advance(sound, denoised, audio_past, start, end)
             audio_past = _Past(denoised, start)
         audio_again = None  # frees the video that it keeps

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
@@ -19,7 +19,9 @@ from .errors import InputError
 SHARED, INDEPENDENT = 0.5, 0.35  # shares of the training draws; one modality is clean in the rest
 AUDIO_DRAW_POWER = 0.6  # below 1: strong noise is drawn oftener
 
-AudioGrid = Literal["even", "coupled"]
+TRAILING_SIGMA = 1.0  # of the video: below it, all that happens is decided
+
+AudioGrid = Literal["even", "coupled", "trailing"]
 Modality = Literal["video", "audio"]
 
 
@@ -178,13 +180,16 @@ class NoiseClock:
         audio: AudioGrid | Tensor = "even",
         audio_substeps: int = 1,
         hold: Modality | None = None,
+        audio_start: float | None = None,
     ) -> SamplingGrid:
         """The levels of a sampling run.
 
         steps: EulerDiscreteScheduler's own sigmas (Karras for Stable Video Diffusion), or sigmas: any falling [N + 1].
         audio: "even", DDIMScheduler's own timesteps and then 0; "coupled", from the video's sigmas through u, with
-        sub-steps even in between; or the falling timesteps [n N + 1] themselves. DDIM's rounding makes many steps that
-        do not divide T start lower: 200 at t = 996, but 175 at 871.
+        sub-steps even in between; "trailing", which stands at its first timestep until the video's sigma is at most
+        `TRAILING_SIGMA` and then falls evenly; or the timesteps [n N + 1] themselves, which never rise. DDIM's rounding
+        makes many steps that do not divide T start lower: 200 at t = 996, but 175 at 871.
+        audio_start: the first timestep of an even or trailing grid, instead of DDIMScheduler's or T - 1.
         hold: this modality is given and stays clean: its grid stands still.
         Raises InputError if the values do not make a grid.
         """
@@ -195,7 +200,7 @@ class NoiseClock:
         video = self._karras(steps) if sigmas is None else _falling("sigmas", sigmas, torch.inf)
         count = len(video) - 1
         if isinstance(audio, Tensor):
-            timesteps = _falling("audio timesteps", audio, self.audio_steps - 1)
+            timesteps = _falling("audio timesteps", audio, self.audio_steps - 1, may_rest=True)
             if (len(timesteps) - 1) % (count * audio_substeps):
                 raise InputError(
                     f"audio timesteps: {len(timesteps)} values do not fit {count} video steps of {audio_substeps} "
@@ -207,9 +212,18 @@ class NoiseClock:
             low = position.floor().long().clamp(max=count - 1)
             timesteps = torch.lerp(corners[low], corners[low + 1], position - low)
         elif audio == "even":
-            timesteps = self._even(count * audio_substeps)
+            intervals = count * audio_substeps
+            timesteps = self._even(intervals) if audio_start is None else torch.linspace(audio_start, 0, intervals + 1)
+        elif audio == "trailing":
+            start = float(self.audio_steps - 1 if audio_start is None else audio_start)
+            waiting = min(int((video > TRAILING_SIGMA).sum()), count - 1)
+            falling = torch.linspace(start, 0, (count - waiting) * audio_substeps + 1)
+            timesteps = torch.cat((torch.full((waiting * audio_substeps,), start), falling))
+            if hold == "video":  # there is nothing to wait for
+                video, timesteps = video[waiting:], falling
         else:
-            raise InputError(f"audio grid {audio!r}: give even, coupled or the timesteps themselves")
+            raise InputError(f"audio grid {audio!r}: give {', '.join(get_args(AudioGrid))} or the timesteps themselves")
+        timesteps = timesteps.double()
         if hold == "video":
             video = torch.full_like(video, self.sigma_min)
         elif hold == "audio":
@@ -236,11 +250,13 @@ def _require(scheduler: EulerDiscreteScheduler | DDIMScheduler, **expected: obje
             raise ValueError(f"{type(scheduler).__name__}: {name} is {found!r}; this model needs {value!r}")
 
 
-def _falling(name: str, values: Tensor, highest: float) -> Tensor:
+def _falling(name: str, values: Tensor, highest: float, may_rest: bool = False) -> Tensor:
     values = values.detach().to("cpu", torch.float64)
     if values.ndim != 1 or len(values) < 2:
         raise InputError(f"{name}: shape {list(values.shape)}; give a list of at least two")
-    if not (values.isfinite().all() and values[-1] >= 0 and values[0] <= highest and (values.diff() < 0).all()):
+    steps = values.diff()
+    falls = (steps <= 0).all() and values[-1] < values[0] if may_rest else (steps < 0).all()
+    if not (values.isfinite().all() and values[-1] >= 0 and values[0] <= highest and falls):
         limit = "" if math.isinf(highest) else f" from at most {highest:g}"
         raise InputError(f"{name} {values.tolist()}: give values that fall{limit} and end at 0 or above")
     return values

@@ -71,7 +71,7 @@ class Sample(io.ComfyNode):
                     options=[OWN_GRID, *get_args(AudioGrid)],
                     default=OWN_GRID,
                     tooltip="Noise levels of the sound. even: AudioLDM2's. coupled: always the level that the video "
-                    "is at.",
+                    "is at. trailing: the sound waits until the video is nearly done and then follows it.",
                     advanced=True,
                 ),
                 io.Float.Input(
@@ -120,8 +120,7 @@ class Sample(io.ComfyNode):
     ) -> io.NodeOutput:
         pipe, prepared = model.pipe, conditions.conditions
         shape, batch = prepared.shape, len(conditions.pictures)
-        steps = steps or pipe.defaults.steps
-        total = steps if sigmas is None else len(sigmas) - 1
+        total = (steps or pipe.defaults.steps) if sigmas is None else len(sigmas) - 1
         progress = model.start(DENOISING, total, batch * model.pass_memory(shape))
         picture = prepared.conditional.image_latents[0] * pipe.video_vae.config.scaling_factor
         decode = FastDecoder(picture, conditions.pictures[0])
@@ -134,7 +133,7 @@ class Sample(io.ComfyNode):
         torch.randn(batch, 3, shape.height, shape.width, generator=generator)
         latents = pipe.sample(
             prepared,
-            steps=None if sigmas is not None else steps,
+            steps=None if sigmas is not None else steps or None,
             sigmas=sigmas,
             sampler=sampler,
             guidance=guidance,

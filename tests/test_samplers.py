@@ -30,7 +30,15 @@ def affine(sample, grid, correlation: float = 0.6) -> tuple[torch.Tensor, torch.
 @pytest.mark.parametrize("audio", ["even", "coupled"])
 @pytest.mark.parametrize(("sample", "steps", "error"), [(euler, 333, 0.05), (heun, 111, 0.01), (dpmpp_2m, 111, 0.01)])
 def test_samplers_reach_the_mean_the_variances_and_the_correlation(sample, steps, error, audio, substeps):
-    grid = clock().grid(steps, audio=audio, audio_substeps=substeps)
+    reaches(sample, clock().grid(steps, audio=audio, audio_substeps=substeps), error)
+
+
+@pytest.mark.parametrize(("sample", "error"), [(euler, 0.05), (heun, 0.01), (dpmpp_2m, 0.01)])
+def test_a_sound_that_trails_agrees_with_the_finished_video(sample, error):
+    reaches(sample, clock().grid(333 if sample is euler else 111, audio="trailing", audio_substeps=6), error)
+
+
+def reaches(sample, grid, error: float) -> None:
     mean, covariance = affine(sample, grid)
     shrink = (grid.audio_sigmas[-1] ** 2 + 1).rsqrt().item()  # AudioLDM2's latents at t = 0
     expected = GaussianModel().covariance.float() + torch.diag(torch.tensor([0, 0.0388**2]))
@@ -166,3 +174,19 @@ def test_callback_sees_every_step_and_may_interrupt(sample, joint):
     with pytest.raises(KeyboardInterrupt):
         sample(full(joint), initial_noise(x, grid), grid, watch)
     assert seen == [(step, 3, x.video.shape, x.audio.shape) for step in (1, 2)]
+
+
+@pytest.mark.parametrize("sample", SAMPLERS)
+@torch.no_grad()
+def test_while_the_audio_rests_its_expert_takes_no_substeps(sample):
+    calls = []
+
+    def denoise(x, levels, keep=False):
+        return x.map(lambda part: part / 2), lambda audio, levels: calls.append(levels) or audio / 2
+
+    grid = clock().grid(4, audio=torch.tensor([900.0] * 7 + [450.0, 0.0]), audio_substeps=2)
+    x = latents(torch.tensor([1.0]), torch.tensor([1.0]))
+    states = []
+    sample(denoise, x, grid, lambda done, total, estimate: states.append(estimate.audio.item()))
+    assert states == [0.5] * 4, "the sound stands until the last step"
+    assert {level.audio_timestep.item() for level in calls} <= {450.0, 0.0}

@@ -89,6 +89,19 @@ def test_any_sigmas_and_timesteps():
     assert len(noise.grid(sigmas=torch.tensor([10.0, 1.0, 0.0]), audio_substeps=4).audio_timesteps) == 9
 
 
+def test_trailing_audio_waits_for_the_video_and_then_falls():
+    sigmas = torch.tensor([100.0, 10.0, 2.0, 0.5, 0.1, 0.0])
+    grid = clock().grid(sigmas=sigmas, audio="trailing", audio_substeps=3, audio_start=970)
+    assert (grid.steps, grid.substeps) == (5, 3)
+    assert (grid.audio_timesteps[:10] == 970).all() and grid.audio_timesteps[-1] == 0
+    torch.testing.assert_close(grid.audio_timesteps[9:].diff(), torch.full((6,), -970 / 6).double(), atol=1e-4, rtol=0)
+    noisy = clock().grid(sigmas=sigmas[:3], audio="trailing")
+    assert noisy.audio_timesteps.tolist() == [999, 999, 0], "the last step is the latest"
+    given = clock().grid(sigmas=sigmas, audio="trailing", audio_substeps=3, audio_start=970, hold="video")
+    assert torch.equal(given.audio_timesteps, grid.audio_timesteps[9:]), "a given video is not waited for"
+    assert (given.video_sigmas == clock().sigma_min).all() and given.steps == 2
+
+
 def test_making_a_grid_leaves_the_given_schedulers_alone():
     video, audio = video_scheduler(), audio_scheduler()
     before = video.sigmas.clone(), audio.timesteps.clone()
@@ -108,6 +121,8 @@ def test_making_a_grid_leaves_the_given_schedulers_alone():
         ({"sigmas": torch.tensor([1.0])}, r"shape \[1\]"),
         ({"steps": 2, "audio": torch.tensor([1000.0, 3.0, 0.0])}, "1000.0"),
         ({"steps": 2, "audio": torch.tensor([900.0, 3.0])}, "give 3"),
+        ({"steps": 2, "audio": torch.tensor([900.0, 950.0, 3.0])}, "950.0"),
+        ({"steps": 2, "audio": torch.tensor([900.0, 900.0, 900.0])}, "900.0"),
         ({"steps": 2, "audio": "evne"}, "'evne'"),
     ],
 )

@@ -2,6 +2,8 @@
 
     python -m jointdit.train.joint cache --runs runs/tiny --clips 4000
     python -m jointdit.train.joint train --runs runs/tiny --minutes 90
+    python -m jointdit.train.joint videos --runs runs/tiny --minutes 40
+    python -m jointdit.train.joint sounds --runs runs/tiny --minutes 20
 
 Both go on where they stopped. Most samples are seen jointly; some are isolated, so that the experts also stand alone,
 which JointCFG needs; conditions drop out, so that guidance has something to subtract. Three things save time: both
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,13 +51,17 @@ from .tiny import (
 logger = logging.getLogger(__name__)
 HELD_OUT = 48  # scenes
 STATE = "state.safetensors"
+RUNS = ("joint.run", "videos.run", "sounds.run")  # each goes on from the one before
 HALF_CLIPS = 0.4  # share of the budget spent on the first half of each clip, when training starts from scratch
 OPEN_GATE = 0.5
 SUBSTEPS, WATCHING = 1, 2  # audio sub-steps of a joint evaluation, and of a nearly finished video
 HEAVIEST = 1000.0  # weight of audio errors, see JointDenoiser
-STEPS, AUDIO_SUBSTEPS, AUDIO_START = 12, 2, 900.0  # the way of the default sampler
-SIGMA_MAX = 200.0
-WAY_SHARE, WAY_WIDTH = 0.4, 150.0  # share of the draws that lie on it, and how far beside it in timesteps
+# The way of the default sampler. Below 1.2 the small model leaves more noise than it removes, so the video goes from
+# there to its end at once; in the last three steps the sound follows.
+SIGMAS = (200.0, 116.0, 65.0, 35.0, 18.0, 9.0, 4.5, 2.3, 1.2, 0.02, 0.01, 0.005, 0.0)
+MOVING = 8 / 11  # the part of the way on which the video is not finished
+AUDIO_SUBSTEPS, AUDIO_START = 8, 970.0
+WAY_SHARE, WAY_WIDTH = 0.5, 150.0  # share of the draws that lie on the way, and how far beside it in timesteps
 SOUND_SEED = 500_000_000  # sounds alone are of other scenes
 FACTORS = {"joint_blocks": 4.0, "text_encoder": 4.0} | {  # of the learning rate
     f"{unet}.{end}": 0.3
@@ -88,8 +95,9 @@ class JointTask:
         self.model, self.denoiser, self.tokenizer = model, denoiser, tokenizer
         self.pool, self.sounds, self.batch, self.dropout = pool, sounds, batch, Dropout()
         self.half_clips = half_clips
-        start = torch.linspace(AUDIO_START, 0, STEPS * AUDIO_SUBSTEPS + 1)
-        self.way = denoiser.clock.grid(STEPS, audio=start, audio_substeps=AUDIO_SUBSTEPS)
+        self.way = denoiser.clock.grid(
+            sigmas=torch.tensor(SIGMAS), audio="trailing", audio_substeps=AUDIO_SUBSTEPS, audio_start=AUDIO_START
+        )
         self.held_out = torch.arange(HELD_OUT)  # the first ones, so that a growing pool keeps them
 
     def conditions(self, index: Tensor, silent: Tensor, null: Tensor, captions: list[str]) -> Conditioning:
@@ -116,11 +124,11 @@ class JointTask:
         joint = sum(loss.mean() for loss in (*losses, watching) if len(loss))
         return joint + self.sound_loss(self.batch, part, generator)
 
-    def levels(self, generator: torch.Generator) -> Levels:
-        """Training draws [B] of the clock; a share of them from the way that the default sampler takes."""
+    def levels(self, generator: torch.Generator, part: float = 1.0) -> Levels:
+        """Training draws [B] of the clock; `WAY_SHARE` of them from the first `part` of the default sampler's way."""
         levels = self.denoiser.clock.sample_levels(self.batch, generator)
         chosen, share, shift = torch.rand(3, self.batch, generator=generator)
-        way = self.way.between(share)
+        way = self.way.between(part * share)
         audio = (way.audio_timestep + (2 * shift - 1) * WAY_WIDTH).clamp(0, self.denoiser.clock.audio_steps - 1)
         way = self.denoiser.clock.levels(way.video_sigma.double(), audio.double())
         pairs = zip(vars(way).values(), vars(levels).values(), strict=True)
@@ -177,11 +185,32 @@ class JointTask:
         return found
 
 
-class SoundTask(JointTask):
-    """The audio expert alone, half of the time without a text: what is heard then must still be something."""
+class VideoTask(JointTask):
+    """The video expert with the video's halves of the Joint Blocks: what moves. The sound stands beside it as it is."""
 
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
-        count = 3 * self.batch
+        index = torch.randint(HELD_OUT, len(self.pool.captions), (self.batch,), generator=generator)
+        silent, null, isolated = torch.rand(3, self.batch, generator=generator)
+        silent, null, isolated = silent < self.dropout.text, null < self.dropout.all, isolated < self.dropout.isolated
+        clean, cond = self.clips(index, silent, null)
+        levels = self.levels(generator, MOVING)
+        return self.denoiser.losses(clean, cond, isolated, generator, levels)[0].mean()
+
+
+class SoundTask(JointTask):
+    """The audio expert with the audio's halves of the Joint Blocks: beside a finished video, and alone, half of the
+    time without a text: what is heard then must still be something."""
+
+    def loss(self, generator: torch.Generator, progress: float) -> Tensor:
+        index = torch.randint(HELD_OUT, len(self.pool.captions), (self.batch,), generator=generator)
+        silent, null = torch.rand(2, self.batch, generator=generator) < torch.tensor([[0.35], [0.1]])
+        clean, cond = self.clips(index, silent, null)
+        watching = self.denoiser.watching_losses(clean, cond, self.watched_levels(generator), generator, WATCHING)
+        return watching.mean() + self.lonely_loss(generator)
+
+    def lonely_loss(self, generator: torch.Generator) -> Tensor:
+        """Error of the raw epsilon of sounds that see no video."""
+        count = self.batch
         index = torch.randint(len(self.sounds.captions), (count,), generator=generator)
         picture = torch.randint(HELD_OUT, len(self.pool.captions), (count,), generator=generator)
         silent, null = torch.rand(2, count, generator=generator) < torch.tensor([[0.35], [0.15]])
@@ -201,10 +230,12 @@ def assemble(model: TinyModel, runs: Path) -> JointDiTPipeline:
             width=SHAPE.width,
             motion_bucket=MOTION_BUCKET,
             noise_augmentation=NOISE_AUGMENTATION,
-            steps=STEPS,
+            steps=len(SIGMAS) - 1,
+            sigmas=list(SIGMAS),
+            audio_grid="trailing",
             audio_substeps=AUDIO_SUBSTEPS,
-            video_temperature=0.5,
             audio_start=AUDIO_START,
+            video_temperature=0.7,
             guidance={"mode": "joint-cfg", "video_joint_scale": 1.0, "audio_joint_scale": 2.5},
         ),
         video_vae=AutoencoderKLTemporalDecoder.from_pretrained(runs / "video_vae"),
@@ -225,7 +256,7 @@ VIDEO_SCHEDULER = EulerDiscreteScheduler(
     timestep_spacing="leading",
     use_karras_sigmas=True,
     sigma_min=0.002,
-    sigma_max=SIGMA_MAX,
+    sigma_max=SIGMAS[0],
 )
 AUDIO_SCHEDULER = DDIMScheduler(
     beta_start=0.0015,
@@ -243,7 +274,7 @@ PROCESSOR = CLIPImageProcessor(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("cache", "train", "sounds", "export"))
+    parser.add_argument("command", choices=("cache", "train", "videos", "sounds", "export"))
     parser.add_argument("--runs", type=Path, default=Path("runs/tiny"), help="autoencoders, cache and states")
     parser.add_argument("--clips", type=int, default=4000, help="cache: scenes to render and encode")
     parser.add_argument("--part", default="0/1", help="cache: K/N, this process makes every N-th shard")
@@ -256,7 +287,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("jointdit/tiny"), help="export: the bundled model")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
-    {"cache": cache, "train": train, "sounds": sounds, "export": export}[arguments.command](arguments)
+    commands = {"cache": cache, "train": train, "videos": videos, "sounds": sounds, "export": export}
+    commands[arguments.command](arguments)
 
 
 def cache(arguments: argparse.Namespace) -> None:
@@ -313,20 +345,51 @@ def open_at_own_time(blocks: JointBlocks) -> None:
                 heads[:, branch.head_dim // 2 :] = 0.0
 
 
+def videos(arguments: argparse.Namespace) -> None:
+    """The video expert once more, from the averaged weights of `train`; audio expert and encoders stay."""
+    go_on(arguments, "videos.run", VideoTask, ("video_unet", "joint_blocks"))
+
+
 def sounds(arguments: argparse.Namespace) -> None:
-    """The audio expert once more, from the averaged weights of `train`; video expert and encoders stay."""
+    """The audio expert once more, from the averaged weights of the run before; all that the video reads stays."""
+    go_on(arguments, "sounds.run", SoundTask, ("audio_unet", "joint_blocks.image_to_text", "joint_blocks.audio_level"))
+
+
+def go_on(arguments: argparse.Namespace, name: str, task: type[JointTask], learning: Sequence[str]) -> None:
+    """Train what begins with `learning`, and the audio's (or else the video's) halves of the Joint Blocks, as `task`
+    does, from the averaged weights of the run before `name`."""
     runs = arguments.runs
     pool, sounds = LatentPool.load(runs / "latents"), SoundPool.load(runs / "latents")
     model, tokenizer = build(runs, pool)
-    load_average(runs / "joint.run" / STATE, model)
-    for frozen in (model.video_unet, model.text_encoder, model.image_encoder):
-        frozen.requires_grad_(False)
+    load_average(last_run(runs, before=name) / STATE, model)
+    flatten_temporal_convolutions(model)
+    half = "audio" if "audio_unet" in learning else "video"
+    for key, parameter in model.named_parameters():
+        branch = key.split(".")[3] if key.startswith("joint_blocks.blocks.") else None
+        parameter.requires_grad_(branch == half if branch in ("audio", "video") else key.startswith(tuple(learning)))
     joint = JointDiTModel(model.video_unet, model.audio_unet, model.joint_blocks)
     denoiser = JointDenoiser(joint, NoiseClock(VIDEO_SCHEDULER, AUDIO_SCHEDULER), heaviest=HEAVIEST)
-    task = SoundTask(model, denoiser, tokenizer, pool, sounds, arguments.batch)
     budget = Budget(arguments.steps, arguments.minutes)
-    average = copy.deepcopy(model)
-    fit(task, runs / "sounds.run", budget, arguments.rate, arguments.seed, log_every=20, average=average)
+    fit(
+        task(model, denoiser, tokenizer, pool, sounds, arguments.batch),
+        runs / name,
+        budget,
+        arguments.rate,
+        arguments.seed,
+        average=copy.deepcopy(model),
+        log_every=20,
+        evaluate_every=200,
+        factors=FACTORS,
+    )
+
+
+def last_run(runs: Path, before: str | None = None) -> Path:
+    """The folder of the last run that there is, or of the last one before another. Raises FileNotFoundError."""
+    names = RUNS[: RUNS.index(before)] if before else RUNS
+    for name in reversed(names):
+        if (runs / name / STATE).exists():
+            return runs / name
+    raise FileNotFoundError(f"{runs}: no state of {', '.join(names)}; run `python -m jointdit.train.joint train`")
 
 
 def linear_estimates(pool: LatentPool, clock: NoiseClock, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -365,8 +428,7 @@ def export(arguments: argparse.Namespace) -> None:
     """The averaged weights and the autoencoders as the bundled model, in half precision."""
     runs = arguments.runs
     average, _ = build(runs, LatentPool.load(runs / "latents"))
-    last = next(run for run in ("sounds.run", "joint.run") if (runs / run / STATE).exists())
-    load_average(runs / last / STATE, average)
+    load_average(last_run(runs) / STATE, average)
     pipeline = assemble(average, runs)
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):

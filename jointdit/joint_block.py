@@ -121,6 +121,13 @@ def concatenate(parts: Sequence[KeyValue]) -> KeyValue:
     return KeyValue(torch.cat([part.key for part in parts], 2), torch.cat([part.value for part in parts], 2))
 
 
+class HeadNorm(nn.RMSNorm):
+    """A norm in its input's dtype: autocast leaves the weight in float32, for which there is no fused kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class ModalityBranch(nn.Module):
     """One modality's half of a Joint Block: projections in and out, AdaLN-Zero, Q, K, V, feed-forward."""
 
@@ -135,8 +142,8 @@ class ModalityBranch(nn.Module):
         self.to_q = nn.Linear(width, width)
         self.to_k = nn.Linear(width, width)
         self.to_v = nn.Linear(width, width)
-        self.norm_q = nn.RMSNorm(head_dim, eps=1e-6)
-        self.norm_k = nn.RMSNorm(head_dim, eps=1e-6)
+        self.norm_q = HeadNorm(head_dim, eps=1e-6)
+        self.norm_k = HeadNorm(head_dim, eps=1e-6)
         self.to_out = nn.Linear(width, width)
         self.feed_forward = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)

@@ -13,14 +13,14 @@ OFFLOADS = ("none", "component", "stage")
 
 @dataclass(frozen=True)
 class Memory:
-    """What is given up for memory. All but `video_pool` and `float8` give the plain path's numbers.
+    """What is given up for memory. Latents are those of the plain path, but for `video_pool` and `float8`.
 
     offload: "component": a component is on the device only while it is used. "stage": of the video UNet, moreover, one
     block at a time. Costs the time of the copies, which for "stage" are those of the whole UNet in every step.
     max_batch: rows of one evaluation of the model, samples times guidance passes; 1 needs least and takes longest.
     feed_forward_chunks: the video UNet's feed-forward layers run a frame at a time.
     query_chunk: queries of one call of attention in Joint Blocks (fused attention does without).
-    decode_chunk: frames that the video autoencoder decodes at once; its norms see that many (`decode_frames`).
+    decode_chunk: frames that the video autoencoder decodes at once; its norms pool over them, so it shows a little.
     video_pool: Joint Blocks average the video's keys and values over so many tokens a side: approximate.
     float8: the weights of both UNets' blocks are stored in eight bits (`float8.py`): approximate, and for good.
     Raises InputError for values out of range.

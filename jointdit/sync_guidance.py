@@ -1,14 +1,14 @@
-"""Sync without training: at each step, the clean estimates of picture and sound are pulled together.
+"""Sync without training: at each step, the sound's clean estimate is pulled to when the picture's estimate moves.
 
-When the picture moves (root mean square of each latent frame's change) should be when the sound is loud (a linear
-readout of its latents). Each estimate moves along the gradient of the correlation of the two curves. The gradient goes
-through the estimates alone, not through the UNets, and has a closed form: its cost is that of two sums.
+How far each latent frame is from the one before (root mean square) should go with how loud the sound is in between (a
+linear readout of its latents). The sound moves along the gradient of the correlation of the two curves. The gradient
+goes through the estimate alone, not through the UNets, and has a closed form: it costs no more than a few sums.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -22,66 +22,52 @@ from .mel import BINS
 from .samplers import AudioDenoise, Denoise
 from .schedules import Levels
 
-HIGHEST = 10.0  # root mean square of latents is about 1
+STRONGEST = 10.0  # the root mean square of latents is about 1
 TINY = 1e-8
 LENGTH = 64  # latents along time over which the readout is averaged
 
 
 @dataclass(frozen=True)
 class SyncGuidance:
-    """How strongly, and when, the estimates are pulled together.
+    """How strongly, and when, the sound is pulled.
 
-    audio_strength, video_strength: root mean square of what is added to this modality's estimate at a step where the
-    two do not correlate; it goes to 0 as they agree. 0 is neutral and costs nothing.
-    interval: lowest and highest video sigma at which it acts. A held video is always at the lowest sigma of all.
+    strength: root mean square of what is added to the sound's estimate in a step in which the two curves do not
+    correlate; it goes to 0 as they agree. 0 is neutral and costs nothing; 0.5 is a good start.
+    interval: lowest and highest video sigma at which it acts. Above 30 the picture does not know yet when it moves. A
+    held video is always at the lowest sigma of all.
     Raises InputError for a value out of range.
     """
 
-    audio_strength: float = 0.0
-    video_strength: float = 0.0
-    interval: tuple[float, float] | None = None
+    strength: float = 0.5
+    interval: tuple[float, float] = (0.0, 30.0)
 
     def __post_init__(self) -> None:
-        for name in ("audio_strength", "video_strength"):
-            if not 0 <= getattr(self, name) <= HIGHEST:
-                raise InputError(f"sync {name} {getattr(self, name)}: give a number from 0 to {HIGHEST:g}; 0 is off")
-        if self.interval is not None and not 0 <= self.interval[0] < self.interval[1] < math.inf:
+        if not 0 <= self.strength <= STRONGEST:
+            raise InputError(f"sync strength {self.strength}: give a number from 0 to {STRONGEST:g}; 0 is off")
+        if not 0 <= self.interval[0] < self.interval[1] < math.inf:
             raise InputError(f"sync interval {self.interval}: give a lower and a higher video sigma")
-
-    @property
-    def neutral(self) -> bool:
-        return self.audio_strength == 0 and self.video_strength == 0
 
     def acts(self, video_sigma: float) -> bool:
         """Whether there is anything to do at this noise level."""
-        return not self.neutral and (self.interval is None or self.interval[0] <= video_sigma <= self.interval[1])
+        return self.strength > 0 and self.interval[0] <= video_sigma <= self.interval[1]
 
-    def pull(self, estimate: JointLatents, loudness: Tensor) -> JointLatents:
-        """Clean estimates, pulled together. loudness [C, m]: how loud each latent of a time makes it.
+    def pull(self, audio: Tensor, video: Tensor, loudness: Tensor) -> Tensor:
+        """The estimate audio [B, C, l, m], pulled to when video [B, F, C, h, w] moves.
 
-        The first frame, which is the given picture, stays.
+        loudness [C, m]: how loud each latent of a time makes it (`loudness_readout`).
         """
-        video, audio = estimate.video, estimate.audio
-        steps = video.diff(dim=1)
-        moving = reduce(steps.square(), "b f c h w -> b f", "mean").sqrt()
         window = _windows(audio.shape[2], video.shape[1]).to(audio)
-        loud = einsum(audio, loudness.to(audio), window, "b c l m, c m, f l -> b f")
-        moving_unit, loud_unit = _unit(moving), _unit(loud)
-        agreement = (moving_unit * loud_unit).sum(1)
-        if self.audio_strength:
-            slope = moving_unit - agreement[:, None] * loud_unit
-            gradient = einsum(slope, loudness.to(audio), window, "b f, c m, f l -> b c l m")
-            audio = audio + _sized(gradient, self.audio_strength * (1 - agreement))
-        if self.video_strength:
-            slope = (loud_unit - agreement[:, None] * moving_unit) / moving.clamp(min=TINY)
-            each = steps * slope[:, :, None, None, None]
-            gradient = torch.cat((torch.zeros_like(each[:, :1]), each - F.pad(each[:, 1:], (0,) * 7 + (1,))), dim=1)
-            video = video + _sized(gradient, self.video_strength * (1 - agreement))
-        return JointLatents(video, audio)
+        moving = _unit(reduce(video.diff(dim=1).square(), "b f c h w -> b f", "mean").sqrt())
+        loud = _unit(einsum(audio, loudness.to(audio), window, "b c l m, c m, f l -> b f"))
+        agreement = (moving * loud).sum(1)
+        slope = moving - agreement[:, None] * loud
+        gradient = einsum(slope, loudness.to(audio), window, "b f, c m, f l -> b c l m")
+        size = reduce(gradient.square(), "b c l m -> b", "mean").sqrt().clamp(min=TINY)
+        return audio + gradient * (self.strength * (1 - agreement) / size)[:, None, None, None]
 
 
 class SyncedDenoiser:
-    """A denoiser whose estimates are pulled together, for a sampler. loudness: as in `SyncGuidance.pull`."""
+    """A denoiser whose sound is pulled, for a sampler. loudness: as in `SyncGuidance.pull`."""
 
     def __init__(self, denoise: Denoise, sync: SyncGuidance, loudness: Tensor) -> None:
         self.denoise, self.sync, self.loudness = denoise, sync, loudness
@@ -92,9 +78,23 @@ class SyncedDenoiser:
             return estimate, audio_again
 
         def pulled_again(audio: Tensor, levels: Levels) -> Tensor:
-            return self.sync.pull(JointLatents(estimate.video, audio_again(audio, levels)), self.loudness).audio
+            return self.sync.pull(audio_again(audio, levels), estimate.video, self.loudness)
 
-        return self.sync.pull(estimate, self.loudness), pulled_again if keep else None
+        pulled = replace(estimate, audio=self.sync.pull(estimate.audio, estimate.video, self.loudness))
+        return pulled, pulled_again if keep else None
+
+
+def loudness_readout(codec: AudioAutoencoder) -> Tensor:
+    """How loud each latent makes its time, [C, m]: the mean slope of the decoded log-mel at standard normal latents,
+    which by Stein's lemma is its best linear fit on them. Read from the autoencoder's weights alone.
+    """
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode(False), torch.enable_grad():
+        channels = codec.vae.config.latent_channels
+        latents = torch.randn(1, channels, LENGTH, BINS // codec.factor, generator=generator)
+        latents = latents.to(codec.vae.device).requires_grad_()
+        (slope,) = torch.autograd.grad(codec.decode_mel(latents).float().mean(), latents)
+    return slope[0].sum(1)
 
 
 def _windows(length: int, frames: int) -> Tensor:
@@ -106,22 +106,3 @@ def _unit(curve: Tensor) -> Tensor:
     """[B, F] without its mean, of length 1; zeros where it does not change."""
     centred = curve - curve.mean(1, keepdim=True)
     return centred / torch.linalg.vector_norm(centred, dim=1, keepdim=True).clamp(min=TINY)
-
-
-def _sized(gradient: Tensor, size: Tensor) -> Tensor:
-    """Scaled to a root mean square of `size` [B]; zeros stay."""
-    norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1) / math.sqrt(gradient[0].numel())
-    return gradient * (size / norm.clamp(min=TINY)).reshape(-1, *(1,) * (gradient.ndim - 1))
-
-
-def loudness_readout(codec: AudioAutoencoder) -> Tensor:
-    """How loud each latent makes its time, [C, m]: the mean slope of the decoded log-mel at standard normal latents,
-    which by Stein's lemma is its best linear fit on them. Read from the autoencoder's weights alone.
-    """
-    vae = codec.vae
-    generator = torch.Generator().manual_seed(0)
-    with torch.inference_mode(False), torch.enable_grad():
-        latents = torch.randn(1, vae.config.latent_channels, LENGTH, BINS // codec.factor, generator=generator)
-        latents = latents.to(vae.device).requires_grad_()
-        (slope,) = torch.autograd.grad(codec.decode_mel(latents).float().mean(), latents)
-    return slope[0].sum(1)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ..pipeline import JointDiTPipeline
 
 SCALE = number(0, 100)
-SYNC = number(0, 10)
 DEFAULT_MODEL = "tiny"
 EXPERTS = ("video_expert", "audio_expert")
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample.jpg"
@@ -61,8 +60,7 @@ OPTIONS = (
     Option("video-scale", "S", SCALE, "how strongly the video obeys the picture; 1 is neutral"),
     Option("audio-scale", "S", SCALE, "how strongly the sound obeys the text; 1 is neutral"),
     Option("joint-scale", "W", SCALE, "how strongly picture and sound agree; 1 is neutral"),
-    Option("audio-sync", "S", SYNC, "how strongly the sound is pulled to when the picture moves; 0 is off, try 0.2"),
-    Option("video-sync", "S", SYNC, "how strongly the picture is pulled to when it sounds; 0 is off, try 0.1"),
+    Option("sync", "S", number(0, 10), "how strongly the sound is pulled to when the picture moves; 0 is off, try 0.5"),
     Option("sampler", "NAME", one_of("euler", "heun", "dpmpp_2m"), "euler (default), heun or dpmpp_2m"),
     Option("video-temperature", "T", number(0, 2), "scale of the video's initial noise; lower is calmer, 1 is plain"),
     Option("audio-substeps", "N", whole(1, 100), "audio steps in each video step"),
@@ -156,7 +154,7 @@ def _make_clip(
 
     device = choose_device(options["device"])
     asked = guidance_options(options)
-    sync = SyncGuidance(options["audio_sync"] or 0.0, options["video_sync"] or 0.0)
+    sync = SyncGuidance(options["sync"]) if options["sync"] else None
     dtype = getattr(torch, options["dtype"] or "float32")
     width, height = options["size"] or (None, None)
     asked_for = {name: options[name] for name in PASSED_ON if options[name] is not None}

@@ -143,6 +143,9 @@ def test_truth_scores_one_and_sound_of_others_scores_chance(scenes):
     low, high = sync_by_effect(others)["all"].seen_heard.interval
     assert low < 0 < high < 0.5
 
+    single = sync_by_effect([clip for clip in clips if clip.effect == "ball"] + clips[-1:])
+    assert single["all"].clips == 4 and np.isfinite(single["all"].seen_heard.corrected)
+
     mute = [replace(clip, heard=np.empty(0)) for clip in clips]
     assert sync_by_effect(mute)["all"].seen_heard.value == 0
 

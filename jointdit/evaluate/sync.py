@@ -69,7 +69,8 @@ def observe(clip: Clip, effect: str) -> Observed:
 
 
 def sync_by_effect(clips: Sequence[Observed]) -> dict[str, EventSync | CurveSync]:
-    """Scores by effect, and over all effects with events as "all". At least two clips an effect, or chance is NaN.
+    """Scores by effect, and over all effects with events as "all". An effect with a single clip has no chance (NaN) and
+    counts in "all" only if no effect has more.
 
     Chance: the sounds of the other clips of the same effect, of those whose number of heard events is nearest.
     """
@@ -84,7 +85,8 @@ def sync_by_effect(clips: Sequence[Observed]) -> dict[str, EventSync | CurveSync
             tables[effect] = [_hits(group, index) for index in range(len(group))]
             found[effect] = _event_sync(tables[effect])
     if tables:
-        found["all"] = _event_sync([row for table in tables.values() for row in table])
+        most = min(2, max(map(len, tables.values())))
+        found["all"] = _event_sync([row for table in tables.values() if len(table) >= most for row in table])
     return found
 
 

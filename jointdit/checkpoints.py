@@ -54,13 +54,14 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "audio_unet": (diffusers.AudioLDM2UNet2DConditionModel,),
     "audio_scheduler": (diffusers.DDIMScheduler,),
     "joint_blocks": (JointBlocks,),
-    "tokenizer": (transformers.CLIPTokenizer, transformers.RobertaTokenizer),
+    "tokenizer": (transformers.CLIPTokenizerFast, transformers.RobertaTokenizer),
     "text_encoder": (transformers.CLIPTextModel, transformers.ClapModel),
     "tokenizer_2": (transformers.T5Tokenizer,),
     "text_encoder_2": (transformers.T5EncoderModel,),
     "projection_model": (diffusers.AudioLDM2ProjectionModel,),
     "language_model": (transformers.GPT2LMHeadModel,),
 }
+TEXT_MODEL = "text_model."
 # Of AudioLDM2's text encoders; a model with one text encoder lacks them.
 OPTIONAL = ("tokenizer_2", "text_encoder_2", "projection_model", "language_model")
 # What diffusers and transformers raise over files and settings that are broken.
@@ -128,8 +129,9 @@ def load_components(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) 
 
 
 def class_name(cls: type) -> str:
-    """The published name; without torchvision, transformers' image processors carry the ending Pil."""
-    return cls.__name__.removesuffix("Pil")
+    """The published name; transformers' image processors carry the ending Pil without torchvision, and its tokenizers
+    the ending Fast before version 5."""
+    return cls.__name__.removesuffix("Pil").removesuffix("Fast")
 
 
 def load_component(cls: type, folder: Path, dtype: torch.dtype) -> Any:
@@ -169,12 +171,18 @@ def check_weights(cls: type[nn.Module], folder: Path) -> str | None:
             model = cls(cls.config_class.from_pretrained(folder, local_files_only=True))
         else:
             model = cls.from_config(cls.load_config(folder, local_files_only=True))
-    # Versions of transformers differ in whether names start with the base model's; all of them load both.
+    # Versions of transformers differ in whether names start with the base model's; all of them load both. Version 5 has
+    # dropped the inner model of CLIP's text encoder, and loads weights that are named by it.
     prefix = getattr(cls, "base_model_prefix", "") + "."
-    expected = {name.removeprefix(prefix): list(tensor.shape) for name, tensor in model.state_dict().items()}
-    optional = {name.removeprefix(prefix) for name in getattr(model, "_tied_weights_keys", None) or ()}
+    inner = TEXT_MODEL if cls is transformers.CLIPTextModel and not hasattr(model, "text_model") else ""
+
+    def plain(name: str) -> str:
+        return name.removeprefix(prefix).removeprefix(inner)
+
+    expected = {plain(name): list(tensor.shape) for name, tensor in model.state_dict().items()}
+    optional = {plain(name) for name in getattr(model, "_tied_weights_keys", None) or ()}
     variant, paths = weight_files(folder)
-    found = {name.removeprefix(prefix): shape for path in paths for name, shape in _stored_shapes(path)}
+    found = {plain(name): shape for path in paths for name, shape in _stored_shapes(path)}
     if missing := [name for name in sorted(expected.keys() - found.keys() - optional) if not CONSTANTS.search(name)]:
         raise InputError(f"{folder}: the weights lack {some(missing)}; fetch or save the model again")
     if extra := [name for name in sorted(found.keys() - expected.keys()) if not CONSTANTS.search(name)]:
@@ -219,16 +227,16 @@ def save_components(folder: Path, components: Mapping[str, Any], index: Mapping[
                 continue
             component.save_pretrained(partial / name)
             if isinstance(component, transformers.CLIPTextModel):
-                _prefix_names(partial / name / "model.safetensors", component.base_model_prefix + ".")
+                _name_by_inner_model(partial / name / "model.safetensors")
             cls = next(cls for cls in reversed(CLASSES[name]) if isinstance(component, cls) or cls is CLASSES[name][0])
             # Never the module's own name: inside ComfyUI this package has another one.
             entries[name] = ["jointdit" if cls is JointBlocks else cls.__module__.split(".")[0], class_name(cls)]
         (partial / INDEX).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _prefix_names(path: Path, prefix: str) -> None:
-    """Names that start with the base model's, as every version of transformers reads them."""
-    tensors = {prefix + name.removeprefix(prefix): tensor for name, tensor in load_file(path).items()}
+def _name_by_inner_model(path: Path) -> None:
+    """Names of CLIP's text encoder as its published weights have them and every version of transformers reads them."""
+    tensors = {TEXT_MODEL + name.removeprefix(TEXT_MODEL): tensor for name, tensor in load_file(path).items()}
     save_file(tensors, path, metadata={"format": "pt"})
 
 

@@ -13,9 +13,10 @@ from diffusers import AudioLDM2Pipeline, StableVideoDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_models import write_experts
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from jointdit import InputError, JointCFG, JointDiTPipeline
-from jointdit.checkpoints import load_components, read_index
+from jointdit.checkpoints import load_component, load_components, read_index, save_components
 from jointdit.media import Clip
 
 SHAPE = {"frames": 4, "fps": 8, "height": 40, "width": 48}
@@ -244,6 +245,19 @@ def test_a_broken_index_is_named(tmp_path, text, message):
     with pytest.raises(InputError, match=message) as error:
         JointDiTPipeline.from_pretrained(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_clips_text_encoder_is_stored_by_its_published_names(tmp_path):
+    """They are what every version of transformers reads."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    encoder = CLIPTextModel(CLIPTextConfig(vocab_size=9, max_position_embeddings=4, **sizes)).eval()
+    save_components(tmp_path / "model", {"text_encoder": encoder}, {})
+    folder = tmp_path / "model" / "text_encoder"
+    assert all(name.startswith("text_model.") for name in load_file(folder / "model.safetensors"))
+    again, words = load_component(CLIPTextModel, folder, torch.float32), torch.arange(4)[None]
+    with torch.no_grad():
+        assert torch.equal(again(words).last_hidden_state, encoder(words).last_hidden_state)
 
 
 def test_unknown_models_are_named_with_those_there_are(tmp_path):

@@ -65,7 +65,7 @@ ROWS = {
     **{f"grid-{name}": Row(f"audio grid: {name}", {"audio_grid": name}) for name in ("own", "even", "coupled")},
     **{f"guidance-{mode}": Row(f"guidance: {mode}", {"guidance": mode})
        for mode in ("none", "cfg", "joint-cfg", "joint-cfg-star")},
-    "sync": Row("picture and sound pulled together (0.1, 0.2)", {"sync": SyncGuidance(0.2, 0.1)}),
+    "sync": Row("sound pulled to the picture (0.5)", {"sync": SyncGuidance(0.5)}),
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -34,9 +34,6 @@ from .loop import follow, learning_rate
 from .objective import JointObjective, Losses, to_device
 from .seeds import generator_of
 from .stages import TrainingConfig
-
-if TYPE_CHECKING:
-    from .board import Board
 
 logger = logging.getLogger(__name__)
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -90,19 +87,21 @@ class Engine:
         denoiser = JointDenoiser(self.model, NoiseClock(pipe.video_scheduler, pipe.audio_scheduler))
         bucket = pipe.defaults.motion_bucket
         self.objective = JointObjective(denoiser, pipe.joint_blocks, self.cache.encoding, bucket, config)
-        self.board = self._board()
+        self._watch()
         if config.memory == "auto" and memory.measurable(self.accelerator.device):
             self._plan_memory()
 
-    def _board(self) -> Board | None:
+    def _watch(self) -> None:
         """What is asked for and not installed is said now, not at the first validation."""
+        self.board = self.samples = None
         if self.config.samples:
-            from . import samples  # noqa: F401
-        if not (self.config.tensorboard and self.accelerator.is_main_process):
-            return None
-        from .board import Board
+            from . import samples
 
-        return Board(self.folder / "tensorboard", self.step)
+            self.samples = samples
+        if self.config.tensorboard and self.accelerator.is_main_process:
+            from .board import Board
+
+            self.board = Board(self.folder / "tensorboard", self.step)
 
     def _plan_memory(self) -> None:
         """Chooses micro-batches and checkpointing by what one clip of the cache takes."""
@@ -235,7 +234,7 @@ class Engine:
         self.model.eval()
         with self.averaged():
             record = {"step": self.step, "held_out": self.held_out_losses()}
-            if self.config.samples:
+            if self.samples is not None:
                 record["samples"] = self.sample()
         self.model.train()
         self._write(record)
@@ -263,15 +262,15 @@ class Engine:
 
     def sample(self) -> dict[str, float]:
         """Clips of held-out pictures and captions, into `samples/STEP`, and their scores. Processes share the work."""
-        from .samples import sample_clips, sync_scores
-
         accelerator = self.accelerator
         folder = self.folder / "samples" / f"{self.step:07d}"
         folder.mkdir(parents=True, exist_ok=True)
         numbers = self.held_out[: self.config.samples]
         paths = {number: folder / f"{place:03d}.mp4" for place, number in enumerate(numbers)}
         mine = numbers[accelerator.process_index :: accelerator.num_processes]
-        clips = sample_clips(self.pipe, self.objective, self.cache, mine, accelerator.device, accelerator.autocast)
+        clips = self.samples.sample_clips(
+            self.pipe, self.objective, self.cache, mine, accelerator.device, accelerator.autocast
+        )
         for number, clip in zip(mine, clips, strict=True):
             clip.save(paths[number])
         accelerator.wait_for_everyone()
@@ -281,7 +280,7 @@ class Engine:
         if self.board is not None:
             for name, clip in made.items():
                 self.board.clip(self.step, name, clip)
-        return sync_scores(list(made.values()))
+        return self.samples.sync_scores(list(made.values()))
 
     def averaged(self) -> Averaged:
         """A context in which the model has its averaged weights."""
@@ -290,8 +289,8 @@ class Engine:
     def log(self, recent: Sequence[dict[str, float]], seconds: float) -> None:
         """A line of log.jsonl: means of the steps since the last one, over all processes."""
         names = list(recent[0])
-        sums = torch.tensor([[each[name] for name in names] for each in recent], device=self.accelerator.device)
-        means = self.accelerator.reduce(sums.mean(0), "mean").tolist()
+        steps = torch.tensor([[each[name] for name in names] for each in recent], device=self.accelerator.device)
+        means = self.accelerator.reduce(steps.mean(0), "mean").tolist()
         self._write({"step": self.step, "seconds": round(seconds, 1), **dict(zip(names, means, strict=True))})
 
     def _write(self, record: Mapping[str, Any]) -> None:

@@ -20,7 +20,10 @@ else:
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-HEAVY = {"torch", "diffusers", "transformers", "accelerate", "av", "numpy", "PIL", "scipy", "tqdm"}
+HEAVY = set(
+    "torch diffusers transformers accelerate safetensors einops huggingface_hub av numpy PIL scipy tqdm matplotlib "
+    "skimage sklearn websocket".split()
+)
 
 # The package must bring no second copy of the library, no V1 mapping that would mask its nodes, no change of sys.path.
 AS_COMFYUI = """

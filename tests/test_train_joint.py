@@ -14,9 +14,16 @@ from jointdit.denoiser import JointDenoiser
 from jointdit.joint_block import video_positions
 from jointdit.model import JointDiTModel
 from jointdit.schedules import NoiseClock
-from jointdit.train import joint, latent_pool
+from jointdit.train import joint, latent_pool, tasks
 from jointdit.train.loop import Budget, fit
-from jointdit.train.tiny import TEXT_LENGTH, TinyModel, train_tokenizer
+from jointdit.train.tiny import (
+    AUDIO_SCHEDULER,
+    AUDIO_START,
+    TEXT_LENGTH,
+    VIDEO_SCHEDULER,
+    TinyModel,
+    train_tokenizer,
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +43,17 @@ def folder(tmp_path_factory):
     return folder
 
 
-def task(folder, monkeypatch) -> joint.JointTask:
-    monkeypatch.setattr(joint, "HELD_OUT", 2)
+def task(folder, monkeypatch) -> tasks.JointTask:
+    monkeypatch.setattr(tasks, "HELD_OUT", 2)
     pool = latent_pool.LatentPool.load(folder)
     tokenizer = train_tokenizer(pool.captions, folder / "tokenizer")
     torch.manual_seed(1)
     model = TinyModel(len(tokenizer), pool.video.shape[2], pool.audio.shape[1])
     denoiser = JointDenoiser(
         JointDiTModel(model.video_unet, model.audio_unet, model.joint_blocks),
-        NoiseClock(joint.VIDEO_SCHEDULER, joint.AUDIO_SCHEDULER),
+        NoiseClock(VIDEO_SCHEDULER, AUDIO_SCHEDULER),
     )
-    return joint.JointTask(model, denoiser, tokenizer, pool, latent_pool.SoundPool.load(folder), batch=1)
+    return tasks.JointTask(model, denoiser, tokenizer, pool, latent_pool.SoundPool.load(folder), batch=1)
 
 
 def test_unseen_words_keep_all_their_letters(folder):
@@ -96,7 +103,7 @@ def test_conditions_drop_out_as_guidance_expects(folder, monkeypatch):
 
 def test_sounds_alone_teach_the_audio_expert_and_not_the_video_expert(folder, monkeypatch):
     job = task(folder, monkeypatch)
-    sounds = joint.SoundTask(job.model, job.denoiser, job.tokenizer, job.pool, job.sounds, batch=1)
+    sounds = tasks.SoundTask(job.model, job.denoiser, job.tokenizer, job.pool, job.sounds, batch=1)
     sounds.loss(torch.Generator().manual_seed(0), 0.0).backward()
     gradients = {name: parameter.grad for name, parameter in job.model.named_parameters()}
     assert gradients["audio_unet.conv_in.weight"].abs().sum() > 0
@@ -116,12 +123,12 @@ def test_joint_blocks_start_open_and_look_at_their_own_time():
 
 
 def test_a_share_of_the_levels_lies_on_the_way_of_the_sampler(folder, monkeypatch):
-    monkeypatch.setattr(joint, "WAY_SHARE", 1.0)
-    monkeypatch.setattr(joint, "WAY_WIDTH", 0.0)
+    monkeypatch.setattr(tasks, "WAY_SHARE", 1.0)
+    monkeypatch.setattr(tasks, "WAY_WIDTH", 0.0)
     job = task(folder, monkeypatch)
     job.batch = 64
     drawn = job.levels(torch.Generator().manual_seed(0))
     order = drawn.video_sigma.argsort()
     assert (drawn.audio_timestep[order].diff() >= 0).all(), "both noises fall together"
-    assert drawn.video_sigma.max() > 100 and 800 < drawn.audio_timestep.max() <= joint.AUDIO_START
+    assert drawn.video_sigma.max() > 100 and 800 < drawn.audio_timestep.max() <= AUDIO_START
     torch.testing.assert_close(drawn.audio_sigma, job.denoiser.clock.audio_sigma(drawn.audio_timestep).float())

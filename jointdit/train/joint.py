@@ -5,10 +5,11 @@
     python -m jointdit.train.joint videos --runs runs/tiny --minutes 40
     python -m jointdit.train.joint sounds --runs runs/tiny --minutes 20
 
-Both go on where they stopped. Most samples are seen jointly; some are isolated, so that the experts also stand alone,
-which JointCFG needs; conditions drop out, so that guidance has something to subtract. Three things save time: both
-UNets start at a linear estimate (linear_start.py), so that the given picture stands from the first step; the audio
-expert, which is cheap, is trained on sub-steps and on sounds alone too; the first part of training sees half clips.
+Each goes on where it stopped, and starts from the averaged weights of the one before; what it minimises is in tasks.py.
+Most samples are seen jointly; some are isolated, so that the experts also stand alone, which JointCFG needs; conditions
+drop out, so that guidance has something to subtract. Three things save time: both UNets start at a linear estimate
+(linear_start.py), so that the given picture stands from the first step; the audio expert, which is cheap, is trained on
+sub-steps and on sounds alone too; the first part of training sees half clips.
 """
 
 from __future__ import annotations
@@ -17,206 +18,53 @@ import argparse
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, DDIMScheduler, EulerDiscreteScheduler
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from torch import Tensor
-from transformers import CLIPImageProcessor, CLIPTokenizer, SpeechT5HifiGan
+from transformers import CLIPTokenizer, SpeechT5HifiGan
 
 from ..autoencoders import AudioAutoencoder, VideoAutoencoder
-from ..conditioning import encode_clip_image, encode_clip_text, join, speak_for_image
 from ..denoiser import JointDenoiser, add_noise, scale_audio
 from ..experts.temporal import flatten_temporal_convolutions
 from ..joint_block import JointBlocks
 from ..latents import JointLatents
-from ..model import Conditioning, JointDiTModel
+from ..model import JointDiTModel
 from ..pipeline import Defaults, JointDiTPipeline
-from ..schedules import Levels, NoiseClock
+from ..schedules import NoiseClock
 from .checkpoint import load_average
 from .latent_pool import LatentPool, SoundPool, write_shards, write_sounds
 from .linear_start import start_as_mixture
 from .loop import Budget, fit
+from .tasks import HELD_OUT, JointTask, SoundTask, VideoTask
 from .tiny import (
+    AUDIO_SCHEDULER,
+    AUDIO_START,
+    AUDIO_SUBSTEPS,
     MOTION_BUCKET,
     NOISE_AUGMENTATION,
-    PICTURE_SIZE,
+    PROCESSOR,
     SHAPE,
+    SIGMAS,
+    VIDEO_SCHEDULER,
     TinyModel,
     load_tokenizer,
     train_tokenizer,
 )
 
 logger = logging.getLogger(__name__)
-HELD_OUT = 48  # scenes
 STATE = "state.safetensors"
 RUNS = ("joint.run", "videos.run", "sounds.run")  # each goes on from the one before
 HALF_CLIPS = 0.4  # share of the budget spent on the first half of each clip, when training starts from scratch
 OPEN_GATE = 0.5
-SUBSTEPS, WATCHING = 1, 2  # audio sub-steps of a joint evaluation, and of a nearly finished video
 HEAVIEST = 1000.0  # weight of audio errors, see JointDenoiser
-# The way of the default sampler. Below 1.2 the small model leaves more noise than it removes, so the video goes from
-# there to its end at once; in the last three steps the sound follows.
-SIGMAS = (200.0, 116.0, 65.0, 35.0, 18.0, 9.0, 4.5, 2.3, 1.2, 0.02, 0.01, 0.005, 0.0)
-MOVING = 8 / 11  # the part of the way on which the video is not finished
-AUDIO_SUBSTEPS, AUDIO_START = 8, 970.0
-WAY_SHARE, WAY_WIDTH = 0.5, 150.0  # share of the draws that lie on the way, and how far beside it in timesteps
 SOUND_SEED = 500_000_000  # sounds alone are of other scenes
 FACTORS = {"joint_blocks": 4.0, "text_encoder": 4.0} | {  # of the learning rate
     f"{unet}.{end}": 0.3
     for unet in ("video_unet", "audio_unet")
     for end in ("conv_in", "up_blocks.2.resnets.1", "conv_norm_out", "conv_out")
 }
-
-
-@dataclass(frozen=True)
-class Dropout:
-    """Shares of samples: isolated; without text (the picture speaks); without any condition."""
-
-    isolated: float = 0.25
-    text: float = 0.2
-    all: float = 0.1
-
-
-class JointTask:
-    """The shared objective of both experts (jointdit.denoiser); everything above the autoencoders learns."""
-
-    def __init__(
-        self,
-        model: TinyModel,
-        denoiser: JointDenoiser,
-        tokenizer: CLIPTokenizer,
-        pool: LatentPool,
-        sounds: SoundPool,
-        batch: int,
-        half_clips: float = 0.0,
-    ) -> None:
-        self.model, self.denoiser, self.tokenizer = model, denoiser, tokenizer
-        self.pool, self.sounds, self.batch, self.dropout = pool, sounds, batch, Dropout()
-        self.half_clips = half_clips
-        self.way = denoiser.clock.grid(
-            sigmas=torch.tensor(SIGMAS), audio="trailing", audio_substeps=AUDIO_SUBSTEPS, audio_start=AUDIO_START
-        )
-        self.held_out = torch.arange(HELD_OUT)  # the first ones, so that a growing pool keeps them
-
-    def conditions(self, index: Tensor, silent: Tensor, null: Tensor, captions: list[str]) -> Conditioning:
-        """Conditions of the scenes `index` [B]: without text where `silent`, without text and picture where `null`."""
-        model, pool = self.model, self.pool
-        texts = ["" if drop else caption for caption, drop in zip(captions, silent | null, strict=True)]
-        keep = (~null).float()
-        picture = pool.picture[index].float() / 127.5 - 1
-        image = encode_clip_image(PROCESSOR, model.image_encoder, picture) * keep[:, None, None]
-        latents = pool.image[index].float() * keep[:, None, None, None]
-        text = encode_clip_text(self.tokenizer, model.text_encoder, texts)
-        cond = join(image, latents, text, SHAPE.fps, MOTION_BUCKET, NOISE_AUGMENTATION)
-        return speak_for_image(model.joint_blocks, cond, silent)
-
-    def loss(self, generator: torch.Generator, progress: float) -> Tensor:
-        index = torch.randint(HELD_OUT, len(self.pool.captions), (self.batch,), generator=generator)
-        silent, null, isolated = torch.rand(3, self.batch, generator=generator)
-        silent, null, isolated = silent < self.dropout.text, null < self.dropout.all, isolated < self.dropout.isolated
-        part = 2 if progress < self.half_clips else 1
-        clean, cond = self.clips(index, silent, null, part)
-        levels = self.levels(generator)
-        losses = self.denoiser.losses_with_substeps(clean, cond, isolated, levels, generator, SUBSTEPS)
-        watching = self.denoiser.watching_losses(clean, cond, self.watched_levels(generator), generator, WATCHING)
-        joint = sum(loss.mean() for loss in (*losses, watching) if len(loss))
-        return joint + self.sound_loss(self.batch, part, generator)
-
-    def levels(self, generator: torch.Generator, part: float = 1.0) -> Levels:
-        """Training draws [B] of the clock; `WAY_SHARE` of them from the first `part` of the default sampler's way."""
-        levels = self.denoiser.clock.sample_levels(self.batch, generator)
-        chosen, share, shift = torch.rand(3, self.batch, generator=generator)
-        way = self.way.between(part * share)
-        audio = (way.audio_timestep + (2 * shift - 1) * WAY_WIDTH).clamp(0, self.denoiser.clock.audio_steps - 1)
-        way = self.denoiser.clock.levels(way.video_sigma.double(), audio.double())
-        pairs = zip(vars(way).values(), vars(levels).values(), strict=True)
-        return Levels(*(torch.where(chosen < WAY_SHARE, one, other) for one, other in pairs))
-
-    def watched_levels(self, generator: torch.Generator) -> Levels:
-        """Levels [B] of a video that is nearly finished, or quite, as a given one is; the audio's are those of its
-        sub-steps."""
-        clock = self.denoiser.clock
-        u = (torch.rand(self.batch, generator=generator, dtype=torch.float64) - 0.5).clamp(min=0)
-        return clock.levels(clock.video_sigma(u), clock.sample_audio_levels(self.batch, generator).audio_timestep)
-
-    def losses(
-        self, index: Tensor, silent: Tensor, null: Tensor, isolated: Tensor, generator: torch.Generator, levels: Levels
-    ) -> tuple[Tensor, Tensor]:
-        """Squared error of the raw v and of the raw epsilon of the scenes `index` at `levels`, [B] each."""
-        return self.denoiser.losses(*self.clips(index, silent, null), isolated, generator, levels)
-
-    def clips(self, index: Tensor, silent: Tensor, null: Tensor, part: int = 1) -> tuple[JointLatents, Conditioning]:
-        """The first 1 / part of the scenes `index` [B], and their conditions."""
-        pool = self.pool
-        video, audio = pool.video[index].float(), pool.audio[index].float()
-        clean = JointLatents(video[:, : video.shape[1] // part], audio[:, :, : audio.shape[2] // part])
-        return clean, self.conditions(index, silent, null, [pool.captions[row] for row in index.tolist()])
-
-    def sound_loss(self, count: int, part: int, generator: torch.Generator) -> Tensor:
-        """Error of the raw epsilon for sounds alone. Any picture stands beside them: the text has to decide."""
-        index = torch.randint(len(self.sounds.captions), (count,), generator=generator)
-        picture = torch.randint(HELD_OUT, len(self.pool.captions), (count,), generator=generator)
-        audio = self.sounds.audio[index].float()
-        captions = [self.sounds.captions[row] for row in index.tolist()]
-        null = torch.rand(count, generator=generator) < self.dropout.all
-        cond = self.conditions(picture, torch.zeros_like(null), null, captions)
-        return self.denoiser.audio_losses(audio[:, :, : audio.shape[2] // part], cond, generator).mean()
-
-    @torch.no_grad()
-    def evaluate(self) -> dict[str, float]:
-        """Errors of the clean estimates of held-out scenes where it is decided what happens when, beside the finished
-        other modality, joint and isolated: what the Joint Blocks gain."""
-        self.model.eval()
-        clock = self.denoiser.clock
-        found: dict[str, float] = {}
-        for name, isolated in (("joint", False), ("isolated", True)):
-            for modality, sigma, timestep in (("video", 30.0, 0.0), ("audio", clock.sigma_min, 850.0)):
-                levels = clock.levels(*(torch.tensor([level], dtype=torch.float64) for level in (sigma, timestep)))
-                parts = []
-                for number, index in enumerate(self.held_out.split(self.batch)):
-                    none = torch.zeros(len(index), dtype=torch.bool)
-                    generator = torch.Generator().manual_seed(number)
-                    losses = self.losses(index, none, none, none | isolated, generator, levels)
-                    parts.append(losses[0 if modality == "video" else 1])
-                square = levels.audio_sigma**2 if modality == "audio" else levels.video_sigma**2 / (1 + sigma**2)
-                found[f"{modality}_{name}"] = (torch.cat(parts).mean() * square).item()
-        return found
-
-
-class VideoTask(JointTask):
-    """The video expert with the video's halves of the Joint Blocks: what moves. The sound stands beside it as it is."""
-
-    def loss(self, generator: torch.Generator, progress: float) -> Tensor:
-        index = torch.randint(HELD_OUT, len(self.pool.captions), (self.batch,), generator=generator)
-        silent, null, isolated = torch.rand(3, self.batch, generator=generator)
-        silent, null, isolated = silent < self.dropout.text, null < self.dropout.all, isolated < self.dropout.isolated
-        clean, cond = self.clips(index, silent, null)
-        levels = self.levels(generator, MOVING)
-        return self.denoiser.losses(clean, cond, isolated, generator, levels)[0].mean()
-
-
-class SoundTask(JointTask):
-    """The audio expert with the audio's halves of the Joint Blocks: beside a finished video, and alone, half of the
-    time without a text: what is heard then must still be something."""
-
-    def loss(self, generator: torch.Generator, progress: float) -> Tensor:
-        index = torch.randint(HELD_OUT, len(self.pool.captions), (self.batch,), generator=generator)
-        silent, null = torch.rand(2, self.batch, generator=generator) < torch.tensor([[0.35], [0.1]])
-        clean, cond = self.clips(index, silent, null)
-        watching = self.denoiser.watching_losses(clean, cond, self.watched_levels(generator), generator, WATCHING)
-        return watching.mean() + self.lonely_loss(generator)
-
-    def lonely_loss(self, generator: torch.Generator) -> Tensor:
-        """Error of the raw epsilon of sounds that see no video."""
-        count = self.batch
-        index = torch.randint(len(self.sounds.captions), (count,), generator=generator)
-        picture = torch.randint(HELD_OUT, len(self.pool.captions), (count,), generator=generator)
-        silent, null = torch.rand(2, count, generator=generator) < torch.tensor([[0.35], [0.15]])
-        captions = [self.sounds.captions[row] for row in index.tolist()]
-        cond = self.conditions(picture, silent, null, captions)
-        return self.denoiser.audio_losses(self.sounds.audio[index].float(), cond, generator).mean()
 
 
 def assemble(model: TinyModel, runs: Path) -> JointDiTPipeline:
@@ -247,29 +95,6 @@ def assemble(model: TinyModel, runs: Path) -> JointDiTPipeline:
         tokenizer=load_tokenizer(runs / "tokenizer"),
         **trained,
     )
-
-
-# Noise levels of the two pretrained models, which the small ones share; but their few latents are lost in less noise.
-VIDEO_SCHEDULER = EulerDiscreteScheduler(
-    prediction_type="v_prediction",
-    timestep_type="continuous",
-    timestep_spacing="leading",
-    use_karras_sigmas=True,
-    sigma_min=0.002,
-    sigma_max=SIGMAS[0],
-)
-AUDIO_SCHEDULER = DDIMScheduler(
-    beta_start=0.0015,
-    beta_end=0.0195,
-    beta_schedule="scaled_linear",
-    clip_sample=False,
-    set_alpha_to_one=False,
-    steps_offset=1,
-    timestep_spacing="leading",
-)
-PROCESSOR = CLIPImageProcessor(
-    size={"shortest_edge": PICTURE_SIZE}, crop_size={"height": PICTURE_SIZE, "width": PICTURE_SIZE}
-)
 
 
 def main() -> None:

@@ -13,10 +13,16 @@ from fractions import Fraction
 from pathlib import Path
 
 import torch
-from diffusers import AudioLDM2UNet2DConditionModel, UNetSpatioTemporalConditionModel
+from diffusers import (
+    AudioLDM2UNet2DConditionModel,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    UNetSpatioTemporalConditionModel,
+)
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from transformers import (
+    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
@@ -39,6 +45,31 @@ AUDIO_CHANNELS = (64, 64, 64)
 JOINT_STAGES = (0, 1, 3)
 PACK = 2  # video latents a side that one UNet token holds
 VOCABULARY = 800
+# The way of the default sampler. Below 1.2 the small model leaves more noise than it removes, so the video goes from
+# there to its end at once; in the last three steps the sound follows.
+SIGMAS = (200.0, 116.0, 65.0, 35.0, 18.0, 9.0, 4.5, 2.3, 1.2, 0.02, 0.01, 0.005, 0.0)
+AUDIO_SUBSTEPS, AUDIO_START = 8, 970.0
+# Noise levels of the two pretrained models, which the small ones share; but their few latents are lost in less noise.
+VIDEO_SCHEDULER = EulerDiscreteScheduler(
+    prediction_type="v_prediction",
+    timestep_type="continuous",
+    timestep_spacing="leading",
+    use_karras_sigmas=True,
+    sigma_min=0.002,
+    sigma_max=SIGMAS[0],
+)
+AUDIO_SCHEDULER = DDIMScheduler(
+    beta_start=0.0015,
+    beta_end=0.0195,
+    beta_schedule="scaled_linear",
+    clip_sample=False,
+    set_alpha_to_one=False,
+    steps_offset=1,
+    timestep_spacing="leading",
+)
+PROCESSOR = CLIPImageProcessor(
+    size={"shortest_edge": PICTURE_SIZE}, crop_size={"height": PICTURE_SIZE, "width": PICTURE_SIZE}
+)
 
 
 class TinyModel(nn.Module):

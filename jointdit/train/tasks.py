@@ -1,0 +1,180 @@
+"""What the bundled model's training minimises: all together, the video expert alone, the audio expert alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from ..conditioning import encode_clip_image, encode_clip_text, join, speak_for_image
+from ..denoiser import JointDenoiser
+from ..latents import JointLatents
+from ..model import Conditioning
+from ..schedules import Levels
+from .latent_pool import LatentPool, SoundPool
+from .tiny import (
+    AUDIO_START,
+    AUDIO_SUBSTEPS,
+    MOTION_BUCKET,
+    NOISE_AUGMENTATION,
+    PROCESSOR,
+    SHAPE,
+    SIGMAS,
+    TinyModel,
+)
+
+HELD_OUT = 48  # scenes
+SUBSTEPS, WATCHING = 1, 2  # audio sub-steps of a joint evaluation, and of a nearly finished video
+WAY_SHARE, WAY_WIDTH = 0.5, 150.0  # share of the draws that lie on the way, and how far beside it in timesteps
+MOVING = 8 / 11  # the part of the way on which the video is not finished
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Shares of samples: isolated; without text (the picture speaks); without any condition."""
+
+    isolated: float = 0.25
+    text: float = 0.2
+    all: float = 0.1
+
+
+class JointTask:
+    """The shared objective of both experts (jointdit.denoiser); everything above the autoencoders learns."""
+
+    def __init__(
+        self,
+        model: TinyModel,
+        denoiser: JointDenoiser,
+        tokenizer: CLIPTokenizer,
+        pool: LatentPool,
+        sounds: SoundPool,
+        batch: int,
+        half_clips: float = 0.0,
+    ) -> None:
+        self.model, self.denoiser, self.tokenizer = model, denoiser, tokenizer
+        self.pool, self.sounds, self.batch, self.dropout = pool, sounds, batch, Dropout()
+        self.half_clips = half_clips
+        self.way = denoiser.clock.grid(
+            sigmas=torch.tensor(SIGMAS), audio="trailing", audio_substeps=AUDIO_SUBSTEPS, audio_start=AUDIO_START
+        )
+        self.held_out = torch.arange(HELD_OUT)  # the first ones, so that a growing pool keeps them
+
+    def conditions(self, index: Tensor, silent: Tensor, null: Tensor, captions: list[str]) -> Conditioning:
+        """Conditions of the scenes `index` [B]: without text where `silent`, without text and picture where `null`."""
+        model, pool = self.model, self.pool
+        texts = ["" if drop else caption for caption, drop in zip(captions, silent | null, strict=True)]
+        keep = (~null).float()
+        picture = pool.picture[index].float() / 127.5 - 1
+        image = encode_clip_image(PROCESSOR, model.image_encoder, picture) * keep[:, None, None]
+        latents = pool.image[index].float() * keep[:, None, None, None]
+        text = encode_clip_text(self.tokenizer, model.text_encoder, texts)
+        cond = join(image, latents, text, SHAPE.fps, MOTION_BUCKET, NOISE_AUGMENTATION)
+        return speak_for_image(model.joint_blocks, cond, silent)
+
+    def loss(self, generator: torch.Generator, progress: float) -> Tensor:
+        index = torch.randint(HELD_OUT, len(self.pool.captions), (self.batch,), generator=generator)
+        silent, null, isolated = torch.rand(3, self.batch, generator=generator)
+        silent, null, isolated = silent < self.dropout.text, null < self.dropout.all, isolated < self.dropout.isolated
+        part = 2 if progress < self.half_clips else 1
+        clean, cond = self.clips(index, silent, null, part)
+        levels = self.levels(generator)
+        losses = self.denoiser.losses_with_substeps(clean, cond, isolated, levels, generator, SUBSTEPS)
+        watching = self.denoiser.watching_losses(clean, cond, self.watched_levels(generator), generator, WATCHING)
+        joint = sum(loss.mean() for loss in (*losses, watching) if len(loss))
+        return joint + self.sound_loss(self.batch, part, generator)
+
+    def levels(self, generator: torch.Generator, part: float = 1.0) -> Levels:
+        """Training draws [B] of the clock; `WAY_SHARE` of them from the first `part` of the default sampler's way."""
+        levels = self.denoiser.clock.sample_levels(self.batch, generator)
+        chosen, share, shift = torch.rand(3, self.batch, generator=generator)
+        way = self.way.between(part * share)
+        audio = (way.audio_timestep + (2 * shift - 1) * WAY_WIDTH).clamp(0, self.denoiser.clock.audio_steps - 1)
+        way = self.denoiser.clock.levels(way.video_sigma.double(), audio.double())
+        pairs = zip(vars(way).values(), vars(levels).values(), strict=True)
+        return Levels(*(torch.where(chosen < WAY_SHARE, one, other) for one, other in pairs))
+
+    def watched_levels(self, generator: torch.Generator) -> Levels:
+        """Levels [B] of a video that is nearly finished, or quite, as a given one is; the audio's are those of its
+        sub-steps."""
+        clock = self.denoiser.clock
+        u = (torch.rand(self.batch, generator=generator, dtype=torch.float64) - 0.5).clamp(min=0)
+        return clock.levels(clock.video_sigma(u), clock.sample_audio_levels(self.batch, generator).audio_timestep)
+
+    def losses(
+        self, index: Tensor, silent: Tensor, null: Tensor, isolated: Tensor, generator: torch.Generator, levels: Levels
+    ) -> tuple[Tensor, Tensor]:
+        """Squared error of the raw v and of the raw epsilon of the scenes `index` at `levels`, [B] each."""
+        return self.denoiser.losses(*self.clips(index, silent, null), isolated, generator, levels)
+
+    def clips(self, index: Tensor, silent: Tensor, null: Tensor, part: int = 1) -> tuple[JointLatents, Conditioning]:
+        """The first 1 / part of the scenes `index` [B], and their conditions."""
+        pool = self.pool
+        video, audio = pool.video[index].float(), pool.audio[index].float()
+        clean = JointLatents(video[:, : video.shape[1] // part], audio[:, :, : audio.shape[2] // part])
+        return clean, self.conditions(index, silent, null, [pool.captions[row] for row in index.tolist()])
+
+    def sound_loss(self, count: int, part: int, generator: torch.Generator) -> Tensor:
+        """Error of the raw epsilon for sounds alone. Any picture stands beside them: the text has to decide."""
+        index = torch.randint(len(self.sounds.captions), (count,), generator=generator)
+        picture = torch.randint(HELD_OUT, len(self.pool.captions), (count,), generator=generator)
+        audio = self.sounds.audio[index].float()
+        captions = [self.sounds.captions[row] for row in index.tolist()]
+        null = torch.rand(count, generator=generator) < self.dropout.all
+        cond = self.conditions(picture, torch.zeros_like(null), null, captions)
+        return self.denoiser.audio_losses(audio[:, :, : audio.shape[2] // part], cond, generator).mean()
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Errors of the clean estimates of held-out scenes where it is decided what happens when, beside the finished
+        other modality, joint and isolated: what the Joint Blocks gain."""
+        self.model.eval()
+        clock = self.denoiser.clock
+        found: dict[str, float] = {}
+        for name, isolated in (("joint", False), ("isolated", True)):
+            for modality, sigma, timestep in (("video", 30.0, 0.0), ("audio", clock.sigma_min, 850.0)):
+                levels = clock.levels(*(torch.tensor([level], dtype=torch.float64) for level in (sigma, timestep)))
+                parts = []
+                for number, index in enumerate(self.held_out.split(self.batch)):
+                    none = torch.zeros(len(index), dtype=torch.bool)
+                    generator = torch.Generator().manual_seed(number)
+                    losses = self.losses(index, none, none, none | isolated, generator, levels)
+                    parts.append(losses[0 if modality == "video" else 1])
+                square = levels.audio_sigma**2 if modality == "audio" else levels.video_sigma**2 / (1 + sigma**2)
+                found[f"{modality}_{name}"] = (torch.cat(parts).mean() * square).item()
+        return found
+
+
+class VideoTask(JointTask):
+    """The video expert with the video's halves of the Joint Blocks: what moves. The sound stands beside it as it is."""
+
+    def loss(self, generator: torch.Generator, progress: float) -> Tensor:
+        index = torch.randint(HELD_OUT, len(self.pool.captions), (self.batch,), generator=generator)
+        silent, null, isolated = torch.rand(3, self.batch, generator=generator)
+        silent, null, isolated = silent < self.dropout.text, null < self.dropout.all, isolated < self.dropout.isolated
+        clean, cond = self.clips(index, silent, null)
+        levels = self.levels(generator, MOVING)
+        return self.denoiser.losses(clean, cond, isolated, generator, levels)[0].mean()
+
+
+class SoundTask(JointTask):
+    """The audio expert with the audio's halves of the Joint Blocks: beside a finished video, and alone, half of the
+    time without a text: what is heard then must still be something."""
+
+    def loss(self, generator: torch.Generator, progress: float) -> Tensor:
+        index = torch.randint(HELD_OUT, len(self.pool.captions), (self.batch,), generator=generator)
+        silent, null = torch.rand(2, self.batch, generator=generator) < torch.tensor([[0.35], [0.1]])
+        clean, cond = self.clips(index, silent, null)
+        watching = self.denoiser.watching_losses(clean, cond, self.watched_levels(generator), generator, WATCHING)
+        return watching.mean() + self.lonely_loss(generator)
+
+    def lonely_loss(self, generator: torch.Generator) -> Tensor:
+        """Error of the raw epsilon of sounds that see no video."""
+        count = self.batch
+        index = torch.randint(len(self.sounds.captions), (count,), generator=generator)
+        picture = torch.randint(HELD_OUT, len(self.pool.captions), (count,), generator=generator)
+        silent, null = torch.rand(2, count, generator=generator) < torch.tensor([[0.35], [0.15]])
+        captions = [self.sounds.captions[row] for row in index.tolist()]
+        cond = self.conditions(picture, silent, null, captions)
+        return self.denoiser.audio_losses(self.sounds.audio[index].float(), cond, generator).mean()

@@ -288,4 +288,4 @@ def load_joint_blocks(path: Path, dtype: torch.dtype = torch.float32) -> JointBl
         blocks.load_state_dict(load_file(path))
     except RuntimeError as error:
         raise InputError(f"{path}: does not fit its own config ({' '.join(str(error).split())})") from error
-    return blocks.to(dtype).eval()
+    return nn.Module.to(blocks, dtype).eval()  # diffusers' own `to` warns of layers that there are not

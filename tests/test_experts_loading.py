@@ -207,7 +207,7 @@ def test_generate_takes_the_two_experts_also_from_a_file_beside_them(published, 
     ("options", "message"),
     [
         (["--video-expert", "svd"], "--audio-expert is missing; --video-expert svd needs both experts"),
-        (["--joint", "blocks.safetensors"], "--video-expert is missing; --joint blocks.safetensors needs both"),
+        (["--joint", "blocks.safetensors"], "blocks.safetensors: not a readable .safetensors file"),
         (["--audio-heads", "all"], "--audio-heads all: must be one of published, authors"),
         (
             ["--video-expert", "a", "--audio-expert", "b", "--model", "tiny"],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from transformers import CLIPTokenizer
 
@@ -29,6 +30,7 @@ HELD_OUT = 48  # scenes
 SUBSTEPS, WATCHING = 1, 2  # audio sub-steps of a joint evaluation, and of a nearly finished video
 WAY_SHARE, WAY_WIDTH = 0.5, 150.0  # share of the draws that lie on the way, and how far beside it in timesteps
 MOVING = 8 / 11  # the part of the way on which the video is not finished
+PALEST = 0.4  # least strength of what happens in a watched video
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,10 @@ class SoundTask(JointTask):
         index = torch.randint(HELD_OUT, len(self.pool.captions), (self.batch,), generator=generator)
         silent, null = torch.rand(2, self.batch, generator=generator) < torch.tensor([[0.35], [0.1]])
         clean, cond = self.clips(index, silent, null)
-        watching = self.denoiser.watching_losses(clean, cond, self.watched_levels(generator), generator, WATCHING)
+        # What this model paints is paler than the scenes, and is to be heard as well.
+        strength = rearrange(PALEST + (1 - PALEST) * torch.rand(self.batch, generator=generator), "b -> b 1 1 1 1")
+        watched = replace(clean, video=torch.lerp(clean.video[:, :1], clean.video, strength))
+        watching = self.denoiser.watching_losses(watched, cond, self.watched_levels(generator), generator, WATCHING)
         return watching.mean() + self.lonely_loss(generator)
 
     def lonely_loss(self, generator: torch.Generator) -> Tensor:

@@ -83,7 +83,6 @@ def assemble(model: TinyModel, runs: Path) -> JointDiTPipeline:
             audio_grid="trailing",
             audio_substeps=AUDIO_SUBSTEPS,
             audio_start=AUDIO_START,
-            video_temperature=0.7,
             guidance={"mode": "joint-cfg", "video_joint_scale": 1.0, "audio_joint_scale": 2.5},
         ),
         video_vae=AutoencoderKLTemporalDecoder.from_pretrained(runs / "video_vae"),

@@ -109,7 +109,7 @@ class Benchmark:
         wanted["guidance"] = counterpart(self.pipe.guidance, wanted["guidance"])
         if own.audio_start is None and wanted["audio_grid"] == "own":
             wanted["audio_grid"] = "even"
-        return wanted | {"steps": own.steps, "video_temperature": own.video_temperature}
+        return wanted | {"video_temperature": own.video_temperature}
 
     def settings(self, row: Row) -> dict[str, Any]:
         """Everything that decides the clips of a row, as JSON has it."""
@@ -123,6 +123,8 @@ class Benchmark:
             "guidance": guidance.mode,
             "scales": guidance.scales,
             "interval": guidance.interval,
+            "steps": self.pipe.defaults.steps,
+            "sigmas": self.pipe.defaults.sigmas,
             **options,
         })  # fmt: skip
 

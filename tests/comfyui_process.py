@@ -1,6 +1,7 @@
 """A real ComfyUI of the tests' own, with this extension; found by COMFYUI_PATH or where comfy-cli installs it.
 
-Its Python is COMFYUI_PYTHON, or a virtual environment in or beside it; it needs ComfyUI's requirements and ours.
+Its Python is COMFYUI_PYTHON, or a virtual environment in or beside it; it needs ComfyUI's requirements and ours, and
+those of the extra `evaluate` for the sync report.
 """
 
 from __future__ import annotations

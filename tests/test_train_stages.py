@@ -371,8 +371,9 @@ def test_micro_batches_and_checkpointing_change_no_gradient(cache, tmp_path):
 
     whole = gradients("whole", micro_batch=4)
     parts = gradients("parts", micro_batch=1, gradient_checkpointing=True)
-    for name, gradient in whole.items():
-        torch.testing.assert_close(parts[name], gradient, atol=1e-5, rtol=1e-3)
+    for name, gradient in whole.items():  # against the size of the gradient: sums are rounded in another order
+        error = torch.linalg.vector_norm(parts[name] - gradient)
+        assert error <= 1e-3 * torch.linalg.vector_norm(gradient) + 1e-7, (name, error)
 
 
 def joint_blocks(path):

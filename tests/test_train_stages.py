@@ -362,18 +362,28 @@ def test_experts_learn_at_their_own_rate_in_stage_b(cache, tmp_path):
     assert max(moved[name] for name in moved if "joint_blocks" in name) > 1e-4
 
 
+def doubled(thing):
+    """Nested dataclasses with their floating tensors in double precision."""
+    if isinstance(thing, torch.Tensor):
+        return thing.double() if thing.is_floating_point() else thing
+    return replace(thing, **{name: doubled(value) for name, value in vars(thing).items()})
+
+
 def test_micro_batches_and_checkpointing_change_no_gradient(cache, tmp_path):
+    """In double precision: in single, sums of other batches round by up to 4e-4 of the gradients."""
+
     def gradients(name, **changes):
         run = engine(tmp_path / name, cache, batch=4, stage="b", **changes)
-        run.model.train()
+        run.model.double().train()
+        losses = run.objective.losses
+        run.objective.losses = lambda clips, draws: losses(doubled(clips), draws)
         run._backward(run.numbers(0))
         return {name: parameter.grad for name, parameter in run.trained.named_parameters()}
 
     whole = gradients("whole", micro_batch=4)
     parts = gradients("parts", micro_batch=1, gradient_checkpointing=True)
-    for name, gradient in whole.items():  # against the size of the gradient: sums are rounded in another order
-        error = torch.linalg.vector_norm(parts[name] - gradient)
-        assert error <= 1e-3 * torch.linalg.vector_norm(gradient) + 1e-7, (name, error)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, atol=1e-9, rtol=1e-6)
 
 
 def joint_blocks(path):

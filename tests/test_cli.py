@@ -334,3 +334,13 @@ def test_synth_refuses_photos_it_cannot_use(tmp_path, capsys) -> None:
         assert str(tmp_path / name) in refused(capsys, "synth", tmp_path / "clips", "--photos", tmp_path / name)
     (tmp_path / "file").write_text("")
     assert str(tmp_path / "file") in refused(capsys, "synth", tmp_path / "file")
+
+
+def test_a_bar_ends_full_when_fewer_steps_are_needed_than_foreseen(capsys) -> None:
+    from jointdit.cli.progress import Progress
+
+    with Progress(quiet=False) as progress:
+        progress._disable = False  # as on a terminal
+        for done, total in ((0, 12), (1, 3), (2, 3), (3, 3)):
+            progress("sample", done, total)
+    assert "3/3" in capsys.readouterr().err

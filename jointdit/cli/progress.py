@@ -36,6 +36,7 @@ class Progress:
             self._bar = tqdm(desc=stage, total=total, initial=done, disable=self._disable, **self._format)
             self._stage = stage
         if self._bar is not None:
+            self._bar.total = total  # a given video needs fewer steps than were foreseen
             self._bar.update(done - self._bar.n)
         if done == total:
             self._close()  # now, or its clock would run on until the next stage

@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=8e-4, help="train: peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="train: go on from the weights of this model instead of scratch")
+    parser.add_argument("--start", type=Path, help="go on from the weights of this model, not from the run before")
     parser.add_argument("--output", type=Path, default=Path("jointdit/tiny"), help="export: the bundled model")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
@@ -181,11 +181,14 @@ def sounds(arguments: argparse.Namespace) -> None:
 
 def go_on(arguments: argparse.Namespace, name: str, task: type[JointTask], learning: Sequence[str]) -> None:
     """Train what begins with `learning`, and the audio's (or else the video's) halves of the Joint Blocks, as `task`
-    does, from the averaged weights of the run before `name`."""
+    does, from the averaged weights of the run before `name` or from those of the model `--start`."""
     runs = arguments.runs
     pool, sounds = LatentPool.load(runs / "latents"), SoundPool.load(runs / "latents")
     model, tokenizer = build(runs, pool)
-    load_average(last_run(runs, before=name) / STATE, model)
+    if arguments.start:
+        load_weights(model, arguments.start)
+    else:
+        load_average(last_run(runs, before=name) / STATE, model)
     flatten_temporal_convolutions(model)
     half = "audio" if "audio_unet" in learning else "video"
     for key, parameter in model.named_parameters():

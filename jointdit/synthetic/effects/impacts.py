@@ -40,15 +40,15 @@ class Ball(Effect):
         return cls(
             material=str(rng.choice(list(MATERIALS))),
             colour=str(rng.choice(list(COLOURS))),
-            radius=float(rng.uniform(0.07, 0.13)),
-            ground=float(rng.uniform(0.8, 0.92)),
-            places=per_event(rng, 0.2, 0.8, events),
-            leave=float(rng.uniform(0.1, 0.9)),
+            radius=float(rng.uniform(0.1, 0.15)),
+            ground=float(rng.uniform(0.84, 0.9)),
+            places=per_event(rng, 0.42, 0.58, events),
+            leave=float(rng.uniform(0.42, 0.58)),
             gravity=float(rng.uniform(12, 16)),
         )
 
     def words(self) -> dict[str, str]:
-        size = size_word(self.radius, 0.07, 0.13)
+        size = size_word(self.radius, 0.1, 0.15)
         return {"material": self.material, "stuff": STUFF[self.material], "colour": self.colour, "size": size}
 
     def _state(self, time: float, timeline: Timeline, drop: float) -> tuple[float, float]:
@@ -73,7 +73,7 @@ class Ball(Effect):
         unit = min(height, width)
         jolt = timeline.pulse(time, 0.17)
         frame = drawing.warp(picture, 1 + 0.03 * jolt, (0.045 * unit * jolt, 0))
-        drawing.blend(frame, (1, 1, 0.92), 0.28 * jolt)
+        drawing.blend(frame, (1, 1, 0.92), 0.2 * jolt)
         ground, radius = self.ground * height, self.radius * unit
         drop = (ground + radius) / unit
         above, place = self._state(time, timeline, drop)
@@ -83,14 +83,14 @@ class Ball(Effect):
             elapsed = time - start
             if 0 <= elapsed < 0.4:
                 fade = strength * np.exp(-elapsed / 0.11)
-                drawing.glow(frame, (ground, spot * width), (0.1 + 0.5 * elapsed) * unit, (1, 1, 0.9), 0.9 * fade)
+                drawing.glow(frame, (ground, spot * width), (0.22 + 0.5 * elapsed) * unit, (1, 1, 0.9), 0.9 * fade)
         squash = 1 - 0.35 * timeline.pulse(time, 0.04)
         centre = (ground - radius * squash - above * unit, x)
         drawing.ball(frame, centre, radius, COLOURS[self.colour], GLOSS[self.material], squash)
         return frame
 
     def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
-        pitch = PITCH[self.material] / self.radius
+        pitch = PITCH[self.material] / (1.2 * self.radius - 0.05)
         bodies = []
         for _ in timeline.events:
             body = sounds.unit(knock(self.material, pitch * rng.uniform(0.98, 1.02)))
@@ -116,8 +116,8 @@ class Hammer(Effect):
             material=str(rng.choice(["wooden", "metal"])),
             side=str(rng.choice(["left", "right"])),
             pitch=float(rng.uniform(0.8, 1.25)),
-            level=float(rng.uniform(0.5, 0.8)),
-            size=float(rng.uniform(0.085, 0.11)),
+            level=float(rng.uniform(0.6, 0.68)),
+            size=float(rng.uniform(0.12, 0.14)),
         )
 
     def words(self) -> dict[str, str]:
@@ -139,17 +139,17 @@ class Hammer(Effect):
         jolt = timeline.pulse(time, 0.17)
         across = -1 if self.side == "left" else 1
         frame = drawing.warp(picture, 1 + 0.02 * jolt, (0.055 * unit * jolt, -across * 0.02 * unit * jolt))
-        drawing.blend(frame, (1, 1, 1), 0.32 * jolt)
+        drawing.blend(frame, (1, 0.95, 0.85), 0.2 * jolt)
         raised = self._raised(time, timeline)
         edge = 0.0 if self.side == "left" else float(width)
         if raised < 1:
-            length = 0.44 * unit
+            length = 0.5 * unit
             pivot = (self.level * height, edge + across * 0.12 * unit)
             angle = 1.75 * raised + 0.12
             toward = (-np.sin(angle), -across * np.cos(angle))
             head = (pivot[0] + length * toward[0], pivot[1] + length * toward[1])
             normal = (toward[1], -toward[0])
-            half, thick = self.size * unit, 0.055 * unit
+            half, thick = self.size * unit, 0.07 * unit
             ends = [(head[0] + s * half * normal[0], head[1] + s * half * normal[1]) for s in (-1, 1)]
             face, bright = HEADS[self.material]
             drawing.bar(frame, pivot, head, 0.03 * unit, (0.25, 0.14, 0.06))
@@ -157,11 +157,11 @@ class Hammer(Effect):
             drawing.bar(frame, *ends, thick + 0.01 * unit, (0.08, 0.08, 0.08))
             drawing.bar(frame, *ends, thick, face)
             drawing.bar(frame, *ends, 0.45 * thick, bright)
-        spot = (self.level * height + 0.05 * unit, edge - across * 0.3 * unit)
-        flash = timeline.pulse(time, 0.08)
+        spot = (self.level * height + 0.05 * unit, edge - across * 0.4 * unit)
+        flash = timeline.pulse(time, 0.11)
         if flash > 0.02:
-            spark = (1, 0.95, 0.7) if self.material == "metal" else (1, 1, 1)
-            drawing.glow(frame, spot, 0.14 * unit, spark, flash)
+            spark = (1, 0.8, 0.3) if self.material == "metal" else (1, 0.92, 0.8)
+            drawing.glow(frame, spot, 0.24 * unit, spark, flash)
         return frame
 
     def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:

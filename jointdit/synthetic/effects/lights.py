@@ -26,8 +26,8 @@ class Lightning(Effect):
     @classmethod
     def draw(cls, rng: np.random.Generator, events: int) -> Lightning:
         return cls(
-            places=per_event(rng, 0.15, 0.85, events),
-            bends=tuple(per_event(rng, -0.1, 0.1, 7) for _ in range(events)),
+            places=per_event(rng, 0.35, 0.65, events),
+            bends=tuple(per_event(rng, -0.08, 0.08, 7) for _ in range(events)),
             gloom=float(rng.uniform(0.35, 0.6)),
             rumble=float(rng.uniform(0.13, 0.26)),
         )
@@ -47,7 +47,7 @@ class Lightning(Effect):
             fade = float(np.exp(-((elapsed / 0.16) ** 2)))
             across = place + np.concatenate([[0], np.cumsum(bends)])
             points = [(0.8 * height * i / len(bends) - 2, x * width) for i, x in enumerate(across)]
-            for radius, colour, alpha in ((0.03, (0.45, 0.55, 1.0), 0.8), (0.012, (1, 1, 1), 1.0)):
+            for radius, colour, alpha in ((0.045, (0.45, 0.55, 1.0), 0.8), (0.018, (1, 1, 1), 1.0)):
                 for one, two in zip(points, points[1:], strict=False):
                     drawing.bar(frame, one, two, radius * unit, colour, alpha * fade, soft=0.6 + radius * unit / 2)
         return frame
@@ -77,10 +77,10 @@ class Fireworks(Effect):
     def draw(cls, rng: np.random.Generator, events: int) -> Fireworks:
         return cls(
             colour=str(rng.choice(list(COLOURS))),
-            places=tuple((float(rng.uniform(0.2, 0.5)), float(rng.uniform(0.25, 0.75))) for _ in range(events)),
-            sparks=2 * int(rng.integers(7, 12)),
-            spread=float(rng.uniform(0.25, 0.38)),
-            turn=float(rng.uniform(0, 2 * np.pi)),
+            places=tuple((float(rng.uniform(0.33, 0.43)), float(rng.uniform(0.42, 0.58))) for _ in range(events)),
+            sparks=2 * int(rng.integers(7, 10)),
+            spread=float(rng.uniform(0.32, 0.4)),
+            turn=float(rng.uniform(0, 0.2)),
         )
 
     def words(self) -> dict[str, str]:
@@ -100,14 +100,14 @@ class Fireworks(Effect):
                 tip = y + (height * 1.05 - y) * (elapsed / climb) ** 2
                 drawing.bar(frame, (tip, x), (tip + 0.12 * unit, x), 0.012 * unit, (1, 0.9, 0.6), soft=1.0)
             elif 0 <= elapsed < 0.7:
-                drawing.glow(frame, (y, x), 0.16 * unit, (1, 1, 0.95), strength * np.exp(-elapsed / 0.13))
+                drawing.glow(frame, (y, x), 0.18 * unit, (1, 1, 0.95), strength * np.exp(-elapsed / 0.13))
                 reach = self.spread * strength * (1 - np.exp(-(elapsed + 0.05) / 0.14))
                 angles = self.turn + 2 * np.pi * np.arange(self.sparks) / self.sparks
                 far = reach * np.where(np.arange(self.sparks) % 2, 1.0, 0.65)[:, None] * np.linspace(0.65, 1, 5)
                 rays = np.stack([far * np.sin(angles)[:, None] + 0.25 * elapsed**2, far * np.cos(angles)[:, None]], -1)
                 fade = float(np.exp(-((elapsed / 0.38) ** 2)))
-                drawing.dots(frame, rays.reshape(-1, 2) * unit + (y, x), 0.012 * unit, colour, fade)
-                drawing.dots(frame, rays[:, -1] * unit + (y, x), 0.008 * unit, (1, 1, 0.9), fade)
+                drawing.dots(frame, rays.reshape(-1, 2) * unit + (y, x), 0.02 * unit, colour, fade)
+                drawing.dots(frame, rays[:, -1] * unit + (y, x), 0.012 * unit, (1, 1, 0.9), fade)
         return frame
 
     def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:

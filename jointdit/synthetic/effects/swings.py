@@ -32,14 +32,14 @@ class Pendulum(Effect):
     def draw(cls, rng: np.random.Generator, events: int) -> Pendulum:
         return cls(
             colour=str(rng.choice(list(COLOURS))),
-            radius=float(rng.uniform(0.065, 0.095)),
-            swing=float(rng.uniform(0.3, 0.45)),
+            radius=float(rng.uniform(0.1, 0.14)),
+            swing=float(rng.uniform(0.38, 0.45)),
             direction=int(rng.choice([-1, 1])),
             pitch=float(rng.uniform(2200, 3400)),
         )
 
     def words(self) -> dict[str, str]:
-        return {"colour": self.colour, "size": size_word(self.radius, 0.065, 0.095)}
+        return {"colour": self.colour, "size": size_word(self.radius, 0.1, 0.14)}
 
     def _angle(self, time: float, timeline: Timeline) -> float:
         """Radians from the vertical; each strike is at a stop, the next at the other one."""
@@ -61,16 +61,17 @@ class Pendulum(Effect):
         side = self.direction * (-1) ** max(passed - 1, 0)
         jolt = timeline.pulse(time, 0.17)
         frame = drawing.warp(picture, 1 + 0.03 * jolt, (0, side * 0.045 * unit * jolt))
-        drawing.blend(frame, COLOURS[self.colour], 0.34 * jolt)
+        beside = np.linspace(0, 1, width, dtype=np.float32)[None, :: -1 if side < 0 else 1] ** 2
+        drawing.blend(frame, (1, 0.97, 0.8), np.broadcast_to(beside * np.float32(0.85 * jolt), (height, width)))
         pivot, length = (-0.25 * unit, width / 2), 0.8 * unit
         angle = self._angle(time, timeline)
         reach = length if abs(angle) < 0.9 else length * (0.9 / abs(angle)) ** 2
         # far out, the bob is pulled up, so that it is out of sight on narrow and wide pictures alike
         bob = (pivot[0] + reach * np.cos(angle), pivot[1] + reach * np.sin(angle))
         if bob[0] > -2 * self.radius * unit:
-            drawing.bar(frame, pivot, bob, 0.016 * unit, (0.1, 0.1, 0.1))
-            drawing.bar(frame, pivot, bob, 0.008 * unit, (0.8, 0.75, 0.6))
-            drawing.glow(frame, bob, 2.2 * self.radius * unit, (1, 1, 0.85), 0.95 * jolt)
+            drawing.bar(frame, pivot, bob, 0.024 * unit, (0.1, 0.1, 0.1))
+            drawing.bar(frame, pivot, bob, 0.014 * unit, (0.8, 0.75, 0.6))
+            drawing.glow(frame, bob, 1.8 * self.radius * unit, (1, 1, 0.85), 0.8 * jolt)
             drawing.ball(frame, bob, self.radius * unit, COLOURS[self.colour], 0.8)
         return frame
 
@@ -93,13 +94,13 @@ class Bell(Effect):
     @classmethod
     def draw(cls, rng: np.random.Generator, events: int) -> Bell:
         return cls(
-            size=float(rng.uniform(0.15, 0.25)),
-            place=float(rng.uniform(0.25, 0.75)),
+            size=float(rng.uniform(0.27, 0.35)),
+            place=float(rng.uniform(0.45, 0.55)),
             metal=str(rng.choice(list(BELL_METALS))),
         )
 
     def words(self) -> dict[str, str]:
-        return {"colour": self.metal, "size": size_word(self.size, 0.15, 0.25)}
+        return {"colour": self.metal, "size": size_word(self.size, 0.27, 0.35)}
 
     def paint(self, picture: Array, time: float, timeline: Timeline) -> Array:
         frame = picture.copy()
@@ -113,9 +114,9 @@ class Bell(Effect):
         angle = 0.4 * (-1) ** passed * timeline.pulse(time, 0.3)
         colour = np.array(BELL_METALS[self.metal])
         light = 0.5 * colour + 0.5
-        drawing.blend(frame, light, 0.3 * stroke)
+        drawing.blend(frame, colour, 0.3 * stroke)
         middle = (top + 0.6 * self.size * unit, self.place * width)
-        drawing.glow(frame, middle, 0.36 * unit, light, 0.75 * stroke)
+        drawing.glow(frame, middle, 0.34 * unit, light, 0.85 * stroke)
         self._bell(frame, pivot, angle, self.size * unit, colour)
         return frame
 
@@ -139,7 +140,7 @@ class Bell(Effect):
             view += (paint.astype(np.float32) - view) * np.clip(depth * size + 0.5, 0, 1)[..., None]
 
     def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
-        pitch = 135 / self.size
+        pitch = 135 / (1.25 * self.size - 0.1875)
         ratios, levels = (1.0, 2.0, 2.76, 4.07, 5.4), (1.0, 0.7, 0.8, 0.5, 0.35)
         taus = (0.3, 0.22, 0.18, 0.12, 0.08)
         stroke = sounds.partials(1.5, [pitch * r for r in ratios], levels, taus)

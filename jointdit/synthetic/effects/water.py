@@ -27,9 +27,9 @@ class Drops(Effect):
     @classmethod
     def draw(cls, rng: np.random.Generator, events: int) -> Drops:
         return cls(
-            rows=per_event(rng, 0.35, 0.75, events),
-            columns=per_event(rng, 0.25, 0.75, events),
-            speed=float(rng.uniform(0.5, 0.8)),
+            rows=per_event(rng, 0.5, 0.6, events),
+            columns=per_event(rng, 0.43, 0.57, events),
+            speed=float(rng.uniform(0.65, 0.8)),
             pitch=float(rng.uniform(550, 1300)),
         )
 
@@ -40,16 +40,16 @@ class Drops(Effect):
         height, width = picture.shape[:2]
         unit = min(height, width)
         frame = picture.copy()
-        drawing.blend(frame, (0.75, 0.9, 1.0), 0.4 * timeline.pulse(time, 0.15))
+        drawing.blend(frame, (0.35, 0.7, 1.0), 0.45 * timeline.pulse(time, 0.15))
         drops = zip(timeline.events, timeline.strengths, self.rows, self.columns, strict=True)
         for start, strength, row, column in drops:
             elapsed, y, x = time - start, row * height, column * width
             if elapsed < 0:
                 tip = y + (y + 0.1 * unit) * elapsed / min(0.15, start)
-                drawing.bar(frame, (tip - 0.06 * unit, x), (tip, x), 0.02 * unit, (0.85, 0.95, 1.0))
+                drawing.bar(frame, (tip - 0.08 * unit, x), (tip, x), 0.03 * unit, (0.85, 0.95, 1.0))
             elif elapsed < RING_SECONDS:
                 fade = strength * (np.exp(-elapsed / 0.22) - np.exp(-RING_SECONDS / 0.22))
-                self._ring(frame, (y, x), (0.14 + self.speed * elapsed) * unit, 0.05 * unit, fade)
+                self._ring(frame, (y, x), (0.18 + self.speed * elapsed) * unit, 0.06 * unit, fade)
                 splash = strength * np.exp(-elapsed / 0.14)
                 drawing.glow(frame, (y, x), (0.13 + 0.2 * elapsed) * unit, (0.95, 0.98, 1), splash)
         return frame
@@ -103,7 +103,7 @@ class Rain(Effect):
             drops=int(rng.integers(160, 320)),
             slant=float(rng.uniform(-0.35, 0.35)),
             speed=float(rng.uniform(1.3, 2.0)),
-            length=float(rng.uniform(0.08, 0.14)),
+            length=float(rng.uniform(0.12, 0.18)),
             seed=int(rng.integers(2**31)),
         )
 
@@ -115,7 +115,7 @@ class Rain(Effect):
         unit = min(height, width)
         level = float(timeline.intensity(np.array([time]))[0])
         frame = picture.copy()
-        drawing.blend(frame, (0.55, 0.6, 0.68), 0.5 * level)
+        drawing.blend(frame, (0.3, 0.36, 0.42), 0.7 * level)
         draws = np.random.default_rng(self.seed).random((3, round(self.drops * height * width / unit**2)))
         rows, columns = draws[:2, draws[2] < level]
         steps = np.arange(max(3, round(self.length * unit)))

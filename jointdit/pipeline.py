@@ -104,6 +104,7 @@ class Defaults:
     steps: int = 25
     audio_substeps: int = 1
     video_temperature: float = 1.0
+    hold_first_frame: bool = False  # the clip starts with the picture itself, for models that were trained so
     sigmas: list[float] | None = None  # the video's own `steps` noise levels, and 0; None is the scheduler's
     audio_grid: str = "even"
     audio_start: float | None = None  # first timestep of this model's own audio grid; None is AudioLDM2's
@@ -111,7 +112,7 @@ class Defaults:
 
     def __post_init__(self) -> None:
         """Raises TypeError for a value of another kind, as it may stand in a file."""
-        kinds = {"int": int, "float": int | float, "float | None": int | float | None, "str": str}
+        kinds = {"int": int, "bool": bool, "float": int | float, "float | None": int | float | None, "str": str}
         kinds["list[float] | None"] = list | None
         for each in fields(self):
             value = getattr(self, each.name)
@@ -501,6 +502,9 @@ class JointDiTPipeline(DiffusionPipeline):
             conditions.unconditional,
             isolated,
         )
+        if own.hold_first_frame and video_latents is None:
+            first = conditions.conditional.image_latents.float() * self.video_vae.config.scaling_factor
+            denoise = samplers.FirstFrameHeld(denoise, first)
         if sync is not None and sync.strength:
             with self.using("audio_vae"):
                 denoise = SyncedDenoiser(denoise, sync, loudness_readout(self.audio_codec))

@@ -51,6 +51,19 @@ def hold_audio(x: JointLatents, audio: Tensor, grid: SamplingGrid) -> JointLaten
     return replace(x, audio=audio.float() * math.hypot(float(grid.audio_sigmas[0]), 1))
 
 
+class FirstFrameHeld:
+    """A denoiser whose video always starts with a known frame, `first` [B, C, h, w], scaled: the sampler's path of that
+    frame is then the noised frame itself, and it ends there exactly."""
+
+    def __init__(self, denoise: Denoise, first: Tensor) -> None:
+        self.denoise, self.first = denoise, first
+
+    def __call__(self, x: JointLatents, levels: Levels, keep: bool = False) -> tuple[JointLatents, AudioDenoise | None]:
+        estimate, audio_again = self.denoise(x, levels, keep)
+        video = torch.cat([self.first[:, None].to(estimate.video), estimate.video[:, 1:]], 1)
+        return replace(estimate, video=video), audio_again
+
+
 def euler(denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callback | None = None) -> JointLatents:
     """Euler's method on the probability flow (algorithm 1 of 2206.00364 without its corrector).
 

@@ -59,6 +59,21 @@ def test_clip_has_exactly_what_was_asked(pipe, picture):
     assert stages == [("sample", 0, 2), ("sample", 1, 2), ("sample", 2, 2), ("decode", 4, 4)]
 
 
+def test_a_model_may_start_its_clips_with_the_picture_itself(pipe, picture, saved):
+    index = json.loads((saved / "model_index.json").read_text())
+    index["defaults"]["hold_first_frame"] = True
+    (saved / "model_index.json").write_text(json.dumps(index))
+    holding = JointDiTPipeline.from_pretrained(saved)
+    conditions = holding.condition(
+        [picture], ["a ball"], [None], holding.shape(**SHAPE), seeded(), noise_augmentation=0
+    )
+    wanted = conditions.conditional.image_latents * holding.video_vae.config.scaling_factor
+    for sampler in ("euler", "heun", "dpmpp_2m"):
+        held = holding.sample(conditions, steps=3, sampler=sampler, generator=seeded()).video[:, 0]
+        assert torch.allclose(held, wanted, atol=1e-4)
+        assert not torch.allclose(pipe.sample(conditions, steps=3, generator=seeded()).video[:, 0], wanted, atol=0.1)
+
+
 def test_seed_fixes_everything_and_another_seed_gives_another_clip(pipe, picture):
     first, again, other = run(pipe, picture), run(pipe, picture), run(pipe, picture, seed=1)
     assert np.array_equal(first.frames, again.frames) and np.array_equal(first.audio, again.audio)

@@ -4,6 +4,7 @@
     python -m jointdit.train.joint train --runs runs/tiny --minutes 90
     python -m jointdit.train.joint videos --runs runs/tiny --minutes 40
     python -m jointdit.train.joint sounds --runs runs/tiny --minutes 20
+    python -m jointdit.train.joint words --runs runs/tiny
 
 Each goes on where it stopped, and starts from the averaged weights of the one before; what it minimises is in tasks.py.
 Most samples are seen jointly; some are isolated, so that the experts also stand alone, which JointCFG needs; conditions
@@ -23,7 +24,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from torch import Tensor
-from transformers import CLIPTokenizer, SpeechT5HifiGan
+from transformers import CLIPTextModel, CLIPTokenizer, SpeechT5HifiGan
 
 from ..autoencoders import AudioAutoencoder, VideoAutoencoder
 from ..denoiser import JointDenoiser, add_noise, scale_audio
@@ -52,6 +53,7 @@ from .tiny import (
     load_tokenizer,
     train_tokenizer,
 )
+from .words import WORD_STEPS, learn_words
 
 logger = logging.getLogger(__name__)
 STATE = "state.safetensors"
@@ -79,6 +81,7 @@ def assemble(model: TinyModel, runs: Path) -> JointDiTPipeline:
             motion_bucket=MOTION_BUCKET,
             noise_augmentation=NOISE_AUGMENTATION,
             steps=len(SIGMAS) - 1,
+            hold_first_frame=True,
             sigmas=list(SIGMAS),
             audio_grid="trailing",
             audio_substeps=AUDIO_SUBSTEPS,
@@ -98,20 +101,21 @@ def assemble(model: TinyModel, runs: Path) -> JointDiTPipeline:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("cache", "train", "videos", "sounds", "export"))
+    parser.add_argument("command", choices=("cache", "train", "videos", "sounds", "words", "export"))
     parser.add_argument("--runs", type=Path, default=Path("runs/tiny"), help="autoencoders, cache and states")
     parser.add_argument("--clips", type=int, default=4000, help="cache: scenes to render and encode")
     parser.add_argument("--part", default="0/1", help="cache: K/N, this process makes every N-th shard")
-    parser.add_argument("--steps", type=int, help="train: number of steps")
+    parser.add_argument("--steps", type=int, help="train, words: number of steps")
     parser.add_argument("--minutes", type=float, help="train: minutes, if not --steps")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=8e-4, help="train: peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="go on from the weights of this model, not from the run before")
+    parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="words: folder of WordNet 3.0")
     parser.add_argument("--output", type=Path, default=Path("jointdit/tiny"), help="export: the bundled model")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
-    commands = {"cache": cache, "train": train, "videos": videos, "sounds": sounds, "export": export}
+    commands = {"cache": cache, "train": train, "videos": videos, "sounds": sounds, "words": words, "export": export}
     commands[arguments.command](arguments)
 
 
@@ -177,6 +181,19 @@ def videos(arguments: argparse.Namespace) -> None:
 def sounds(arguments: argparse.Namespace) -> None:
     """The audio expert once more, from the averaged weights of the run before; all that the video reads stays."""
     go_on(arguments, "sounds.run", SoundTask, ("audio_unet", "joint_blocks.image_to_text", "joint_blocks.audio_level"))
+
+
+def words(arguments: argparse.Namespace) -> None:
+    """A copy of the text encoder that knows more words, with a tokenizer of its own; all that reads it stays."""
+    runs = arguments.runs
+    if arguments.start:
+        encoder = CLIPTextModel.from_pretrained(arguments.start / "text_encoder", dtype=torch.float32)
+        tokenizer = load_tokenizer(arguments.start / "tokenizer")
+    else:
+        model, tokenizer = build(runs, LatentPool.load(runs / "latents"))
+        load_average(last_run(runs) / STATE, model)
+        encoder = model.text_encoder
+    learn_words(encoder, tokenizer, arguments.wordnet, runs / "words", arguments.steps or WORD_STEPS, arguments.seed)
 
 
 def go_on(arguments: argparse.Namespace, name: str, task: type[JointTask], learning: Sequence[str]) -> None:
@@ -257,6 +274,11 @@ def export(arguments: argparse.Namespace) -> None:
     average, _ = build(runs, LatentPool.load(runs / "latents"))
     load_average(last_run(runs) / STATE, average)
     pipeline = assemble(average, runs)
+    if (runs / "words" / "text_encoder").exists():
+        pipeline.register_modules(
+            text_encoder=CLIPTextModel.from_pretrained(runs / "words" / "text_encoder", dtype=torch.float32),
+            tokenizer=load_tokenizer(runs / "words" / "tokenizer"),
+        )
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
             component.half()

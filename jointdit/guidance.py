@@ -80,7 +80,8 @@ class JointCFG:
                 raise InputError(f"{name} {value}: give a number from 0 to {HIGHEST:g}; 1 is neutral")
         if not 0 <= self.rescale <= 1:
             raise InputError(f"rescale {self.rescale}: give a number from 0 to 1")
-        if self.interval is not None and not 0 <= self.interval[0] < self.interval[1] < math.inf:
+        pair = self.interval
+        if pair is not None and not (len(pair) == 2 and 0 <= pair[0] < pair[1] < math.inf):
             raise InputError(f"interval {self.interval}: give a lower and a higher video sigma")
 
     def changed(self, **given: object) -> JointCFG:

@@ -165,6 +165,7 @@ def test_substeps_are_guided_alike(joint, state):
         ({"rescale": float("nan")}, "rescale nan"),
         ({"interval": (3.0, 1.0)}, r"interval \(3.0, 1.0\)"),
         ({"interval": (0.0, float("nan"))}, "nan"),
+        ({"interval": (3.0,)}, r"interval \(3.0,\)"),
     ],
 )
 def test_bad_values_are_named(arguments, message):

@@ -20,7 +20,7 @@ from jointdit.cli import main
 from jointdit.evaluate import draw_sync, events_heard, events_seen, match_events, observe, sync_by_effect
 from jointdit.evaluate.align import Curves, align_clips
 from jointdit.evaluate.distance import Frechet, picture_windows, sound_windows
-from jointdit.evaluate.effects import train_judges
+from jointdit.evaluate.effects import train_judges, weathered
 from jointdit.evaluate.picture import colour_drift, psnr
 from jointdit.evaluate.prompts import UNSEEN_WORDS
 from jointdit.evaluate.reconstruction import log_mel_error, pitch_errors
@@ -245,6 +245,18 @@ def test_judges_name_effects_and_state_their_own_accuracy(scenes):
         named = judge.name([as_clip(scene) for scene in shown])
         assert np.mean([name == scene.effect for name, scene in zip(named, shown, strict=True)]) > 0.8
         assert judge.accuracy > 0.8 and set(judge.by_effect) == set(effects)
+
+
+def test_the_judge_of_pictures_sees_what_is_painted_faintly(scenes):
+    effects = ("lightning", "heartbeat", "siren")
+    _, judge = train_judges(effects, train=6, held_out=1)
+    rng = np.random.default_rng(0)
+    shown = [scene for scene in scenes if scene.effect in effects]
+    faint = [weathered(as_clip(scene), rng) for scene in shown]
+    for scene, clip in zip(shown, faint, strict=True):
+        change = [np.abs(frames - frames[:1].astype(float)).mean() for frames in (scene.frames, clip.frames)]
+        assert clip.frames.shape == scene.frames.shape and change[1] < 1.2 * change[0] + 15
+    assert np.mean(np.array(judge.name(faint)) == [scene.effect for scene in shown]) > 0.8
 
 
 def test_the_sound_alone_decides_for_the_judge_of_sound(scenes):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from einops import rearrange, reduce
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import gaussian_filter, zoom
 from sklearn.ensemble import ExtraTreesClassifier
 
 from ..media import Clip
@@ -19,6 +20,8 @@ from .seen import events_seen, motion
 TRAIN_SEED, HELD_OUT_SEED = 700_000_000, 800_000_000
 SIDE = 32  # pixels to which pictures are reduced
 GRID = 4  # cells a side into which pictures are summed up
+PALEST, MOST_BLUR = 0.35, 1.5  # of what a weak model paints: share of the change that is left, and pixels of `SIDE`
+MOST_GRAIN, GRAIN_SIDE = 9.0, 16  # grey levels, and cells a side
 FRAMES_PER_SECOND = 100  # of the log-mel
 
 Features = Callable[[Clip], NDArray[np.float32]]
@@ -69,6 +72,17 @@ def _grid(change: NDArray[np.float32]) -> NDArray[np.float32]:
     return rearrange(cells, "y x -> (y x)")
 
 
+def weathered(clip: Clip, rng: np.random.Generator) -> Clip:
+    """The clip as a weak model would paint it: what happens is paler by a random factor down to `PALEST` and blurred a
+    little, and there is grain, which changes from frame to frame and is not finer than `GRAIN_SIDE` cells a side."""
+    first = clip.frames[:1].astype(np.float32)
+    blur = rng.uniform(0, MOST_BLUR)
+    frames = first + rng.uniform(PALEST, 1) * gaussian_filter(clip.frames - first, (0, blur, blur, 0))
+    cells = rng.normal(0, rng.uniform(0, MOST_GRAIN), (len(frames), GRAIN_SIDE, GRAIN_SIDE, 3))
+    grain = zoom(cells, np.divide(frames.shape, cells.shape), order=1, grid_mode=True, mode="nearest")
+    return replace(clip, frames=np.clip(frames + grain, 0, 255).astype(np.uint8))
+
+
 @dataclass(frozen=True, eq=False)
 class EffectJudge:
     """Names the effect of a clip.
@@ -111,7 +125,8 @@ def train_judges(
     """Judges of sound and of pictures, from `train` scenes of each effect; `held_out` further ones examine them.
 
     autoencode: takes a clip through a model's autoencoders. The judges learn each scene also from what comes out, or
-    they would take what a vocoder does to every sound for another effect.
+    they would take what a vocoder does to every sound for another effect. They also learn each one pale and grainy
+    (`weathered`), or they would take a model's grain, or how faintly it paints, for another effect.
     """
     learned = len(effects) * train
     total = len(effects) * (train + held_out)
@@ -126,6 +141,7 @@ def train_judges(
             unseen.append((clip, effect))
         else:
             known.append((clip, effect))
+            known.append((weathered(clip, np.random.default_rng(seed)), effect))
             if autoencode is not None:
                 known.append((autoencode(clip), effect))
         progress(index + 1, total)

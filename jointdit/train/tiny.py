@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -160,11 +160,14 @@ def train_tokenizer(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
     # Every byte must also exist as a word's last one, or unseen words would lose it.
     known = ["<|startoftext|>", "<|endoftext|>", *sorted(alphabet), *(byte + "</w>" for byte in sorted(alphabet))]
     learned = [token for token in model["vocab"] if token not in set(known)]
-    vocabulary = {token: index for index, token in enumerate(known + learned)}
-    merges = [" ".join(pair) for pair in model["merges"]]
+    return save_tokenizer({token: index for index, token in enumerate(known + learned)}, model["merges"], folder)
+
+
+def save_tokenizer(vocabulary: Mapping[str, int], merges: Iterable[Sequence[str]], folder: Path) -> CLIPTokenizer:
+    """A tokenizer of these tokens and merges, saved in `folder` and loaded from there."""
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
-    _write(folder / "merges.txt", "#version: 0.2\n" + "\n".join(merges) + "\n")
+    _write(folder / "merges.txt", "#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n")
     CLIPTokenizer.from_pretrained(folder, model_max_length=TEXT_LENGTH).save_pretrained(folder)
     return load_tokenizer(folder)
 

@@ -5,7 +5,7 @@ Every factor (pixels per latent, mel frames per latent, scaling) is read from th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isqrt
@@ -168,6 +168,7 @@ class AudioAutoencoder:
     """AudioLDM2's mel autoencoder and its HiFi-GAN vocoder. Waveforms are [B, samples], 16 kHz, -1..1.
 
     A model whose `in_channels` is p^2 sees the log-mel folded p x p into channels (p = 1 is AudioLDM2).
+    A vocoder whose config has a `clock`, a list of levels, gets it in the top band (AudioLDM2's has none).
     """
 
     vae: AutoencoderKL
@@ -206,10 +207,21 @@ class AudioAutoencoder:
 
     def decode_audio(self, latents: Tensor, samples: int) -> Tensor:
         """Scaled latents [B, C, l, m] -> float32 waveform [B, samples], cut or filled up with silence."""
-        mel = self.decode_mel(latents)
+        mel = write_clock(self.decode_mel(latents), getattr(self.vocoder.config, "clock", ()))
         # The published vocoder returns 32 samples more than its mel lasts, at the end.
         waveform = self.vocoder(mel.to(self.vocoder.dtype)).reshape(len(mel), -1)[:, : mel.shape[1] * HOP]
         return fit_length(waveform.float(), samples)
+
+
+def write_clock(mel: Tensor, levels: Sequence[float]) -> Tensor:
+    """Log-mel [B, T, M] whose top band takes the `levels` in turn, frame by frame; no levels leave it as it is.
+
+    A convolutional vocoder without a clock can make no sound whose period is longer than a frame.
+    """
+    if not levels:
+        return mel
+    clock = mel.new_tensor(levels).repeat(-(-mel.shape[1] // len(levels)))[: mel.shape[1]]
+    return torch.cat([mel[..., :-1], clock.expand(len(mel), -1)[..., None]], -1)
 
 
 def fit_length(waveform: Tensor, samples: int) -> Tensor:

@@ -9,11 +9,12 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 
+from jointdit.autoencoders import write_clock
 from jointdit.mel import log_mel
 from jointdit.train.autoencoders import SIZE, AudioVAETask, VideoVAETask, VocoderTask, main, psnr
-from jointdit.train.filter_bank_start import KNOTS, exponential_hinges
 from jointdit.train.linear_start import start_as_mixture
 from jointdit.train.loop import Budget, fit
+from jointdit.train.oscillator_bank import CLOCK, KNOTS, OscillatorBank, as_vocoder, exponential_hinges
 from jointdit.train.pools import picture_pool, random_run
 from jointdit.train.tiny import TinyModel
 
@@ -35,7 +36,7 @@ def task_of(kind, pictures, sounds):
         return VideoVAETask((pictures,), pictures[:2], batch=2)
     if kind == "audio-vae":
         return AudioVAETask(log_mel(sounds[:, :7680]), log_mel(sounds[:2, :7680]), batch=1)
-    return VocoderTask(sounds, sounds[:2], batch=1, frames=20)
+    return VocoderTask(sounds, sounds[:2], batch=1)
 
 
 KINDS = ("video-vae", "audio-vae", "vocoder")
@@ -122,10 +123,11 @@ def test_the_vocoder_starts_with_the_right_spectrum_at_the_right_time(pictures):
     tone = 0.3 * sum(torch.sin(2 * torch.pi * f * time) for f in (300, 1200, 3000)) / 3
     bursts = 0.1 * noise * ((time % 0.5) < 0.2)
     sounds = torch.stack([tone, bursts])
-    vocoder = task_of("vocoder", pictures, sounds).model
+    vocoder = as_vocoder(task_of("vocoder", pictures, sounds).model)
     with torch.no_grad():
         mel = log_mel(sounds)
-        heard = log_mel(vocoder(mel))
+        clocked = write_clock(mel, CLOCK)
+        heard = log_mel(vocoder(clocked))
     loud = mel > -4
     assert loud.float().mean() > 0.2
     assert (heard - mel)[loud].abs().mean() < 0.6
@@ -134,14 +136,53 @@ def test_the_vocoder_starts_with_the_right_spectrum_at_the_right_time(pictures):
     silence = log_mel(torch.zeros(1, 16000))
     vocoder.half().float()  # weights are shipped in half precision
     with torch.no_grad():
-        assert vocoder(silence).abs().max() < 1e-3
-        assert (log_mel(vocoder(mel)) - mel)[loud].abs().mean() < 0.6
+        assert vocoder(write_clock(silence, CLOCK)).abs().max() < 1e-3
+        assert (log_mel(vocoder(clocked)) - mel)[loud].abs().mean() < 0.6
+        assert (log_mel(vocoder(mel)) - mel)[loud].abs().mean() < 1.2  # roughly, without a clock
+
+
+@torch.no_grad()
+def test_the_vocoder_sounds_what_the_bank_says():
+    generator = torch.Generator().manual_seed(0)
+    bank = OscillatorBank()
+    bank.second.normal_(std=0.1, generator=generator)
+    bank.mix.normal_(std=2e-3, generator=generator)
+    mel = write_clock(torch.randn(2, 43, 64, generator=generator) - 4, CLOCK)
+    wanted, got = bank(mel), as_vocoder(bank)(mel)
+    assert got.shape == wanted.shape == (2, 43 * 160)
+    # The lapped transform lacks half a block at each end.
+    torch.testing.assert_close(got[:, 32:-32], wanted[:, 32:-32], atol=2e-5, rtol=0)
+
+
+def strongest(waveform):
+    """Hz, the strongest partial of [samples] at 16 kHz."""
+    spectrum = torch.fft.rfft(waveform[2000:-2000] * torch.hann_window(len(waveform) - 4000), 2**18).abs()
+    return spectrum.argmax().item() * 16000 / 2**18
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pitch", [440.0, 560.0, 737.0])
+def test_steady_tones_keep_their_pitch_between_multiples_of_the_frame_rate(pitch):
+    """Within a band's width before any training; the nearest multiples of 100 Hz are 165, 119 and 89 cents away."""
+    torch.manual_seed(0)
+    vocoder = as_vocoder(OscillatorBank())
+    tone = 0.2 * torch.sin(2 * torch.pi * pitch * torch.arange(16000) / 16000)[None]
+    heard = vocoder(write_clock(log_mel(tone), CLOCK))[0]
+    assert abs(1200 * math.log2(strongest(heard) / pitch)) < 65
+
+
+def test_the_clock_is_written_where_a_vocoder_asks_for_it():
+    mel = torch.randn(2, 11, 64, generator=torch.Generator().manual_seed(0))
+    assert write_clock(mel, ()) is mel
+    written = write_clock(mel, (-12.0, -13.0, -14.0))
+    assert torch.equal(written[..., :-1], mel[..., :-1])
+    assert written[1, :5, -1].tolist() == [-12.0, -13.0, -14.0, -12.0, -13.0]
 
 
 def test_hinges_add_up_to_an_exponential():
-    weights, bias = exponential_hinges(1e-4)
+    weights, bias = exponential_hinges()
     level = torch.linspace(-10, 1.5, 50)[:, None]
-    sums = torch.nn.functional.leaky_relu(level - torch.tensor(KNOTS), 1e-4) @ weights + bias
+    sums = torch.relu(level - torch.tensor(KNOTS)) @ weights + bias
     assert torch.allclose(sums / level[:, 0].exp(), torch.ones(50), atol=0.35)
 
 
@@ -149,8 +190,9 @@ def test_hinges_add_up_to_an_exponential():
 def test_what_is_saved_loads_again_and_scales_latents_to_one(kind, pictures, sounds, tmp_path):
     task = task_of(kind, pictures, sounds)
     task.save(tmp_path)
-    loaded = type(task.model).from_pretrained(tmp_path)
-    for name, tensor in task.model.state_dict().items():
+    model = as_vocoder(task.model) if kind == "vocoder" else task.model
+    loaded = type(model).from_pretrained(tmp_path)
+    for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name]), name
     if kind != "vocoder":
         pixels = pictures[:, 0].float() / 127.5 - 1 if kind == "video-vae" else task.mels

@@ -19,13 +19,12 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from einops import rearrange
 from torch import Tensor
-from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
 from ..autoencoders import AudioAutoencoder, VideoAutoencoder
-from ..mel import BINS, HOP, SAMPLE_RATE, log_mel
-from .filter_bank_start import start_as_filter_bank
+from ..mel import BINS, log_mel
 from .linear_start import start_linear
 from .loop import Budget, fit
+from .oscillator_bank import OscillatorBank, as_vocoder
 from .pools import HELD_OUT_SEED, draw, picture_pool, random_run, scene_pool, sound_pool
 from .tiny import SHAPE
 
@@ -145,69 +144,58 @@ class AudioVAETask:
         self.model.save_pretrained(folder)
 
 
-def spectral_distance(estimate: Tensor, target: Tensor) -> Tensor:
-    """Multi-resolution distance of magnitudes (Yamamoto et al. 2020): spectral convergence plus L1 of logarithms."""
-    total = estimate.new_zeros(())
-    for size in (128, 512, 1024, 2048):
-        window = torch.hann_window(size, device=estimate.device)
-        both = torch.cat([estimate, target])
-        ours, theirs = torch.stft(both, size, size // 4, window=window, return_complex=True).abs().chunk(2)
-        convergence = (ours - theirs).norm(dim=(1, 2)) / theirs.norm(dim=(1, 2)).clamp(min=0.1)
-        logarithms = (ours.clamp(min=1e-3).log() - theirs.clamp(min=1e-3).log()).abs().mean()
-        total = total + convergence.mean() + logarithms
-    return total / 4
+TIMBRE, TONE = 512, 2048  # samples of the windows that judge a sound's spectrum and its pitches
+
+
+def timbre_distance(estimate: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute differences of log magnitudes, plus that of audible log-mels, in nepers."""
+    both = torch.cat([estimate, target])
+    window = torch.hann_window(TIMBRE)
+    ours, theirs = torch.stft(both, TIMBRE, TIMBRE // 2, window=window, return_complex=True).abs().chunk(2)
+    ours, theirs = (each.clamp(min=1e-3).log() for each in (ours, theirs))
+    return 0.3 * F.l1_loss(ours, theirs) + F.l1_loss(*log_mel(both).clamp(min=-7).chunk(2))
+
+
+def pitch_distance(estimate: Tensor, target: Tensor) -> Tensor:
+    """1 less the cosine between power spectra, mean over the moments at which the target is loud, tonal ones first."""
+    both = torch.cat([estimate, target])
+    window = torch.hann_window(TONE)
+    power = torch.stft(both, TONE, TONE // 4, window=window, return_complex=True).abs().square()
+    ours, theirs = power.chunk(2)
+    tonal = theirs.norm(dim=1) / (theirs.sum(1) + 1e-6)
+    loud = theirs.sum(1) > 0.05 * theirs.sum(1).amax(1, keepdim=True)
+    weight = tonal * loud
+    return ((1 - F.cosine_similarity(ours, theirs, dim=1, eps=1e-6)) * weight).sum() / (weight.sum() + 1e-6)
 
 
 class VocoderTask:
-    """Random segments, judged by their spectrograms: from true log-mels and, given a VAE, as often from its own."""
+    """Whole sounds, judged by their spectra: from true log-mels and, given a VAE, four times as often from its own."""
 
     @torch.no_grad()
-    def __init__(
-        self, sounds: Tensor, held_out: Tensor, vae: AutoencoderKL | None = None, batch: int = 6, frames: int = 48
-    ) -> None:
-        self.sounds, self.held_out, self.batch, self.frames = sounds, held_out, batch, frames
+    def __init__(self, sounds: Tensor, held_out: Tensor, vae: AutoencoderKL | None = None, batch: int = 6) -> None:
+        self.sounds, self.held_out, self.batch = sounds, held_out, batch
         mels = [log_mel(part) for part in sounds.split(64)]
-        kinds = [torch.cat(mels)]
+        self.mels = torch.cat(mels)
+        self.decoded = self.mels
         if vae is not None:
             codec = AudioAutoencoder(vae.eval())
-            kinds.append(torch.cat([codec.decode_mel(codec.encode_mel(part)) for part in mels]))
-        self.mels = torch.stack(kinds)
-        self.model = SpeechT5HifiGan(
-            SpeechT5HifiGanConfig(
-                model_in_dim=BINS,
-                sampling_rate=SAMPLE_RATE,
-                upsample_initial_channel=512,
-                upsample_rates=[1, 1, 1, HOP],
-                upsample_kernel_sizes=[1, 1, 1, 2 * HOP],
-                resblock_kernel_sizes=[1],
-                resblock_dilation_sizes=[[1]],
-                leaky_relu_slope=0.0001,  # hinges above a quiet level must cancel, in half precision too
-                normalize_before=False,
-            )
-        )
-        start_as_filter_bank(self.model)
+            self.decoded = torch.cat([codec.decode_mel(codec.encode_mel(part)) for part in mels])
+        self.model = OscillatorBank()
 
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
-        mels, sounds = [], []
-        for _ in range(self.batch):
-            kind, index = draw(0, len(self.mels) - 1, generator), draw(0, len(self.sounds) - 1, generator)
-            start = draw(0, self.mels.shape[2] - self.frames, generator)
-            mels.append(self.mels[kind, index, start : start + self.frames])
-            sounds.append(self.sounds[index, start * HOP : (start + self.frames) * HOP])
-        target = torch.stack(sounds)
-        estimate = self.model(torch.stack(mels))
-        return spectral_distance(estimate, target) + F.l1_loss(log_mel(estimate), log_mel(target))
+        mels = self.mels if draw(0, 4, generator) == 0 else self.decoded
+        chosen = torch.randint(len(self.sounds), (self.batch,), generator=generator)
+        estimate, target = self.model(mels[chosen]), self.sounds[chosen]
+        return timbre_distance(estimate, target) + 3 * pitch_distance(estimate, target)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        self.model.eval()
-        mel = log_mel(self.held_out)
-        estimate = self.model(mel)
-        distance = spectral_distance(estimate, self.held_out)
-        return {"mel_l1": F.l1_loss(log_mel(estimate), mel).item(), "spectral": distance.item()}
+        estimate = self.model(log_mel(self.held_out))
+        judged = {"timbre": timbre_distance, "pitch": pitch_distance}
+        return {name: distance(estimate, self.held_out).item() for name, distance in judged.items()}
 
     def save(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
+        as_vocoder(self.model).save_pretrained(folder)
 
 
 @dataclass(frozen=True)
@@ -243,7 +231,7 @@ def vocoder_task(seed: int, scenes: int, vae: Path | None = None) -> VocoderTask
 RECIPES = {
     "video-vae": Recipe(1.5e-4, 500, video_vae_task),
     "audio-vae": Recipe(2e-4, 2000, audio_vae_task),
-    "vocoder": Recipe(2e-5, 2000, vocoder_task),
+    "vocoder": Recipe(6e-4, 800, vocoder_task),
 }
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -283,6 +284,8 @@ def export(arguments: argparse.Namespace) -> None:
         if isinstance(component, torch.nn.Module):
             component.half()
     pipeline.save_pretrained(arguments.output)
+    tokens = arguments.output / "tokenizer" / "tokenizer.json"  # a third of it is white space
+    tokens.write_text(json.dumps(json.loads(tokens.read_text()), ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":

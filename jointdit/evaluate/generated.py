@@ -64,12 +64,15 @@ class Named:
 
 @dataclass(frozen=True)
 class PictureScores:
-    """Means over clips. PSNR in dB against the given picture: of the first frame, and of the video autoencoder alone.
+    """Means over clips. PSNR in dB against the given picture: of the first frame, and of the video autoencoder alone;
+    of the second frame, which a model may not copy, and of the scenes' (what happens has begun there).
     drift: of red, green and blue over the clip, mean and mean size, in grey levels; truth_drift: that of the scenes.
     """
 
     psnr_first_frame: float
     psnr_autoencoder: float
+    psnr_second_frame: float
+    truth_psnr_second_frame: float
     drift: tuple[float, float, float]
     drift_size: float
     truth_drift_size: float
@@ -246,6 +249,8 @@ def _picture(tasks: Sequence[Task], clips: Sequence[Clip], truths: Sequence[Clip
     return PictureScores(
         psnr_first_frame=_mean_psnr(tasks, clips),
         psnr_autoencoder=_mean_psnr(tasks, truths),
+        psnr_second_frame=_mean_psnr(tasks, clips, frame=1),
+        truth_psnr_second_frame=_mean_psnr(tasks, truths, frame=1),
         drift=(float(red), float(green), float(blue)),
         drift_size=float(np.abs(drifts).mean()),
         truth_drift_size=float(np.abs(true_drifts).mean()),
@@ -254,8 +259,10 @@ def _picture(tasks: Sequence[Task], clips: Sequence[Clip], truths: Sequence[Clip
     )
 
 
-def _mean_psnr(tasks: Sequence[Task], clips: Sequence[Clip]) -> float:
-    return float(np.mean([psnr(clip.frames[0], task.scene.picture) for task, clip in zip(tasks, clips, strict=True)]))
+def _mean_psnr(tasks: Sequence[Task], clips: Sequence[Clip], frame: int = 0) -> float:
+    """Of a frame, or of the last one if there are fewer, against the picture."""
+    shown = [clip.frames[min(frame, len(clip.frames) - 1)] for clip in clips]
+    return float(np.mean([psnr(each, task.scene.picture) for task, each in zip(tasks, shown, strict=True)]))
 
 
 def _mean_motion(clips: Sequence[Clip]) -> float:

@@ -43,6 +43,7 @@ def model_lines(scores: ModelScores) -> Iterator[str]:
     picture = scores.picture
     red, green, blue = picture.drift
     yield f"first frame: {picture.psnr_first_frame:.2f} dB (autoencoder alone {picture.psnr_autoencoder:.2f} dB)"
+    yield f"second frame: {picture.psnr_second_frame:.2f} dB (scenes {picture.truth_psnr_second_frame:.2f} dB)"
     yield (
         f"colour drift: {red:+.1f} {green:+.1f} {blue:+.1f}, mean size {picture.drift_size:.1f} grey levels "
         f"(scenes {picture.truth_drift_size:.1f}); motion {picture.motion:.2f} (scenes {picture.truth_motion:.2f})"

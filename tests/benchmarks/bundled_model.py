@@ -311,7 +311,9 @@ def notes(row: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         f"First frame {picture['psnr_first_frame']:.1f} dB, the video autoencoder alone "
-        f"{picture['psnr_autoencoder']:.1f} dB; colours drift by {red:+.1f}, {green:+.1f}, {blue:+.1f} grey levels "
+        f"{picture['psnr_autoencoder']:.1f} dB; second frame {picture['psnr_second_frame']:.1f} dB (scenes through the "
+        f"autoencoder {picture['truth_psnr_second_frame']:.1f} dB); colours drift by {red:+.1f}, {green:+.1f}, "
+        f"{blue:+.1f} grey levels "
         f"(mean size {picture['drift_size']:.1f}, in the scenes {picture['truth_drift_size']:.1f}); motion "
         f"{picture['motion']:.1f} grey levels a frame (scenes {picture['truth_motion']:.1f})."
     )

@@ -18,7 +18,7 @@ from jointdit import JointCFG, JointDiTPipeline
 from jointdit.checkpoints import BUNDLED
 from jointdit.cli import main
 from jointdit.media import fit_image, read_clip, read_image
-from jointdit.synthetic import EFFECTS
+from jointdit.synthetic import EFFECTS, render_scene
 
 PHOTOS = ("dog", "drumstick", "fire", "thunder", "violin", "waterfall")
 AAC_FRAME = 1024 / 16000  # seconds
@@ -64,6 +64,16 @@ def test_video_autoencoder_keeps_unseen_photos(pipe, shared_media):
         with torch.no_grad():
             back = pipe.decode_video(pipe.video_codec.encode_video(pixels))[0, 0]
         assert psnr(back, picture) >= 24, name
+
+
+def test_audio_autoencoder_and_vocoder_keep_loudness(pipe):
+    changes = []
+    for number, effect in enumerate(EFFECTS):
+        sound = torch.from_numpy(render_scene(number, effect=effect, height=16, width=16).audio)[None]
+        with torch.no_grad():
+            back = pipe.audio_codec.decode_audio(pipe.audio_codec.encode_audio(sound), sound.shape[1])
+        changes.append(20 * np.log10(back.norm() / sound.norm()))
+    assert abs(np.mean(changes)) < 1.5 and np.abs(changes).max() < 4, "dB"
 
 
 def test_the_picture_comes_out_of_the_model(pipe):

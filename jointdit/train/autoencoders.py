@@ -19,12 +19,13 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from einops import rearrange
 from torch import Tensor
+from transformers import SpeechT5HifiGan
 
-from ..autoencoders import AudioAutoencoder, VideoAutoencoder
+from ..autoencoders import AudioAutoencoder, VideoAutoencoder, write_clock
 from ..mel import BINS, log_mel
 from .linear_start import start_linear
 from .loop import Budget, fit
-from .oscillator_bank import OscillatorBank, as_vocoder
+from .oscillator_bank import CLOCK, OscillatorBank, as_vocoder
 from .pools import HELD_OUT_SEED, draw, picture_pool, random_run, scene_pool, sound_pool
 from .tiny import SHAPE
 
@@ -195,7 +196,17 @@ class VocoderTask:
         return {name: distance(estimate, self.held_out).item() for name, distance in judged.items()}
 
     def save(self, folder: Path) -> None:
-        as_vocoder(self.model).save_pretrained(folder)
+        vocoder = as_vocoder(self.model)
+        match_level(vocoder, self.decoded[:64], self.sounds[:64])
+        vocoder.save_pretrained(folder)
+
+
+@torch.no_grad()
+def match_level(vocoder: SpeechT5HifiGan, mels: Tensor, sounds: Tensor) -> None:
+    """Make a vocoder as loud as the sounds [B, N] on their log-mels [B, T, 64]: what learns logarithms is quieter."""
+    for _ in range(2):  # once would do, but for the tanh at the end
+        estimate = vocoder(write_clock(mels, CLOCK))
+        vocoder.conv_post.weight *= sounds.norm() / estimate.norm()
 
 
 @dataclass(frozen=True)

@@ -193,8 +193,13 @@ def test_what_is_saved_loads_again_and_scales_latents_to_one(kind, pictures, sou
     model = as_vocoder(task.model) if kind == "vocoder" else task.model
     loaded = type(model).from_pretrained(tmp_path)
     for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, loaded.state_dict()[name]), name
-    if kind != "vocoder":
+        if (kind, name) != ("vocoder", "conv_post.weight"):
+            assert torch.equal(tensor, loaded.state_dict()[name]), name
+    if kind == "vocoder":  # saved as loud as its sounds
+        with torch.no_grad():
+            loudness = loaded(write_clock(task.mels, CLOCK)).norm() / task.sounds.norm()
+        assert loudness.item() == pytest.approx(1, abs=0.1)
+    else:
         pixels = pictures[:, 0].float() / 127.5 - 1 if kind == "video-vae" else task.mels
         latents = loaded.encode(task.codec.fold(pixels)).latent_dist
         assert latents.mode().std().item() * loaded.config.scaling_factor == pytest.approx(1, abs=1e-3)

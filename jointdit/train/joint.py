@@ -53,6 +53,7 @@ from .tiny import (
     TinyModel,
     load_tokenizer,
     train_tokenizer,
+    write_text,
 )
 from .words import WORD_STEPS, learn_words
 
@@ -285,7 +286,8 @@ def export(arguments: argparse.Namespace) -> None:
             component.half()
     pipeline.save_pretrained(arguments.output)
     tokens = arguments.output / "tokenizer" / "tokenizer.json"  # a third of it is white space
-    tokens.write_text(json.dumps(json.loads(tokens.read_text()), ensure_ascii=False, separators=(",", ":")) + "\n")
+    whole = json.loads(tokens.read_text(encoding="utf-8"))
+    write_text(tokens, json.dumps(whole, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":

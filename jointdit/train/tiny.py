@@ -166,8 +166,8 @@ def train_tokenizer(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
 def save_tokenizer(vocabulary: Mapping[str, int], merges: Iterable[Sequence[str]], folder: Path) -> CLIPTokenizer:
     """A tokenizer of these tokens and merges, saved in `folder` and loaded from there."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
-    _write(folder / "merges.txt", "#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n")
+    write_text(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
+    write_text(folder / "merges.txt", "#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n")
     CLIPTokenizer.from_pretrained(folder, model_max_length=TEXT_LENGTH).save_pretrained(folder)
     return load_tokenizer(folder)
 
@@ -177,7 +177,8 @@ def load_tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Beside first, then renamed."""
     beside = path.with_suffix(".partial")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)

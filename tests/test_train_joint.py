@@ -88,6 +88,18 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_numbers(folder, tmp_path, 
     assert logs[0] == logs[1] and len(logs[0]) == 3
 
 
+def test_bfloat16_gives_nearly_the_same_losses_and_keeps_weights_whole(folder, tmp_path, monkeypatch):
+    losses = []
+    for bfloat16 in (False, True):
+        job = task(folder, monkeypatch)
+        fit(job, tmp_path / str(bfloat16), Budget(steps=2), 1e-4, 0, log_every=1, bfloat16=bfloat16)
+        log = (tmp_path / str(bfloat16) / "log.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in log])
+        assert {parameter.dtype for parameter in job.model.parameters()} == {torch.float32}
+    assert losses[0] != losses[1], "the precision must have been used"
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 def test_conditions_drop_out_as_guidance_expects(folder, monkeypatch):
     job = task(folder, monkeypatch)
     torch.nn.init.normal_(job.model.joint_blocks.image_to_text[0].weight)

@@ -112,6 +112,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=8e-4, help="train: peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bfloat16", action="store_true", help="train: autocast, for processors that have it")
     parser.add_argument("--start", type=Path, help="go on from the weights of this model, not from the run before")
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="words: folder of WordNet 3.0")
     parser.add_argument("--output", type=Path, default=Path("jointdit/tiny"), help="export: the bundled model")
@@ -157,8 +158,9 @@ def train(arguments: argparse.Namespace) -> None:
         arguments.seed,
         average=copy.deepcopy(model),
         log_every=20,
-        evaluate_every=200,
+        evaluate_every=500,
         factors=FACTORS,
+        bfloat16=arguments.bfloat16,
     )
 
 
@@ -224,8 +226,9 @@ def go_on(arguments: argparse.Namespace, name: str, task: type[JointTask], learn
         arguments.seed,
         average=copy.deepcopy(model),
         log_every=20,
-        evaluate_every=200,
+        evaluate_every=500,
         factors=FACTORS,
+        bfloat16=arguments.bfloat16,
     )
 
 

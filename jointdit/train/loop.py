@@ -86,11 +86,13 @@ def fit(
     evaluate_every: int = 500,
     average: nn.Module | None = None,
     factors: Mapping[str, float] | None = None,
+    bfloat16: bool = False,
 ) -> None:
     """Train `task.model` in place; go on from `folder/state.safetensors` if it is there. Logs go to `folder/log.jsonl`.
 
     factors: by the first part of parameters' names, what their learning rate is multiplied by.
     average: a copy of `task.model` that follows it as an exponential moving average (`AVERAGE_DECAY`).
+    bfloat16: compute the losses under autocast, which is faster where the processor has such instructions.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "state.safetensors"
@@ -106,7 +108,8 @@ def fit(
     while (progress := budget.progress(step, seconds)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = group["factor"] * learning_rate(peak, step, progress)
-        loss = task.loss(step_generator(seed, step), progress)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            loss = task.loss(step_generator(seed, step), progress)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(task.model.parameters(), 1.0)

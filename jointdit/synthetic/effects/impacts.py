@@ -14,7 +14,8 @@ from .base import Array, Effect, per_event
 from .materials import COLOURS, MATERIALS, STUFF, knock, size_word
 
 GLOSS = {"rubber": 0.2, "wooden": 0.1, "glass": 0.9, "metal": 1.0}
-PITCH = {"rubber": 12.0, "wooden": 29.0, "glass": 32.0, "metal": 22.0}  # Hz of a ball of the unit radius
+PITCH = {"rubber": 24.0, "wooden": 36.0, "glass": 32.0, "metal": 22.0}  # Hz of a ball of the unit radius
+THUMP = 125.0  # Hz of the table under a hammer
 HEADS = {
     # dark and bright side of a hammer's head
     "wooden": ((0.5, 0.3, 0.13), (0.72, 0.48, 0.25)),
@@ -95,13 +96,13 @@ class Ball(Effect):
         for _ in timeline.events:
             body = sounds.unit(knock(self.material, pitch * rng.uniform(0.98, 1.02)))
             thud = sounds.burst(rng, 0.35, 0.012, 150, 3000)
-            bodies.append(body + 0.35 * thud)
+            bodies.append(body + 0.2 * thud)
         return sounds.master(rng, sounds.strike(timeline, bodies), 80, 900)
 
 
 @dataclass(frozen=True)
 class Hammer(Effect):
-    """A hammer swings in from the side; each blow shakes the whole picture."""
+    """A hammer swings in from the side; each blow shakes the whole picture, strikes sparks and thumps the table."""
 
     name: ClassVar[str] = "hammer"
     material: str
@@ -139,7 +140,7 @@ class Hammer(Effect):
         jolt = timeline.pulse(time, 0.17)
         across = -1 if self.side == "left" else 1
         frame = drawing.warp(picture, 1 + 0.02 * jolt, (0.055 * unit * jolt, -across * 0.02 * unit * jolt))
-        drawing.blend(frame, (1, 0.95, 0.85), 0.2 * jolt)
+        drawing.blend(frame, (1, 0.5, 0.15), 0.35 * jolt)
         raised = self._raised(time, timeline)
         edge = 0.0 if self.side == "left" else float(width)
         if raised < 1:
@@ -160,14 +161,15 @@ class Hammer(Effect):
         spot = (self.level * height + 0.05 * unit, edge - across * 0.4 * unit)
         flash = timeline.pulse(time, 0.11)
         if flash > 0.02:
-            spark = (1, 0.8, 0.3) if self.material == "metal" else (1, 0.92, 0.8)
-            drawing.glow(frame, spot, 0.24 * unit, spark, flash)
+            drawing.glow(frame, spot, 0.26 * unit, (1, 0.75, 0.3), flash)
         return frame
 
     def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
-        base = 260 * self.pitch if self.material == "wooden" else 620 * self.pitch
+        base = 300 * self.pitch if self.material == "wooden" else 620 * self.pitch
+        table = sounds.partials(0.35, [THUMP, 2 * THUMP], [1, 0.4], [0.06, 0.03])
         bodies = []
         for _ in timeline.events:
             body = sounds.unit(knock(self.material, base * rng.uniform(0.985, 1.015)))
-            bodies.append(body + 0.5 * sounds.burst(rng, 0.35, 0.015, 100, 5000))
+            clack = sounds.burst(rng, 0.35, 0.02, 800, 6000)
+            bodies.append(0.6 * body + table + 0.6 * clack)
         return sounds.master(rng, sounds.strike(timeline, bodies), 100, 600)

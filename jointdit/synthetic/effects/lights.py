@@ -164,12 +164,12 @@ class Heartbeat(Effect):
 
 @dataclass(frozen=True)
 class Siren(Effect):
-    """Coloured light swells, changing hue, while the siren rises in pitch and loudness."""
+    """Two lamps of different colours swell, one on each side, while the siren rises in pitch and loudness."""
 
     name: ClassVar[str] = "siren"
     continuous: ClassVar[bool] = True
     colours: tuple[str, str]
-    place: tuple[float, float]
+    row: float
     low: float
     octaves: float
 
@@ -178,23 +178,24 @@ class Siren(Effect):
         pairs = (("blue", "red"), ("red", "yellow"), ("purple", "orange"), ("green", "blue"), ("red", "blue"))
         return cls(
             colours=pairs[rng.integers(len(pairs))],
-            place=(float(rng.uniform(0.0, 0.4)), float(rng.uniform(0.1, 0.9))),
-            low=float(rng.uniform(350, 600)),
-            octaves=float(rng.uniform(1.0, 1.6)),
+            row=float(rng.uniform(0.2, 0.35)),
+            low=float(rng.uniform(450, 750)),
+            octaves=float(rng.uniform(0.9, 1.3)),
         )
 
     def words(self) -> dict[str, str]:
-        return {"colour": self.colours[0], "second": self.colours[1], "pitch": "low" if self.low < 475 else "shrill"}
+        return {"colour": self.colours[0], "second": self.colours[1], "pitch": "low" if self.low < 600 else "shrill"}
 
     def paint(self, picture: Array, time: float, timeline: Timeline) -> Array:
         frame = picture.copy()
         height, width = picture.shape[:2]
         level = float(timeline.intensity(np.array([time]))[0])
-        one, two = (np.array(COLOURS[c]) for c in self.colours)
-        colour = one + (two - one) * level
-        drawing.blend(frame, colour, 0.55 * level)
-        lamp = (self.place[0] * height, self.place[1] * width)
-        drawing.glow(frame, lamp, 0.3 * min(height, width), 0.4 + 0.6 * colour, 0.95 * level)
+        left, right = (np.array(COLOURS[c], np.float32) for c in self.colours)
+        mix = np.clip(np.linspace(-1, 2, width, dtype=np.float32), 0, 1)[:, None]
+        drawing.blend(frame, left + (right - left) * mix, 0.6 * level)
+        for across, colour in ((0.2, left), (0.8, right)):
+            lamp = (self.row * height, across * width)
+            drawing.glow(frame, lamp, 0.2 * min(height, width), 0.5 + 0.5 * colour, 0.9 * level)
         return frame
 
     def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:

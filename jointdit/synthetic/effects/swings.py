@@ -15,6 +15,7 @@ from .materials import COLOURS, size_word
 
 OUTSIDE = 1.3  # radians at which a pendulum is out of sight
 BELL_METALS = {"golden": (1.0, 0.78, 0.2), "silver": (0.82, 0.85, 0.9), "copper": (0.85, 0.45, 0.25)}
+WARM = (1.0, 0.88, 0.4)  # light of a bell
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Pendulum(Effect):
             radius=float(rng.uniform(0.1, 0.14)),
             swing=float(rng.uniform(0.38, 0.45)),
             direction=int(rng.choice([-1, 1])),
-            pitch=float(rng.uniform(2200, 3400)),
+            pitch=float(rng.uniform(2600, 3600)),
         )
 
     def words(self) -> dict[str, str]:
@@ -62,7 +63,7 @@ class Pendulum(Effect):
         jolt = timeline.pulse(time, 0.17)
         frame = drawing.warp(picture, 1 + 0.03 * jolt, (0, side * 0.045 * unit * jolt))
         beside = np.linspace(0, 1, width, dtype=np.float32)[None, :: -1 if side < 0 else 1] ** 2
-        drawing.blend(frame, (1, 0.97, 0.8), np.broadcast_to(beside * np.float32(0.85 * jolt), (height, width)))
+        drawing.blend(frame, (0.6, 1, 0.65), np.broadcast_to((0.25 + 0.7 * beside) * np.float32(jolt), (height, width)))
         pivot, length = (-0.25 * unit, width / 2), 0.8 * unit
         angle = self._angle(time, timeline)
         reach = length if abs(angle) < 0.9 else length * (0.9 / abs(angle)) ** 2
@@ -71,15 +72,15 @@ class Pendulum(Effect):
         if bob[0] > -2 * self.radius * unit:
             drawing.bar(frame, pivot, bob, 0.024 * unit, (0.1, 0.1, 0.1))
             drawing.bar(frame, pivot, bob, 0.014 * unit, (0.8, 0.75, 0.6))
-            drawing.glow(frame, bob, 1.8 * self.radius * unit, (1, 1, 0.85), 0.8 * jolt)
+            drawing.glow(frame, bob, 1.8 * self.radius * unit, (0.7, 1, 0.75), 0.8 * jolt)
             drawing.ball(frame, bob, self.radius * unit, COLOURS[self.colour], 0.8)
         return frame
 
     def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
         partials = [self.pitch, 1.47 * self.pitch, 2.1 * self.pitch]
-        tick = sounds.partials(0.1, partials, [1, 0.6, 0.3], [0.012, 0.008, 0.005])
-        bodies = [tick + 0.4 * sounds.burst(rng, 0.1, 0.004, 1500, 7000) for _ in timeline.events]
-        return sounds.master(rng, sounds.strike(timeline, bodies), 1500, 5000)
+        tick = sounds.partials(0.1, partials, [1, 0.6, 0.3], [0.016, 0.01, 0.006])
+        bodies = [tick + 0.4 * sounds.burst(rng, 0.1, 0.004, 2500, 7500) for _ in timeline.events]
+        return sounds.master(rng, sounds.strike(timeline, bodies), 2000, 6000)
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ class Bell(Effect):
         passed = bisect_right(timeline.events, time)
         angle = 0.4 * (-1) ** passed * timeline.pulse(time, 0.3)
         colour = np.array(BELL_METALS[self.metal])
-        light = 0.5 * colour + 0.5
-        drawing.blend(frame, colour, 0.3 * stroke)
+        light = np.array(WARM)
+        drawing.blend(frame, light, 0.3 * stroke)
         middle = (top + 0.6 * self.size * unit, self.place * width)
         drawing.glow(frame, middle, 0.34 * unit, light, 0.85 * stroke)
         self._bell(frame, pivot, angle, self.size * unit, colour)

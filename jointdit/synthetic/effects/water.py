@@ -12,6 +12,9 @@ from ..timeline import Timeline
 from .base import Array, Effect, per_event
 
 RING_SECONDS = 0.6
+# Of rain, in shorter sides of the picture: how far it drifts sideways as it falls, the distance of lanes, that of
+# streaks in a lane, and its speed in a second.
+SLANT, LANE, SPACING, FALL = 0.25, 1 / 16, 1 / 8, 1.95
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,11 @@ class Drops(Effect):
             rows=per_event(rng, 0.5, 0.6, events),
             columns=per_event(rng, 0.43, 0.57, events),
             speed=float(rng.uniform(0.65, 0.8)),
-            pitch=float(rng.uniform(550, 1300)),
+            pitch=float(rng.uniform(700, 1300)),
         )
 
     def words(self) -> dict[str, str]:
-        return {"pitch": ("deep", "soft", "bright")[min(2, int((self.pitch - 550) / 750 * 3))]}
+        return {"pitch": ("deep", "soft", "bright")[min(2, int((self.pitch - 700) / 600 * 3))]}
 
     def paint(self, picture: Array, time: float, timeline: Timeline) -> Array:
         height, width = picture.shape[:2]
@@ -80,59 +83,50 @@ class Drops(Effect):
         bodies = []
         for _ in timeline.events:
             pitch = self.pitch * rng.uniform(0.95, 1.05)
-            blip = sounds.glide(0.25, pitch, 2.2 * pitch, 0.06)
-            bodies.append(blip + 0.4 * sounds.burst(rng, 0.25, 0.006, 800, 6000))
+            blip = sounds.glide(0.25, pitch, 2.8 * pitch, 0.09)
+            bodies.append(blip + 0.25 * sounds.burst(rng, 0.25, 0.006, 800, 6000))
         return sounds.master(rng, sounds.strike(timeline, bodies), 400, 3000)
 
 
 @dataclass(frozen=True)
 class Rain(Effect):
-    """Rain whose density comes and goes: streaks and mist in sight, hiss in sound."""
+    """Rain whose density comes and goes: streaks and mist in sight, hiss in sound.
+
+    Streaks fall side by side in lanes, one behind the other; the denser the rain, the more of them are there.
+    """
 
     name: ClassVar[str] = "rain"
     continuous: ClassVar[bool] = True
-    drops: int
-    slant: float
-    speed: float
-    length: float
+    density: float
     seed: int
 
     @classmethod
     def draw(cls, rng: np.random.Generator, events: int) -> Rain:
-        return cls(
-            drops=int(rng.integers(160, 320)),
-            slant=float(rng.uniform(-0.35, 0.35)),
-            speed=float(rng.uniform(1.3, 2.0)),
-            length=float(rng.uniform(0.12, 0.18)),
-            seed=int(rng.integers(2**31)),
-        )
+        return cls(density=float(rng.uniform(0.6, 1.0)), seed=int(rng.integers(2**31)))
 
     def words(self) -> dict[str, str]:
-        return {"density": "fine" if self.drops < 215 else "heavy" if self.drops > 265 else "steady"}
+        return {"density": ("fine", "steady", "heavy")[min(2, int((self.density - 0.6) / 0.4 * 3))]}
 
     def paint(self, picture: Array, time: float, timeline: Timeline) -> Array:
         height, width = picture.shape[:2]
         unit = min(height, width)
         level = float(timeline.intensity(np.array([time]))[0])
         frame = picture.copy()
-        drawing.blend(frame, (0.3, 0.36, 0.42), 0.7 * level)
-        draws = np.random.default_rng(self.seed).random((3, round(self.drops * height * width / unit**2)))
-        rows, columns = draws[:2, draws[2] < level]
-        steps = np.arange(max(3, round(self.length * unit)))
-        y = (rows * 1.3 * height + self.speed * unit * time) % (1.3 * height) - 0.2 * height
-        y = y[:, None] + steps
-        x = columns[:, None] * width + self.slant * y
-        mask = np.zeros((height, width), np.float32)
-        row, left = y.astype(int), np.floor(x).astype(int)
-        mix = (x - left).astype(np.float32)
-        seen = (y >= 0) & (y < height)
-        for column, weight in ((left, 1 - mix), (left + 1, mix)):
-            mask[row[seen], column[seen] % width] += weight[seen]
-        drawing.blend(frame, (0.92, 0.96, 1.0), np.minimum(mask, 1) * np.float32(0.75))
+        drawing.blend(frame, (0.3, 0.36, 0.42), 0.6 * level)
+        rows = np.arange(height, dtype=np.float32)[:, None] / np.float32(unit)
+        columns = np.arange(width, dtype=np.float32)[None, :] / np.float32(unit)
+        across = (columns - SLANT * rows) / LANE
+        lane = np.floor(across).astype(int)
+        down = (rows - FALL * time) / SPACING + 0.5 * (lane % 2)
+        streak = np.floor(down).astype(int)
+        there = np.random.default_rng(self.seed).random((61, 67), np.float32)[lane % 61, streak % 67]
+        side, along = across - lane - 0.5, down - streak
+        shape = np.exp(-((side / 0.2) ** 2)) * np.clip(np.minimum(along / 0.7, (1 - along) / 0.15), 0, 1)
+        drawing.blend(frame, (0.95, 0.97, 1.0), shape * np.clip(6 * (self.density * level - there), 0, 0.9))
         return frame
 
     def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
         level = timeline.intensity(timeline.sample_times)
-        low = 700 + 8 * (320 - self.drops)
+        low = 700 + 3200 * (1 - self.density)
         hiss = sounds.noise(rng, timeline.samples, low, 7500)
         return sounds.master(rng, sounds.swell(hiss, level), 300, 1500)

@@ -22,7 +22,7 @@ from jointdit.evaluate.align import Curves, align_clips
 from jointdit.evaluate.distance import Frechet, picture_windows, sound_windows
 from jointdit.evaluate.effects import train_judges, weathered
 from jointdit.evaluate.picture import colour_drift, psnr
-from jointdit.evaluate.prompts import UNSEEN_WORDS
+from jointdit.evaluate.prompts import FRESH_WORDS, UNSEEN_WORDS
 from jointdit.evaluate.reconstruction import log_mel_error, pitch_errors
 from jointdit.evaluate.scores import Corrected, Margin, share
 from jointdit.evaluate.sync import CONTINUOUS
@@ -268,15 +268,16 @@ def test_the_sound_alone_decides_for_the_judge_of_sound(scenes):
     assert sound.name([mixed]) == ["pendulum"] and pictures.name([mixed]) == ["lightning"]
 
 
-def test_unseen_words_are_in_no_caption():
+@pytest.mark.parametrize("words", [UNSEEN_WORDS, FRESH_WORDS])
+def test_unseen_words_are_in_no_caption(words):
     rng = np.random.default_rng(0)
     captions = {
         draw_caption(rng, effect, REGISTRY[effect].draw(rng, 3).words()) for effect in EFFECTS for _ in range(300)
     }
     known = {word for caption in captions for word in re.findall(r"\w+", caption)}
     little = {"a", "an", "the", "of", "in", "at", "with", "and", "on", "s"}
-    assert set(UNSEEN_WORDS) == set(EFFECTS)
-    for prompts in UNSEEN_WORDS.values():
+    assert set(words) == set(EFFECTS)
+    for prompts in words.values():
         assert len(prompts) >= 3
         assert not {word for prompt in prompts for word in re.findall(r"\w+", prompt)} & (known - little)
 

@@ -40,8 +40,8 @@ OPTIONS = (
     Option(
         "prompts",
         "KIND",
-        one_of("captions", "unseen", "none"),
-        "with --model: captions of scenes (default), words that no caption has (unseen), or none",
+        one_of("captions", "unseen", "fresh", "none"),
+        "with --model: captions of scenes (default), words that no caption has (unseen, fresh), or none",
     ),
     Option("photos", "DIR", Path, "with --model: folder of pictures to use instead of drawn textures"),
     Option("batch", "N", whole(1, 1024), f"with --model: clips that are generated at once (default {BATCH})"),

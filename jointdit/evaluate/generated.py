@@ -23,7 +23,7 @@ from .distance import Frechet, picture_windows, sound_windows
 from .effects import EffectJudge
 from .heard import SILENT, mean_loudness
 from .picture import colour_drift, psnr
-from .prompts import UNSEEN_WORDS
+from .prompts import FRESH_WORDS, UNSEEN_WORDS
 from .scores import share
 from .seen import motion
 from .sync import CurveSync, EventSync, observe, sync_by_effect
@@ -31,7 +31,7 @@ from .sync import CurveSync, EventSync, observe, sync_by_effect
 FIRST_SEED = 600_000_000  # training renders scenes of seeds far below and above
 
 Progress = Callable[[int, int], None]
-Prompts = Literal["captions", "unseen", "none"]
+Prompts = Literal["captions", "unseen", "fresh", "none"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +113,8 @@ def draw_tasks(
 ) -> list[Task]:
     """Scenes of the effects in turn, none of which training renders.
 
-    prompts: the scenes' captions, words of `UNSEEN_WORDS`, or none.    photos: the pictures, in turn, instead of drawn
-    ones; each effect meets all of them.
+    prompts: the scenes' captions, words of `UNSEEN_WORDS` or of `FRESH_WORDS`, or none.    photos: the pictures, in
+    turn, instead of drawn ones; each effect meets all of them.
     """
     tasks = []
     for index in range(clips):
@@ -128,8 +128,13 @@ def draw_tasks(
             width=shape.width,
             picture=photos[(index + turn) % len(photos)] if photos else None,
         )
-        words = UNSEEN_WORDS[scene.effect]
-        prompt = {"captions": scene.caption, "unseen": words[turn % len(words)], "none": None}[prompts]
+        if prompts == "captions":
+            prompt = scene.caption
+        elif prompts == "none":
+            prompt = None
+        else:
+            words = {"unseen": UNSEEN_WORDS, "fresh": FRESH_WORDS}[prompts][scene.effect]
+            prompt = words[turn % len(words)]
         tasks.append(Task(prompt, scene))
         progress(index + 1, clips)
     return tasks

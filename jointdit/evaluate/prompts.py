@@ -30,3 +30,33 @@ UNSEEN_WORDS: Mapping[str, tuple[str, ...]] = {
         "patrol vehicles hurrying past, beacons blinking",
     ),
 }
+
+# Written when the bundled model's text encoder had been trained: what it learned was not chosen with these in view.
+FRESH_WORDS: Mapping[str, tuple[str, ...]] = {
+    "ball": (
+        "boys practising tennis in a courtyard",
+        "a rubbery sphere rebounding against concrete",
+        "volleyball training, springy and quick",
+    ),
+    "lightning": (
+        "a blinding discharge splits gloomy clouds",
+        "electricity snapping overhead, then booming",
+        "tempestuous weather near mountains",
+    ),
+    "hammer": ("a carpenter assembling furniture", "nails driven through planks", "forging iron at the smithy"),
+    "heartbeat": (
+        "a pulse racing under skin",
+        "palpitations of some frightened patient",
+        "blood rushing through arteries",
+    ),
+    "pendulum": (
+        "a watchmaker's workshop",
+        "timekeeping, minute by minute",
+        "a cuckoo timepiece hanging beside stairs",
+    ),
+    "drops": ("icicles melting by noon", "a pipe oozes moisture", "condensation seeping, bead by bead"),
+    "rain": ("umbrellas opened because a deluge began", "torrential precipitation", "a drizzle soaks gardens"),
+    "bell": ("a gong struck at dawn", "sleigh jingles", "peals drifting out of an abbey steeple"),
+    "fireworks": ("roman candles, squibs", "a firecracker popped", "festive detonations near a harbour"),
+    "siren": ("a burglar alarm shrieks", "squad cars chasing thieves", "foghorn and hazard beacons"),
+}

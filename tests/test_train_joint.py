@@ -100,6 +100,14 @@ def test_bfloat16_gives_nearly_the_same_losses_and_keeps_weights_whole(folder, t
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
+@pytest.mark.parametrize("command", ["train", "sounds"])
+def test_bfloat16_is_refused_where_its_rounding_would_be_learned(command, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["joint", command, "--steps", "1", "--bfloat16"])
+    with pytest.raises(SystemExit):
+        joint.main()
+    assert f"--bfloat16 is for videos alone, not for {command}" in capsys.readouterr().err
+
+
 def test_conditions_drop_out_as_guidance_expects(folder, monkeypatch):
     job = task(folder, monkeypatch)
     torch.nn.init.normal_(job.model.joint_blocks.image_to_text[0].weight)

@@ -18,9 +18,9 @@ from .heard import mono_mel, onsets
 from .seen import events_seen, motion
 
 TRAIN_SEED, HELD_OUT_SEED = 700_000_000, 800_000_000
-SIDE = 32  # pixels to which pictures are reduced
+SIDE = 64  # pixels to which pictures are reduced
 GRID = 4  # cells a side into which pictures are summed up
-PALEST, MOST_BLUR = 0.35, 1.5  # of what a weak model paints: share of the change that is left, and pixels of `SIDE`
+PALEST, MOST_BLUR = 0.35, 3.0  # of what a weak model paints: share of the change that is left, and pixels of `SIDE`
 MOST_GRAIN, GRAIN_SIDE = 9.0, 16  # grey levels, and cells a side
 FRAMES_PER_SECOND = 100  # of the log-mel
 
@@ -53,6 +53,7 @@ def picture_features(clip: Clip) -> NDArray[np.float32]:
     shown = np.rint(seen * float(clip.fps) - 0.5).astype(int) if len(seen) else change.argmax(keepdims=True)
     at_events, before = steps[shown], steps[np.maximum(shown - 1, 0)]
     grids = [_grid(np.abs(away)), _grid(np.abs(at_events)), _grid(at_events), _grid(np.abs(before)), _grid(away)]
+    grids.append(_streaks(away))
     scale = change.max() + 1
     colours = [each.mean((0, 1, 2)) for each in (away, at_events, steps[-3:])]
     spread = [away.std((0, 1, 2)), at_events.std((0, 1, 2)), away[-1].mean((0, 1))]
@@ -70,6 +71,13 @@ def _grid(change: NDArray[np.float32]) -> NDArray[np.float32]:
     """[N, side, side, 3] -> mean of each cell, [16]."""
     cells = reduce(change, "n (y a) (x b) c -> y x", "mean", y=GRID, x=GRID)
     return rearrange(cells, "y x -> (y x)")
+
+
+def _streaks(change: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[N, side, side, 3] -> share of the fine differences that lies across, in each cell, [16]: high where it rains."""
+    fine = change - gaussian_filter(change, (0, 2, 2, 0))
+    down, across = (_grid(np.abs(np.diff(fine, axis=axis, append=0))) for axis in (1, 2))
+    return across / (down + across + 1e-3)
 
 
 def weathered(clip: Clip, rng: np.random.Generator) -> Clip:

@@ -119,10 +119,11 @@ class Rain(Effect):
         lane = np.floor(across).astype(int)
         down = (rows - FALL * time) / SPACING + 0.5 * (lane % 2)
         streak = np.floor(down).astype(int)
-        there = np.random.default_rng(self.seed).random((61, 67), np.float32)[lane % 61, streak % 67]
+        chances = np.random.default_rng(self.seed).random((61, 67), np.float32)  # of lanes and streaks, then again
+        missing = chances[lane % 61, streak % 67]
         side, along = across - lane - 0.5, down - streak
         shape = np.exp(-((side / 0.2) ** 2)) * np.clip(np.minimum(along / 0.7, (1 - along) / 0.15), 0, 1)
-        drawing.blend(frame, (0.95, 0.97, 1.0), shape * np.clip(6 * (self.density * level - there), 0, 0.9))
+        drawing.blend(frame, (0.95, 0.97, 1.0), shape * np.clip(6 * (self.density * level - missing), 0, 0.9))
         return frame
 
     def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:

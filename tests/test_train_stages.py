@@ -302,7 +302,7 @@ def test_settings_follow_the_memory_that_is_there_unless_they_are_fixed(cache, t
         runs.append(True)
         return 2.0 if len(runs) % 2 else 4.0
 
-    plain = engine(tmp_path / "plain", cache, memory="fixed", batch=6, micro_batch=6, steps=1)
+    plain = engine(tmp_path / "plain", cache, memory="fixed", batch=6, micro_batch=3, steps=1)
     moments = memory.optimizer_bytes(plain.trained, plain.optimizer.optimizer)
     assert moments == 8 * sum(parameter.numel() for parameter in plain.trained.parameters())
     plain.train()
@@ -317,9 +317,7 @@ def test_settings_follow_the_memory_that_is_there_unless_they_are_fixed(cache, t
     assert (fitted.micro_batch, fitted.pipe.model.gradient_checkpointing, len(runs)) == (3, False, 2)
     assert all(parameter.grad is None for parameter in fitted.trained.parameters())
     fitted.train()
-    ((_, loss, norm),), ((_, plain_loss, plain_norm),) = losses(tmp_path / "fitted"), losses(tmp_path / "plain")
-    assert loss == pytest.approx(plain_loss, rel=1e-5)
-    assert norm == pytest.approx(plain_norm, rel=1e-3), "float32: any two micro-batches differ by some 2e-4"
+    assert losses(tmp_path / "fitted") == losses(tmp_path / "plain"), "measuring must leave training as it is"
 
 
 def test_gradient_checkpointing_holds_with_the_masks_of_audioldm2():

@@ -124,7 +124,7 @@ def test_more_tokens_leave_captions_as_they_were(tmp_path):
     assert len(new.tokenize("carillon")) < len(old.tokenize("carillon"))
     encoder = small_encoder(len(old))
     ids = torch.tensor([new(captions[0]).input_ids])
-    assert torch.equal(words.lengthened(encoder, len(new))(ids).last_hidden_state, encoder(ids).last_hidden_state)
+    assert torch.equal(words.grown(encoder, len(new), 3)(ids).last_hidden_state, encoder(ids).last_hidden_state)
 
 
 def test_a_student_learns_words_and_keeps_captions():
@@ -133,7 +133,7 @@ def test_a_student_learns_words_and_keeps_captions():
     model = resolve("tiny")
     tokenizer = load_tokenizer(model / "tokenizer")
     teacher = CLIPTextModel.from_pretrained(model / "text_encoder", dtype=torch.float32)
-    student = words.lengthened(teacher, len(tokenizer))
+    student = words.grown(teacher, len(tokenizer))
     task = words.WordTask(teacher, student, tokenizer, lexicon, captions=300, batch=(8, 24))
     assert task.evaluate()["captions"] == 0
     optimizer = torch.optim.Adam(student.parameters(), 2e-3)

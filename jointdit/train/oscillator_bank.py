@@ -7,8 +7,8 @@ bands, whose oscillators lie at multiples of 25 Hz.
 
 `OscillatorBank` is the part that is trained, from log-mels to the oscillators' amplitudes; `as_vocoder` makes a
 `SpeechT5HifiGan` of it. That one's stages are: hinges of log-mels; amplitudes, all but those of the clock's moment
-closed, with a residual block that sharpens them; coefficients of a lapped transform of their waves, at 500 Hz; the
-waveform.
+closed, with a residual block that sharpens them; coefficients of a lapped transform of their waves, at 500 Hz; the same
+once more, since channels halve at every stage and the last is by far the largest; the waveform.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ KNOTS = (-12.0, -9.0, -7.2, -5.3, -3.5, -1.8, -0.2, 1.1)  # the first is below s
 STEP = SAMPLE_RATE / HOP / len(CLOCK)  # Hz between oscillators
 CLOSED = 64.0  # more than any amplitude
 SUBFRAME = 32  # samples that a coefficient of the lapped transform lasts
+RAISED = 2  # coefficients, the highest, that share what keeps them positive; each of the others takes two channels
 
 
 def exponential_hinges() -> tuple[Tensor, float]:
@@ -145,8 +146,8 @@ def as_vocoder(bank: OscillatorBank) -> SpeechT5HifiGan:
             model_in_dim=BINS,
             sampling_rate=SAMPLE_RATE,
             upsample_initial_channel=2 * CHANNELS,
-            upsample_rates=[1, rate, SUBFRAME],
-            upsample_kernel_sizes=[1, 2 * rate + 1, 2 * SUBFRAME],  # a wave of 320 samples lies in 11 subframes
+            upsample_rates=[1, rate, 1, SUBFRAME],
+            upsample_kernel_sizes=[1, 2 * rate + 1, 1, 2 * SUBFRAME],  # a wave of 320 samples lies in 11 subframes
             resblock_kernel_sizes=[1],
             resblock_dilation_sizes=[[1]],
             leaky_relu_slope=0.0,
@@ -156,7 +157,7 @@ def as_vocoder(bank: OscillatorBank) -> SpeechT5HifiGan:
     ).eval()
     for parameter in vocoder.parameters():
         parameter.zero_()
-    first, (amplitudes, waves, last) = vocoder.conv_pre, vocoder.upsampler
+    first, (amplitudes, waves, same, last) = vocoder.conv_pre, vocoder.upsampler
     weight, bias = bank.mixture()
     for index, knot in enumerate(KNOTS):
         rows = slice(index * UNITS, (index + 1) * UNITS)
@@ -165,7 +166,7 @@ def as_vocoder(bank: OscillatorBank) -> SpeechT5HifiGan:
     first.weight[ticks, -1, CONTEXT // 2] = -1.0
     first.bias[ticks] = torch.tensor(CLOCK[:-1])
 
-    block, basis, channel = vocoder.resblocks[0], lapped_basis(), 0
+    block, basis, channel, paired = vocoder.resblocks[0], lapped_basis(), 0, SUBFRAME - RAISED
     unit_waves = torch.einsum("l u, p l s -> u p s", bank.oscillators(), bank.waves)
     for unit in range(UNITS):
         for place in range(len(CLOCK)):
@@ -176,11 +177,18 @@ def as_vocoder(bank: OscillatorBank) -> SpeechT5HifiGan:
             block.convs1[0].weight[:, channel, 0] = bank.first[:, unit]
             block.convs2[0].weight[channel, :, 0] = bank.second[unit]
             wave = F.pad(unit_waves[unit, place], (SUBFRAME, SUBFRAME)).unfold(0, 2 * SUBFRAME, SUBFRAME)
-            waves.weight[channel, :SUBFRAME] = basis @ wave.T
-            waves.weight[channel, SUBFRAME : 2 * SUBFRAME] = -waves.weight[channel, :SUBFRAME]
+            coefficients = basis @ wave.T
+            waves.weight[channel, :SUBFRAME] = coefficients
+            waves.weight[channel, SUBFRAME : SUBFRAME + paired] = -coefficients[:paired]
+            raised = coefficients[paired:].abs().amax(0)  # amplitudes are positive: at least as much as any of them
+            waves.weight[channel, paired:SUBFRAME] += raised
+            waves.weight[channel, SUBFRAME + paired] = raised
             channel += 1
-    for half, sign in enumerate((1, -1)):  # what is above zero, what is below, and the same at the end
-        rows = slice(half * SUBFRAME, (half + 1) * SUBFRAME)
-        last.weight[rows, 0], last.weight[rows, 1] = sign * basis, -sign * basis
+    used = torch.arange(SUBFRAME + paired + 1)
+    same.weight[used, used, 0] = 1.0
+    # What is above zero, what is below or was raised, and the same at the end.
+    functions = torch.cat([basis, -basis[:paired], -basis[paired:].sum(0, keepdim=True)])
+    for half, sign in enumerate((1, -1)):
+        last.weight[used, half] = sign * functions
         vocoder.conv_post.weight[0, half, 3] = sign / 1.01  # the last slope is 0.01
     return vocoder

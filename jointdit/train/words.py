@@ -40,8 +40,9 @@ CAPTIONS, CAPTION_SEED, HELD_OUT_SEED = 12_000, 40_000, 50_000
 BATCH = (64, 192)  # captions and prompts of a step
 BEFORE_END = 0.3  # weight of the states before the end of a prompt, which cannot know all of it
 KEEPING = 4.0  # weight of captions
-WORD_STEPS, RATE = 3500, 2e-3
-TOKENS = 550  # more, for the new words
+WORD_STEPS, RATE = 9000, 2e-3
+TOKENS = 2400  # more, for the new words: a word that is one token is learned soonest
+LAYERS = 3
 DETERMINERS = ("", "", "", "a", "a", "the", "some", "this", "his", "her", "its", "their", "my", "every", "many", "two")
 SUBJECTS = ("someone", "he", "she", "they", "something", "people")
 PREPOSITIONS = ("of", "of", "in", "in", "on", "at", "by", "with", "from", "to", "for", "into", "over", "under",
@@ -125,7 +126,7 @@ def endings(parts: str) -> list[str]:
 
 def weight_of(rank: int) -> float:
     """Of a word among an effect's."""
-    return (rank + 30) ** -0.5
+    return (rank + 30) ** -0.75
 
 
 def _irregular(net: WordNet) -> dict[tuple[str, str], str]:
@@ -384,15 +385,25 @@ def _merged(pieces: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def lengthened(encoder: CLIPTextModel, vocabulary: int) -> CLIPTextModel:
-    """A copy with embeddings for more tokens; a new one starts as the mean of the others."""
-    longer = CLIPTextModel(CLIPTextConfig(**encoder.config.to_dict() | {"vocab_size": vocabulary}))
-    weights = encoder.state_dict()
-    name = next(name for name in weights if name.endswith("token_embedding.weight"))
-    old = weights[name]
-    weights[name] = torch.cat((old, old.mean(0, keepdim=True).expand(vocabulary - len(old), -1)))
-    longer.load_state_dict(weights)
-    return longer
+def grown(encoder: CLIPTextModel, vocabulary: int, layers: int = LAYERS) -> CLIPTextModel:
+    """A copy that answers alike, with embeddings for more tokens and with more layers.
+
+    A new token starts as the mean of the others, a new layer adds nothing yet.
+    """
+    depth = encoder.config.num_hidden_layers
+    larger = CLIPTextModel(
+        CLIPTextConfig(**encoder.config.to_dict() | {"vocab_size": vocabulary, "num_hidden_layers": max(depth, layers)})
+    )
+    weights = larger.state_dict()
+    for name, tensor in weights.items():
+        if name.endswith(("out_proj.weight", "out_proj.bias", "fc2.weight", "fc2.bias")):
+            tensor.zero_()
+    for name, tensor in encoder.state_dict().items():
+        if name.endswith("token_embedding.weight"):
+            tensor = torch.cat((tensor, tensor.mean(0, keepdim=True).expand(vocabulary - len(tensor), -1)))
+        weights[name] = tensor
+    larger.load_state_dict(weights)
+    return larger
 
 
 def learn_words(
@@ -407,10 +418,10 @@ def learn_words(
     known, unknown = lexicon.split(held_out, np.random.default_rng(seed))
     captions, _ = draw_captions(CAPTIONS, CAPTION_SEED)
     tokenizer = extend_tokenizer(tokenizer, lexicon.forms(), captions, tokens, folder / "tokenizer")
-    student = lengthened(teacher, len(tokenizer))
+    student = grown(teacher, len(tokenizer))
     average = copy.deepcopy(student)
     task = WordTask(teacher, student, tokenizer, known, held_out=unknown)
-    fit(task, folder, Budget(steps=steps), RATE, seed, log_every=50, evaluate_every=250, average=average)
+    fit(task, folder, Budget(steps=steps), RATE, seed, log_every=50, evaluate_every=500, average=average)
     task.model = average
     logger.info("averaged: %s", task.evaluate())
     average.eval().save_pretrained(folder / "text_encoder")

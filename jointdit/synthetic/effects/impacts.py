@@ -14,7 +14,7 @@ from .base import Array, Effect, per_event
 from .materials import COLOURS, MATERIALS, STUFF, knock, size_word
 
 GLOSS = {"rubber": 0.2, "wooden": 0.1, "glass": 0.9, "metal": 1.0}
-PITCH = {"rubber": 24.0, "wooden": 36.0, "glass": 32.0, "metal": 22.0}  # Hz of a ball of the unit radius
+PITCH = {"rubber": 30.0, "wooden": 45.0, "glass": 40.0, "metal": 28.0}  # Hz of a ball of the unit radius
 THUMP = 125.0  # Hz of the table under a hammer
 HEADS = {
     # dark and bright side of a hammer's head

@@ -133,11 +133,11 @@ class Heartbeat(Effect):
         return cls(
             depth=float(rng.uniform(0.45, 0.65)),
             zoom=float(rng.uniform(0.07, 0.11)),
-            pitch=float(rng.uniform(55, 95)),
+            pitch=float(rng.uniform(90, 130)),
         )
 
     def words(self) -> dict[str, str]:
-        return {"pitch": ("deep", "low", "muffled")[min(2, int((self.pitch - 55) / 40 * 3))]}
+        return {"pitch": ("deep", "low", "muffled")[min(2, int((self.pitch - 90) / 40 * 3))]}
 
     def paint(self, picture: Array, time: float, timeline: Timeline) -> Array:
         beat = timeline.pulse(time, 0.15)
@@ -179,12 +179,12 @@ class Siren(Effect):
         return cls(
             colours=pairs[rng.integers(len(pairs))],
             row=float(rng.uniform(0.2, 0.35)),
-            low=float(rng.uniform(450, 750)),
+            low=float(rng.uniform(550, 850)),
             octaves=float(rng.uniform(0.9, 1.3)),
         )
 
     def words(self) -> dict[str, str]:
-        return {"colour": self.colours[0], "second": self.colours[1], "pitch": "low" if self.low < 600 else "shrill"}
+        return {"colour": self.colours[0], "second": self.colours[1], "pitch": "low" if self.low < 700 else "shrill"}
 
     def paint(self, picture: Array, time: float, timeline: Timeline) -> Array:
         frame = picture.copy()

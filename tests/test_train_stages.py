@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -413,7 +414,9 @@ def test_the_commands_lead_from_scenes_to_joint_blocks_and_two_processes_equal_o
         "1",
     ]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "jointdit"]
-    done = subprocess.run([*launch, *command, "--set", f"output={tmp_path / 'two'}"], capture_output=True, text=True)
+    launch += [*command, "--set", f"output={tmp_path / 'two'}"]
+    threads = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums are rounded by thread
+    done = subprocess.run(launch, env=threads, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     one, two = joint_blocks(tmp_path / "one"), joint_blocks(tmp_path / "two")
     for name, tensor in one.items():

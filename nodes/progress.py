@@ -81,8 +81,9 @@ class LossCurve:
         picture = Image.new("RGB", (PREVIEW_SIZE, PREVIEW_SIZE // 2), "#202020")
         pen, room = ImageDraw.Draw(picture), 24
         across = np.linspace(room, picture.width - room, len(self._means))
-        down = np.interp(self._means, (low, high), (picture.height - room, 2 * room)) if high > low else [2 * room]
-        pen.line([*zip(across.tolist(), down, strict=False)], "#6ab0f3", width=2)
+        share = (np.array(self._means) - low) / (high - low or 1)
+        down = picture.height - room - share * (picture.height - 3 * room)
+        pen.line([*zip(across.tolist(), down.tolist(), strict=True)], "#6ab0f3", width=2)
         pen.text((room, room / 2), f"loss {self._means[-1]:.4f}", "white")
         return picture
 

@@ -567,6 +567,12 @@ def test_the_loss_is_shown_as_a_curve():
     assert rows[0].max() < rows[1].min()  # it falls from left to right
 
 
+def test_a_loss_that_stays_is_shown_as_a_level_line():
+    curve = library("nodes.progress").LossCurve()
+    picture = [np.asarray(curve.draw(0.25)) for _ in range(3)][-1]
+    assert (picture[40:, 24:488, 2] > 200).any(0).all()
+
+
 def test_the_sync_report_has_the_scores_of_the_library():
     scene = render_scene(4, effect="hammer", frames=24, fps=12, height=48, width=64)
     clip = Clip(scene.frames, scene.fps, scene.audio[None], scene.sample_rate)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -279,7 +280,7 @@ class Middle(nn.Module):
 class Level(nn.Module):
     def __init__(self, widths: Sequence[int], video: bool, **sampler: nn.Module) -> None:
         super().__init__()
-        pairs = zip(widths, widths[1:], strict=False)
+        pairs = pairwise(widths)
         self.block = nn.ModuleList(ResnetBlock(width, out, video) for width, out in pairs)
         for name, module in sampler.items():
             setattr(self, name, module)
@@ -311,9 +312,7 @@ class Encoder(nn.Module):
         widths = [channels, *(channels * multiple for multiple in multiples)]
         self.down = nn.ModuleList(
             Level([width] + [out] * depth, False, **({} if out_is_last else {"downsample": Halve(out)}))
-            for width, out, out_is_last in zip(
-                widths, widths[1:], [False] * (len(multiples) - 1) + [True], strict=False
-            )
+            for (width, out), out_is_last in zip(pairwise(widths), [False] * (len(multiples) - 1) + [True], strict=True)
         )
         self.mid = Middle(widths[-1], False)
         self.norm_out = nn.GroupNorm(32, widths[-1], eps=1e-6)

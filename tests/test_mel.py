@@ -23,7 +23,7 @@ def reference(waveform):
     edges = slaney_hertz(np.linspace(0, slaney_mel(8000), BINS + 2))
     frequencies = np.linspace(0, SAMPLE_RATE / 2, WINDOW // 2 + 1)
     filters = np.zeros((BINS, len(frequencies)))
-    for i, (low, middle, high) in enumerate(zip(edges, edges[1:], edges[2:], strict=False)):
+    for i, (low, middle, high) in enumerate(zip(edges[:-2], edges[1:-1], edges[2:], strict=True)):
         triangle = np.minimum((frequencies - low) / (middle - low), (high - frequencies) / (high - middle))
         filters[i] = np.maximum(triangle, 0) * 2 / (high - low)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)

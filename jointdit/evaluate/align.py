@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def flow_speed(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     size = tuple(max(16, round(scale * side)) for side in (frames.shape[2], frames.shape[1]))
     grey = [np.asarray(Image.fromarray(frame).convert("L").resize(size), np.float32) / 255 for frame in frames]
     speeds = []
-    for before, after in zip(grey, grey[1:], strict=False):
+    for before, after in pairwise(grey):
         rows, columns = optical_flow_ilk(before, after, radius=5, num_warp=3)
         speeds.append(np.hypot(rows, columns).mean())
     return np.array([0.0, *speeds], np.float32)

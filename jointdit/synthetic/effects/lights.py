@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +12,8 @@ from .. import drawing, sounds
 from ..timeline import SAMPLE_RATE, Timeline
 from .base import Array, Effect, per_event
 from .materials import COLOURS
+
+HEARTBEATS = (90.0, 130.0)  # Hz, their lowest partial
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Lightning(Effect):
             across = place + np.concatenate([[0], np.cumsum(bends)])
             points = [(0.8 * height * i / len(bends) - 2, x * width) for i, x in enumerate(across)]
             for radius, colour, alpha in ((0.045, (0.45, 0.55, 1.0), 0.8), (0.018, (1, 1, 1), 1.0)):
-                for one, two in zip(points, points[1:], strict=False):
+                for one, two in pairwise(points):
                     drawing.bar(frame, one, two, radius * unit, colour, alpha * fade, soft=0.6 + radius * unit / 2)
         return frame
 
@@ -133,11 +136,11 @@ class Heartbeat(Effect):
         return cls(
             depth=float(rng.uniform(0.45, 0.65)),
             zoom=float(rng.uniform(0.07, 0.11)),
-            pitch=float(rng.uniform(90, 130)),
+            pitch=float(rng.uniform(*HEARTBEATS)),
         )
 
     def words(self) -> dict[str, str]:
-        return {"pitch": ("deep", "low", "muffled")[min(2, int((self.pitch - 90) / 40 * 3))]}
+        return {"pitch": ("deep", "low", "muffled")[int(np.digitize(self.pitch, np.linspace(*HEARTBEATS, 4)[1:3]))]}
 
     def paint(self, picture: Array, time: float, timeline: Timeline) -> Array:
         beat = timeline.pulse(time, 0.15)

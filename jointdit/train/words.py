@@ -408,16 +408,16 @@ def grown(encoder: CLIPTextModel, vocabulary: int, layers: int = LAYERS) -> CLIP
 
 def learn_words(
     teacher: CLIPTextModel, tokenizer: CLIPTokenizer, wordnet: Path, folder: Path, steps: int, seed: int,
-    held_out: float = 0.0, tokens: int = TOKENS,
+    held_out: float = 0.0,
 ) -> CLIPTextModel:  # fmt: skip
-    """Trains a copy of `teacher`, and saves it in folder/text_encoder, its tokenizer with up to `tokens` more tokens in
+    """Trains a copy of `teacher`, and saves it in folder/text_encoder, its tokenizer with up to `TOKENS` more tokens in
     folder/tokenizer. Goes on from `folder` if there is a state. held_out: share of the words that only the log knows.
     """
     lexicon = Lexicon.near(WordNet.load(wordnet), {effect: names.split() for effect, names in SENSES.items()})
     logger.info("words of each effect: %s", {effect: len(words) for effect, words in lexicon.words.items()})
     known, unknown = lexicon.split(held_out, np.random.default_rng(seed))
     captions, _ = draw_captions(CAPTIONS, CAPTION_SEED)
-    tokenizer = extend_tokenizer(tokenizer, lexicon.forms(), captions, tokens, folder / "tokenizer")
+    tokenizer = extend_tokenizer(tokenizer, lexicon.forms(), captions, TOKENS, folder / "tokenizer")
     student = grown(teacher, len(tokenizer))
     average = copy.deepcopy(student)
     task = WordTask(teacher, student, tokenizer, known, held_out=unknown)

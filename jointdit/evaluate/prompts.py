@@ -31,7 +31,7 @@ UNSEEN_WORDS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-# Written when the bundled model's text encoder had been trained: what it learned was not chosen with these in view.
+# Written after the senses to learn from were chosen: nothing that is learned was chosen with these in view.
 FRESH_WORDS: Mapping[str, tuple[str, ...]] = {
     "ball": (
         "boys practising tennis in a courtyard",

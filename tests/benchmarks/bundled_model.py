@@ -60,7 +60,7 @@ ROWS = {
     "isolated": Row("isolated passes", {"isolated": True}),
     "photos": Row("natural photos", photos=True),
     "unseen": Row("prompts in words that no caption had", prompts="unseen"),
-    "fresh": Row("the same, words chosen afterwards", prompts="fresh"),
+    "fresh": Row("the same, words that no choice was made with", prompts="fresh"),
     "no-prompt": Row("no prompt", prompts="none"),
     **{f"substeps-{n}": Row(f"audio sub-steps: {n}", {"audio_substeps": n}) for n in (1, 2, 4, 8)},
     **{f"grid-{name}": Row(f"audio grid: {name}", {"audio_grid": name}) for name in ("own", "even", "coupled")},

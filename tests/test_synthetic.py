@@ -3,15 +3,25 @@
 import itertools
 import json
 import sys
+from collections import Counter
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from jointdit.errors import InputError
-from jointdit.synthetic import EFFECTS, PictureSource, bundled_photos, procedural_picture, render_scene, synthesize
+from jointdit.synthetic import (
+    EFFECTS,
+    PictureSource,
+    bundled_photos,
+    procedural_picture,
+    render_scene,
+    suggested_effect,
+    synthesize,
+)
 from jointdit.synthetic.captions import draw_caption
 from jointdit.synthetic.effects import REGISTRY
+from jointdit.synthetic.suggestion import COLOURS
 
 CONTINUOUS = ("rain", "siren")
 STRIKING = tuple(effect for effect in EFFECTS if effect not in CONTINUOUS)
@@ -237,3 +247,18 @@ def test_synthesize_names_what_it_cannot_use(tmp_path):
     with pytest.raises(InputError, match="no picture"):
         synthesize(tmp_path, 1, 1, photos=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_suggests_the_effect_of_its_colour():
+    assert {suggested_effect(np.full((4, 4, 3), colour, np.uint8)) for colour in COLOURS.values()} == set(EFFECTS)
+    assert suggested_effect(np.full((4, 4, 3), (60, 120, 60), np.uint8)) == "ball", "grass"
+    half = np.zeros((2, 2, 3), np.uint8)
+    half[0] = 220
+    assert suggested_effect(half) == suggested_effect(np.full((2, 2, 3), 110, np.uint8)), "the mean colour counts"
+
+
+def test_every_effect_is_suggested_by_some_pictures():
+    pytest.importorskip("skimage", reason="the photos of jointdit[train] are not installed")
+    source, rng = PictureSource.from_files(bundled_photos()), np.random.default_rng(0)
+    found = Counter(suggested_effect(source.draw(rng, 24, 24)) for _ in range(600))
+    assert min(found[effect] for effect in EFFECTS) >= 12, found

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 
+import jointdit
+from jointdit import JointDiTPipeline
 from jointdit.autoencoders import AudioAutoencoder, VideoAutoencoder
 from jointdit.denoiser import JointDenoiser
 from jointdit.joint_block import video_positions
@@ -16,6 +19,7 @@ from jointdit.model import JointDiTModel
 from jointdit.schedules import NoiseClock
 from jointdit.train import joint, latent_pool, tasks
 from jointdit.train.loop import Budget, fit
+from jointdit.train.suggestions import learn_suggestions
 from jointdit.train.tiny import (
     AUDIO_SCHEDULER,
     AUDIO_START,
@@ -54,6 +58,56 @@ def task(folder, monkeypatch) -> tasks.JointTask:
         NoiseClock(VIDEO_SCHEDULER, AUDIO_SCHEDULER),
     )
     return tasks.JointTask(model, denoiser, tokenizer, pool, latent_pool.SoundPool.load(folder), batch=1)
+
+
+def test_without_a_text_scenes_show_what_their_picture_suggests(folder, monkeypatch):
+    job = task(folder, monkeypatch)
+    suggested = set(job.pool.suggested().tolist())
+    assert 6 in suggested, "six scenes of any effect, and one of the effect that its picture suggests"
+    silent = torch.arange(200) % 2 == 0
+    index = job.draw(silent, torch.Generator().manual_seed(0))
+    assert set(index[silent].tolist()) == {number for number in suggested if number >= tasks.HELD_OUT}
+    assert set(index[~silent].tolist()) == set(range(tasks.HELD_OUT, 7))
+
+
+def test_the_image_encoder_learns_what_pictures_suggest():
+    generator = torch.Generator().manual_seed(0)
+    colours = torch.randint(256, (400, 3, 1, 1), generator=generator, dtype=torch.uint8)
+    torch.manual_seed(0)
+    encoder = TinyModel(600, 64, 8).image_encoder
+    before = copy.deepcopy(encoder.state_dict())
+    assert learn_suggestions(encoder, colours.expand(-1, -1, 64, 64), steps=100) > 0.5, "one in ten is chance"
+    assert not torch.equal(encoder.visual_projection.weight, before["visual_projection.weight"])
+
+
+def test_the_bundled_model_is_trained_on_and_exported(tmp_path, monkeypatch):
+    """Its text encoder is larger than a new model's, and all that a run does not teach stays as it is."""
+    pytest.importorskip("skimage", reason="the photos of jointdit[train] are not installed")
+    monkeypatch.setattr(tasks, "HELD_OUT", 2)
+    tiny = Path(jointdit.__file__).with_name("tiny")
+    for name in ("video_vae", "audio_vae", "vocoder"):
+        (tmp_path / name).symlink_to(tiny / name)
+
+    def command(*words: str) -> None:
+        monkeypatch.setattr("sys.argv", ["joint", *words, "--runs", str(tmp_path), "--seed", "3"])
+        joint.main()
+
+    command("cache", "--clips", "6")
+    for stage in ("videos", "sounds"):
+        command(stage, "--start", str(tiny), "--steps", "1", "--batch", "1")
+    command("export", "--start", str(tiny), "--output", str(tmp_path / "model"))
+    old, new = (JointDiTPipeline.from_pretrained(folder) for folder in (tiny, tmp_path / "model"))
+    changed = {
+        name
+        for name, component in old.components.items()
+        if isinstance(component, torch.nn.Module)
+        and any(
+            not torch.equal(old, new)
+            for old, new in zip(component.parameters(), getattr(new, name).parameters(), strict=True)
+        )
+    }
+    assert changed == {"video_unet", "audio_unet", "joint_blocks"}
+    assert new.defaults == old.defaults and new.tokenizer.get_vocab() == old.tokenizer.get_vocab()
 
 
 def test_unseen_words_keep_all_their_letters(folder):

@@ -3,6 +3,7 @@
 from .dataset import synthesize
 from .effects import EFFECTS
 from .scenes import Scene, render_scene
+from .suggestion import suggested_effect
 from .textures import PictureSource, bundled_photos, procedural_picture
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "bundled_photos",
     "procedural_picture",
     "render_scene",
+    "suggested_effect",
     "synthesize",
 ]

@@ -39,6 +39,7 @@ from .checkpoint import load_average
 from .latent_pool import LatentPool, SoundPool, write_shards, write_sounds
 from .linear_start import start_as_mixture
 from .loop import Budget, fit
+from .suggestions import learn_suggestions
 from .tasks import HELD_OUT, JointTask, SoundTask, VideoTask
 from .tiny import (
     AUDIO_SCHEDULER,
@@ -71,7 +72,7 @@ FACTORS = {"joint_blocks": 4.0, "text_encoder": 4.0} | {  # of the learning rate
 }
 
 
-def assemble(model: TinyModel, runs: Path) -> JointDiTPipeline:
+def assemble(model: TinyModel, tokenizer: CLIPTokenizer, runs: Path) -> JointDiTPipeline:
     """The trained parts and the finished autoencoders as one pipeline."""
     trained = {name: child.eval() for name, child in model.named_children()}
     return JointDiTPipeline(
@@ -96,7 +97,7 @@ def assemble(model: TinyModel, runs: Path) -> JointDiTPipeline:
         video_scheduler=VIDEO_SCHEDULER,
         audio_scheduler=AUDIO_SCHEDULER,
         feature_extractor=PROCESSOR,
-        tokenizer=load_tokenizer(runs / "tokenizer"),
+        tokenizer=tokenizer,
         **trained,
     )
 
@@ -113,7 +114,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=8e-4, help="train: peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bfloat16", action="store_true", help="videos: autocast, for processors that have it")
-    parser.add_argument("--start", type=Path, help="go on from the weights of this model, not from the run before")
+    parser.add_argument("--start", type=Path, help="model to go on from, where --runs has no state")
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="words: folder of WordNet 3.0")
     parser.add_argument("--output", type=Path, default=Path("jointdit/tiny"), help="export: the bundled model")
     arguments = parser.parse_args()
@@ -142,10 +143,10 @@ def train(arguments: argparse.Namespace) -> None:
     pool, sounds = LatentPool.load(runs / "latents"), SoundPool.load(runs / "latents")
     clock = NoiseClock(VIDEO_SCHEDULER, AUDIO_SCHEDULER)
     torch.manual_seed(arguments.seed)
-    model, tokenizer = build(runs, pool)
-    if arguments.start:
-        load_weights(model, arguments.start)
-    else:
+    model, tokenizer = build(arguments)
+    if not arguments.start:
+        known = learn_suggestions(model.image_encoder, pool.picture, seed=arguments.seed)
+        logger.info("of %.0f%% of held-out pictures the image encoder knows what they suggest", 100 * known)
         video, audio = linear_estimates(pool, clock, torch.Generator().manual_seed(arguments.seed))
         start_as_mixture(model.video_unet, video)
         start_as_mixture(model.audio_unet, audio)
@@ -191,27 +192,17 @@ def sounds(arguments: argparse.Namespace) -> None:
 
 def words(arguments: argparse.Namespace) -> None:
     """A copy of the text encoder that knows more words, with a tokenizer of its own; all that reads it stays."""
-    runs = arguments.runs
-    if arguments.start:
-        encoder = CLIPTextModel.from_pretrained(arguments.start / "text_encoder", dtype=torch.float32)
-        tokenizer = load_tokenizer(arguments.start / "tokenizer")
-    else:
-        model, tokenizer = build(runs, LatentPool.load(runs / "latents"))
-        load_average(last_run(runs) / STATE, model)
-        encoder = model.text_encoder
-    learn_words(encoder, tokenizer, arguments.wordnet, runs / "words", arguments.steps or WORD_STEPS, arguments.seed)
+    model, tokenizer = load(arguments)
+    output, steps = arguments.runs / "words", arguments.steps or WORD_STEPS
+    learn_words(model.text_encoder, tokenizer, arguments.wordnet, output, steps, arguments.seed)
 
 
 def go_on(arguments: argparse.Namespace, name: str, task: type[JointTask], learning: Sequence[str]) -> None:
     """Train what begins with `learning`, and the audio's (or else the video's) halves of the Joint Blocks, as `task`
-    does, from the averaged weights of the run before `name` or from those of the model `--start`."""
+    does, from the averaged weights of the run before `name`."""
     runs = arguments.runs
     pool, sounds = LatentPool.load(runs / "latents"), SoundPool.load(runs / "latents")
-    model, tokenizer = build(runs, pool)
-    if arguments.start:
-        load_weights(model, arguments.start)
-    else:
-        load_average(last_run(runs, before=name) / STATE, model)
+    model, tokenizer = load(arguments, before=name)
     flatten_temporal_convolutions(model)
     half = "audio" if "audio_unet" in learning else "video"
     for key, parameter in model.named_parameters():
@@ -234,13 +225,18 @@ def go_on(arguments: argparse.Namespace, name: str, task: type[JointTask], learn
     )
 
 
-def last_run(runs: Path, before: str | None = None) -> Path:
-    """The folder of the last run that there is, or of the last one before another. Raises FileNotFoundError."""
+def load(arguments: argparse.Namespace, before: str | None = None) -> tuple[TinyModel, CLIPTokenizer]:
+    """The averaged weights of the last run that there is, or of the last one before another, else those of `--start`.
+    Raises FileNotFoundError."""
+    model, tokenizer = build(arguments)
     names = RUNS[: RUNS.index(before)] if before else RUNS
-    for name in reversed(names):
-        if (runs / name / STATE).exists():
-            return runs / name
-    raise FileNotFoundError(f"{runs}: no state of {', '.join(names)}; run `python -m jointdit.train.joint train`")
+    states = [path for name in names if (path := arguments.runs / name / STATE).exists()]
+    if states:
+        load_average(states[-1], model)
+    elif not arguments.start:
+        wanted = ", ".join(names)
+        raise FileNotFoundError(f"{arguments.runs}: no state of {wanted}; run `python -m jointdit.train.joint train`")
+    return model, tokenizer
 
 
 def linear_estimates(pool: LatentPool, clock: NoiseClock, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -261,16 +257,16 @@ def _least_squares(inputs: Tensor, target: Tensor) -> Tensor:
     return (inputs * target).sum((0, 2, 3)) / inputs.square().sum((0, 2, 3))
 
 
-def load_weights(model: TinyModel, folder: Path) -> None:
-    """The weights of a model folder, whose autoencoders and tokenizer must be those of the cache."""
-    pipe = JointDiTPipeline.from_pretrained(folder)
-    for name, child in model.named_children():
-        child.load_state_dict(getattr(pipe, name).state_dict())
-
-
-def build(runs: Path, pool: LatentPool) -> tuple[TinyModel, CLIPTokenizer]:
-    """A new model and the tokenizer, trained on the captions if it is not there."""
-    folder = runs / "tokenizer"
+def build(arguments: argparse.Namespace) -> tuple[TinyModel, CLIPTokenizer]:
+    """The model `--start`, whose autoencoders must be those of the cache, and its tokenizer; or a new model, with a
+    tokenizer that is trained on the captions if it is not there."""
+    if arguments.start:
+        pipe = JointDiTPipeline.from_pretrained(arguments.start)
+        model = TinyModel(len(pipe.tokenizer), pipe.video_unet.config.out_channels, pipe.audio_unet.config.in_channels)
+        for name, _ in list(model.named_children()):
+            setattr(model, name, getattr(pipe, name).float())
+        return model, pipe.tokenizer
+    pool, folder = LatentPool.load(arguments.runs / "latents"), arguments.runs / "tokenizer"
     tokenizer = load_tokenizer(folder) if folder.exists() else train_tokenizer(pool.captions, folder)
     return TinyModel(len(tokenizer), pool.video.shape[2], pool.audio.shape[1]), tokenizer
 
@@ -278,9 +274,7 @@ def build(runs: Path, pool: LatentPool) -> tuple[TinyModel, CLIPTokenizer]:
 def export(arguments: argparse.Namespace) -> None:
     """The averaged weights and the autoencoders as the bundled model, in half precision."""
     runs = arguments.runs
-    average, _ = build(runs, LatentPool.load(runs / "latents"))
-    load_average(last_run(runs) / STATE, average)
-    pipeline = assemble(average, runs)
+    pipeline = assemble(*load(arguments), runs)
     if (runs / "words" / "text_encoder").exists():
         pipeline.register_modules(
             text_encoder=CLIPTextModel.from_pretrained(runs / "words" / "text_encoder", dtype=torch.float32),

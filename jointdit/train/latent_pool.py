@@ -18,11 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..autoencoders import AudioAutoencoder, VideoAutoencoder, pack_latents
-from ..synthetic import PictureSource, bundled_photos, render_scene
+from ..synthetic import PictureSource, bundled_photos, render_scene, suggested_effect
 from .tiny import NOISE_AUGMENTATION, PACK, SHAPE, picture_for_encoder
 
 logger = logging.getLogger(__name__)
 SHARD = 100
+SUGGESTED = 5  # to so many scenes comes one whose effect is what its picture suggests
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class LatentPool:
         for name in ("video", "image"):
             whole[name] = pack_latents(whole[name], PACK)
         return cls(**whole, captions=tuple(captions), effects=tuple(effects))
+
+    def suggested(self) -> Tensor:
+        """Numbers of the scenes [n] whose effect is what their picture suggests."""
+        pictures = rearrange(self.picture, "n c h w -> n h w c").numpy()
+        pairs = zip(self.effects, pictures, strict=True)
+        return torch.tensor([effect == suggested_effect(picture) for effect, picture in pairs]).nonzero()[:, 0]
 
 
 @dataclass(frozen=True)
@@ -98,15 +105,19 @@ def write_sounds(folder: Path, audio: AudioAutoencoder, clips: int, seed: int) -
 def write_shards(
     folder: Path, video: VideoAutoencoder, audio: AudioAutoencoder, clips: int, seed: int, part: int = 0, parts: int = 1
 ) -> None:
-    """Renders and encodes scenes seed .. seed + clips - 1; one of `parts` processes makes every `parts`-th shard."""
+    """Renders and encodes scenes from `seed` on, `clips` of any effect and then clips // SUGGESTED of the effects that
+    their pictures suggest; one of `parts` processes makes every `parts`-th shard."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = PictureSource.from_files(bundled_photos())
-    for shard in range(part, -(-clips // SHARD), parts):
+    scenes = range(clips + clips // SUGGESTED)
+    for shard in range(part, -(-len(scenes) // SHARD), parts):
         path = folder / f"shard-{shard:05d}.safetensors"
         if path.exists():
             continue
-        first = seed + shard * SHARD
-        rows = [_encode(first + index, pictures, video, audio) for index in range(min(SHARD, clips - shard * SHARD))]
+        rows = [
+            _encode(seed + number, number >= clips, pictures, video, audio)
+            for number in scenes[shard * SHARD : (shard + 1) * SHARD]
+        ]
         tensors = {name: torch.stack([row[0][name] for row in rows]).contiguous() for name in rows[0][0]}
         metadata = {"captions": json.dumps([row[1] for row in rows]), "effects": json.dumps([row[2] for row in rows])}
         beside = path.with_suffix(".partial")
@@ -116,12 +127,12 @@ def write_shards(
 
 
 def _encode(
-    seed: int, pictures: PictureSource, video: VideoAutoencoder, audio: AudioAutoencoder
+    seed: int, suggested: bool, pictures: PictureSource, video: VideoAutoencoder, audio: AudioAutoencoder
 ) -> tuple[dict[str, Tensor], str, str]:
-    shape = SHAPE
-    scene = render_scene(
-        seed, frames=shape.frames, fps=shape.fps, height=shape.height, width=shape.width, pictures=pictures
-    )
+    size = {"frames": SHAPE.frames, "fps": SHAPE.fps, "height": SHAPE.height, "width": SHAPE.width}
+    scene = render_scene(seed, pictures=pictures, **size)
+    if suggested:
+        scene = render_scene(seed, pictures=pictures, effect=suggested_effect(scene.picture), **size)
     pixels = rearrange(torch.from_numpy(scene.frames), "f h w c -> f c h w")
     frames = pixels.float() / 127.5 - 1
     noise = torch.randn(frames[:1].shape, generator=torch.Generator().manual_seed(seed))

@@ -29,16 +29,16 @@ from .tiny import (
 HELD_OUT = 48  # scenes
 SUBSTEPS, WATCHING = 1, 2  # audio sub-steps of a joint evaluation, and of a nearly finished video
 WAY_SHARE, WAY_WIDTH = 0.5, 150.0  # share of the draws that lie on the way, and how far beside it in timesteps
-MOVING = 8 / 11  # the part of the way on which the video is not finished
+MOVING = sum(sigma > 1 for sigma in SIGMAS[1:]) / (len(SIGMAS) - 2)  # the part of the way before the video's end
 PALEST = 0.4  # least strength of what happens in a watched video
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """Shares of samples: isolated; without text (the picture speaks); without any condition."""
+    """Shares of samples: isolated; without text (the picture suggests the effect); without any condition."""
 
     isolated: float = 0.25
-    text: float = 0.2
+    text: float = 0.3
     all: float = 0.1
 
 
@@ -62,6 +62,14 @@ class JointTask:
             sigmas=torch.tensor(SIGMAS), audio="trailing", audio_substeps=AUDIO_SUBSTEPS, audio_start=AUDIO_START
         )
         self.held_out = torch.arange(HELD_OUT)  # the first ones, so that a growing pool keeps them
+        self.suggested = pool.suggested()
+        self.suggested = self.suggested[self.suggested >= HELD_OUT]
+
+    def draw(self, silent: Tensor, generator: torch.Generator) -> Tensor:
+        """Numbers of scenes [B]: any, but those whose picture suggests their effect where `silent` [B]."""
+        any_scene = torch.randint(HELD_OUT, len(self.pool.captions), silent.shape, generator=generator)
+        suggested = self.suggested[torch.randint(len(self.suggested), silent.shape, generator=generator)]
+        return torch.where(silent, suggested, any_scene)
 
     def conditions(self, index: Tensor, silent: Tensor, null: Tensor, captions: list[str]) -> Conditioning:
         """Conditions of the scenes `index` [B]: without text where `silent`, without text and picture where `null`."""
@@ -76,9 +84,9 @@ class JointTask:
         return speak_for_image(model.joint_blocks, cond, silent)
 
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
-        index = torch.randint(HELD_OUT, len(self.pool.captions), (self.batch,), generator=generator)
         silent, null, isolated = torch.rand(3, self.batch, generator=generator)
         silent, null, isolated = silent < self.dropout.text, null < self.dropout.all, isolated < self.dropout.isolated
+        index = self.draw(silent & ~null, generator)
         part = 2 if progress < self.half_clips else 1
         clean, cond = self.clips(index, silent, null, part)
         levels = self.levels(generator)
@@ -152,34 +160,23 @@ class VideoTask(JointTask):
     """The video expert with the video's halves of the Joint Blocks: what moves. The sound stands beside it as it is."""
 
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
-        index = torch.randint(HELD_OUT, len(self.pool.captions), (self.batch,), generator=generator)
         silent, null, isolated = torch.rand(3, self.batch, generator=generator)
         silent, null, isolated = silent < self.dropout.text, null < self.dropout.all, isolated < self.dropout.isolated
+        index = self.draw(silent & ~null, generator)
         clean, cond = self.clips(index, silent, null)
         levels = self.levels(generator, MOVING)
         return self.denoiser.losses(clean, cond, isolated, generator, levels)[0].mean()
 
 
 class SoundTask(JointTask):
-    """The audio expert with the audio's halves of the Joint Blocks: beside a finished video, and alone, half of the
-    time without a text: what is heard then must still be something."""
+    """The audio expert with the audio's halves of the Joint Blocks: beside a finished video, and alone."""
 
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
-        index = torch.randint(HELD_OUT, len(self.pool.captions), (self.batch,), generator=generator)
         silent, null = torch.rand(2, self.batch, generator=generator) < torch.tensor([[0.35], [0.1]])
+        index = self.draw(silent & ~null, generator)
         clean, cond = self.clips(index, silent, null)
         # What this model paints is paler than the scenes, and is to be heard as well.
         strength = rearrange(PALEST + (1 - PALEST) * torch.rand(self.batch, generator=generator), "b -> b 1 1 1 1")
         watched = replace(clean, video=torch.lerp(clean.video[:, :1], clean.video, strength))
         watching = self.denoiser.watching_losses(watched, cond, self.watched_levels(generator), generator, WATCHING)
-        return watching.mean() + self.lonely_loss(generator)
-
-    def lonely_loss(self, generator: torch.Generator) -> Tensor:
-        """Error of the raw epsilon of sounds that see no video."""
-        count = self.batch
-        index = torch.randint(len(self.sounds.captions), (count,), generator=generator)
-        picture = torch.randint(HELD_OUT, len(self.pool.captions), (count,), generator=generator)
-        silent, null = torch.rand(2, count, generator=generator) < torch.tensor([[0.35], [0.15]])
-        captions = [self.sounds.captions[row] for row in index.tolist()]
-        cond = self.conditions(picture, silent, null, captions)
-        return self.denoiser.audio_losses(self.sounds.audio[index].float(), cond, generator).mean()
+        return watching.mean() + self.sound_loss(self.batch, 1, generator)

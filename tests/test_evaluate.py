@@ -21,15 +21,18 @@ from jointdit.evaluate import draw_sync, events_heard, events_seen, match_events
 from jointdit.evaluate.align import Curves, align_clips
 from jointdit.evaluate.distance import Frechet, picture_windows, sound_windows
 from jointdit.evaluate.effects import train_judges, weathered
+from jointdit.evaluate.generated import draw_tasks
 from jointdit.evaluate.picture import colour_drift, psnr
 from jointdit.evaluate.prompts import FRESH_WORDS, UNSEEN_WORDS
 from jointdit.evaluate.reconstruction import log_mel_error, pitch_errors
 from jointdit.evaluate.scores import Corrected, Margin, share
 from jointdit.evaluate.sync import CONTINUOUS
+from jointdit.latents import ClipShape
 from jointdit.media import Clip
 from jointdit.synthetic import EFFECTS, Scene, render_scene, synthesize
 from jointdit.synthetic.captions import draw_caption
 from jointdit.synthetic.effects import REGISTRY
+from jointdit.synthetic.suggestion import COLOURS
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 STRIKING = tuple(effect for effect in EFFECTS if effect not in CONTINUOUS)
@@ -280,6 +283,15 @@ def test_unseen_words_are_in_no_caption(words):
     for prompts in words.values():
         assert len(prompts) >= 3
         assert not {word for prompt in prompts for word in re.findall(r"\w+", prompt)} & (known - little)
+
+
+def test_without_a_prompt_the_picture_says_what_is_asked_for():
+    shape = ClipShape(frames=10, fps=Fraction(10), height=32, width=32)
+    photos = [np.full((32, 32, 3), COLOURS[effect], np.uint8) for effect in ("siren", "bell")]
+    asked = [task.asked for task in draw_tasks(2, 0, shape, ("rain", "ball"), "none", photos)]
+    assert asked == ["siren", "bell"]
+    asked = [task.asked for task in draw_tasks(2, 0, shape, ("rain", "ball"), "captions", photos)]
+    assert asked == ["rain", "ball"]
 
 
 def test_picture_scores_are_those_of_the_definition():

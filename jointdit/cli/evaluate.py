@@ -41,7 +41,7 @@ OPTIONS = (
         "prompts",
         "KIND",
         one_of("captions", "unseen", "fresh", "none"),
-        "with --model: captions of scenes (default), words that no caption has (unseen, fresh), or none",
+        "with --model: captions of scenes (default), words that no caption has (unseen, fresh), none: the picture asks",
     ),
     Option("photos", "DIR", Path, "with --model: folder of pictures to use instead of drawn textures"),
     Option("batch", "N", whole(1, 1024), f"with --model: clips that are generated at once (default {BATCH})"),

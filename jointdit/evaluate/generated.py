@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..latents import ClipShape
 from ..media import Clip, read_clip
 from ..pipeline import JointDiTPipeline
-from ..synthetic import EFFECTS, Scene, render_scene
+from ..synthetic import EFFECTS, Scene, render_scene, suggested_effect
 from .distance import Frechet, picture_windows, sound_windows
 from .effects import EffectJudge
 from .heard import SILENT, mean_loudness
@@ -46,10 +46,15 @@ class Task:
         """The scene as a clip."""
         return Clip(self.scene.frames, self.scene.fps, self.scene.audio[None], self.scene.sample_rate)
 
+    @property
+    def asked(self) -> str:
+        """The effect that is asked for: by the prompt, or else by what the picture suggests."""
+        return self.scene.effect if self.prompt is not None else suggested_effect(self.scene.picture)
+
 
 @dataclass(frozen=True)
 class Named:
-    """What the judge of one modality says. right: share of the generated clips that are the asked effect.
+    """What the judge of one modality says. right: share of the generated clips that are the effect of `Task.asked`.
 
     held_out, autoencoded: its own accuracy on scenes that it never saw, and on such scenes through the autoencoders.
     """
@@ -82,18 +87,18 @@ class PictureScores:
 
 @dataclass(frozen=True)
 class ModelScores:
-    """All scores of a model. truth_sync: of the same scenes' truth through the model's autoencoders: the most that can
-    be reached.    true_events: events a clip in the scenes that have any.    sound, pictures: None where no effect was
-    asked for; then `sync` groups clips by the effect that is seen.    agree: share of the clips, with its interval, in
-    which the effect that is heard is the one that is seen.    sound_distance, picture_distance: from the same truth.
+    """All scores of a model. sync: by effect; without prompts by the effect that is seen.    truth_sync: of the same
+    scenes' truth through the model's autoencoders: the most that can be reached.    true_events: events a clip in the
+    scenes that have any.    agree: share of the clips, with its interval, in which the effect that is heard is the one
+    that is seen.    sound_distance, picture_distance: from the same truth.
     """
 
     clips: int
     sync: dict[str, EventSync | CurveSync]
     truth_sync: dict[str, EventSync | CurveSync]
     true_events: float
-    sound: Named | None
-    pictures: Named | None
+    sound: Named
+    pictures: Named
     agree: tuple[float, tuple[float, float]]
     picture: PictureScores
     loudness_dbfs: float
@@ -212,20 +217,17 @@ def score_clips(
     """Scores generated clips. truths: of `autoencode_truth`.    judges: of sound and of pictures."""
     effects = [task.scene.effect for task in tasks]
     heard, seen = (judge.name(clips) for judge in judges)
-    asked = all(task.prompt is not None for task in tasks)
-    sound, pictures = (
-        _named(judge, names, effects, truths) for judge, names in zip(judges, (heard, seen), strict=True)
-    )
+    sound, pictures = (_named(judge, names, tasks, truths) for judge, names in zip(judges, (heard, seen), strict=True))
     events = [len(task.scene.events) for task in tasks if task.scene.curve is None]
     loudness = [mean_loudness(clip.audio) for clip in clips]
-    shown = effects if asked else seen
+    shown = effects if all(task.prompt is not None for task in tasks) else seen
     return ModelScores(
         clips=len(clips),
         sync=sync_by_effect([observe(clip, effect) for clip, effect in zip(clips, shown, strict=True)]),
         truth_sync=sync_by_effect([observe(clip, effect) for clip, effect in zip(truths, effects, strict=True)]),
         true_events=float(np.mean(events)) if events else float("nan"),
-        sound=sound if asked else None,
-        pictures=pictures if asked else None,
+        sound=sound,
+        pictures=pictures,
         agree=share(np.array(heard) == seen),
         picture=_picture(tasks, clips, truths),
         loudness_dbfs=float(np.mean(loudness)),
@@ -235,16 +237,17 @@ def score_clips(
     )
 
 
-def _named(judge: EffectJudge, names: Sequence[str], effects: Sequence[str], truths: Sequence[Clip]) -> Named:
-    right = np.array(names) == effects
+def _named(judge: EffectJudge, names: Sequence[str], tasks: Sequence[Task], truths: Sequence[Clip]) -> Named:
+    asked, shown = np.array([task.asked for task in tasks]), [task.scene.effect for task in tasks]
+    right = names == asked
     mean, interval = share(right)
     return Named(
         right=mean,
         interval=interval,
-        by_effect={effect: right[np.array(effects) == effect].mean().item() for effect in sorted(set(effects))},
+        by_effect={effect: right[asked == effect].mean().item() for effect in sorted(set(asked.tolist()))},
         held_out=judge.accuracy,
         held_out_by_effect=judge.by_effect,
-        autoencoded=float(np.mean(np.array(judge.name(truths)) == effects)),
+        autoencoded=float(np.mean(np.array(judge.name(truths)) == shown)),
     )
 
 

@@ -36,8 +36,7 @@ def model_lines(scores: ModelScores) -> Iterator[str]:
     if "all" in scores.truth_sync:
         yield _sync_line("autoencoded", scores.truth_sync["all"])
     for name, named in (("sound", scores.sound), ("pictures", scores.pictures)):
-        if named is not None:
-            yield _named_line(name, named)
+        yield _named_line(name, named)
     agree, (low, high) = scores.agree
     yield f"the effect that is heard is the one that is seen: {agree:.2f} [{low:.2f}, {high:.2f}]"
     picture = scores.picture

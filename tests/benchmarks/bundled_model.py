@@ -61,7 +61,7 @@ ROWS = {
     "photos": Row("natural photos", photos=True),
     "unseen": Row("prompts in words that no caption had", prompts="unseen"),
     "fresh": Row("the same, words that no choice was made with", prompts="fresh"),
-    "no-prompt": Row("no prompt", prompts="none"),
+    "no-prompt": Row("no prompt (asked: what the picture suggests)", prompts="none"),
     **{f"substeps-{n}": Row(f"audio sub-steps: {n}", {"audio_substeps": n}) for n in (1, 2, 4, 8)},
     **{f"grid-{name}": Row(f"audio grid: {name}", {"audio_grid": name}) for name in ("own", "even", "coupled")},
     **{f"guidance-{mode}": Row(f"guidance: {mode}", {"guidance": mode})
@@ -340,9 +340,7 @@ def corrected(score: Mapping[str, Any]) -> str:
     return f"{score['corrected']:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def share(named: Mapping[str, Any] | None) -> str:
-    if named is None:
-        return ""
+def share(named: Mapping[str, Any]) -> str:
     low, high = named["interval"]
     return f"{named['right']:.2f} [{low:.2f}, {high:.2f}]"
 

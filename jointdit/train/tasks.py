@@ -30,6 +30,7 @@ HELD_OUT = 48  # scenes
 SUBSTEPS, WATCHING = 1, 2  # audio sub-steps of a joint evaluation, and of a nearly finished video
 WAY_SHARE, WAY_WIDTH = 0.5, 150.0  # share of the draws that lie on the way, and how far beside it in timesteps
 MOVING = sum(sigma > 1 for sigma in SIGMAS[1:]) / (len(SIGMAS) - 2)  # the part of the way before the video's end
+UNHEARD, UNSEEN = 300.0, 1.0  # timestep and sigma from where on a modality does not tell what happens
 PALEST = 0.4  # least strength of what happens in a watched video
 
 
@@ -40,6 +41,11 @@ class Dropout:
     isolated: float = 0.25
     text: float = 0.3
     all: float = 0.1
+
+
+def undecided(levels: Levels) -> Tensor:
+    """Where neither modality tells what happens, [B], so that without a text the picture has to."""
+    return (levels.video_sigma > UNSEEN) & (levels.audio_timestep > UNHEARD)
 
 
 class JointTask:
@@ -65,11 +71,11 @@ class JointTask:
         self.suggested = pool.suggested()
         self.suggested = self.suggested[self.suggested >= HELD_OUT]
 
-    def draw(self, silent: Tensor, generator: torch.Generator) -> Tensor:
-        """Numbers of scenes [B]: any, but those whose picture suggests their effect where `silent` [B]."""
-        any_scene = torch.randint(HELD_OUT, len(self.pool.captions), silent.shape, generator=generator)
-        suggested = self.suggested[torch.randint(len(self.suggested), silent.shape, generator=generator)]
-        return torch.where(silent, suggested, any_scene)
+    def draw(self, suggested: Tensor, generator: torch.Generator) -> Tensor:
+        """Numbers of scenes [B]: any, but those whose picture suggests their effect where `suggested` [B]."""
+        any_scene = torch.randint(HELD_OUT, len(self.pool.captions), suggested.shape, generator=generator)
+        number = self.suggested[torch.randint(len(self.suggested), suggested.shape, generator=generator)]
+        return torch.where(suggested, number, any_scene)
 
     def conditions(self, index: Tensor, silent: Tensor, null: Tensor, captions: list[str]) -> Conditioning:
         """Conditions of the scenes `index` [B]: without text where `silent`, without text and picture where `null`."""
@@ -86,10 +92,10 @@ class JointTask:
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
         silent, null, isolated = torch.rand(3, self.batch, generator=generator)
         silent, null, isolated = silent < self.dropout.text, null < self.dropout.all, isolated < self.dropout.isolated
-        index = self.draw(silent & ~null, generator)
         part = 2 if progress < self.half_clips else 1
-        clean, cond = self.clips(index, silent, null, part)
         levels = self.levels(generator)
+        index = self.draw(silent & ~null & undecided(levels), generator)
+        clean, cond = self.clips(index, silent, null, part)
         losses = self.denoiser.losses_with_substeps(clean, cond, isolated, levels, generator, SUBSTEPS)
         watching = self.denoiser.watching_losses(clean, cond, self.watched_levels(generator), generator, WATCHING)
         joint = sum(loss.mean() for loss in (*losses, watching) if len(loss))
@@ -162,9 +168,9 @@ class VideoTask(JointTask):
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
         silent, null, isolated = torch.rand(3, self.batch, generator=generator)
         silent, null, isolated = silent < self.dropout.text, null < self.dropout.all, isolated < self.dropout.isolated
-        index = self.draw(silent & ~null, generator)
-        clean, cond = self.clips(index, silent, null)
         levels = self.levels(generator, MOVING)
+        index = self.draw(silent & ~null & undecided(levels), generator)
+        clean, cond = self.clips(index, silent, null)
         return self.denoiser.losses(clean, cond, isolated, generator, levels)[0].mean()
 
 
@@ -172,8 +178,8 @@ class SoundTask(JointTask):
     """The audio expert with the audio's halves of the Joint Blocks: beside a finished video, and alone."""
 
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
-        silent, null = torch.rand(2, self.batch, generator=generator) < torch.tensor([[0.35], [0.1]])
-        index = self.draw(silent & ~null, generator)
+        silent, null, suggested = torch.rand(3, self.batch, generator=generator) < torch.tensor([[0.35], [0.1], [0.5]])
+        index = self.draw(silent & ~null & suggested, generator)  # a given video may show something else
         clean, cond = self.clips(index, silent, null)
         # What this model paints is paler than the scenes, and is to be heard as well.
         strength = rearrange(PALEST + (1 - PALEST) * torch.rand(self.batch, generator=generator), "b -> b 1 1 1 1")

@@ -61,7 +61,7 @@ class Condition(io.ComfyNode):
                     "prompt",
                     multiline=True,
                     default="",
-                    tooltip="What happens and what is heard. Empty: the sound follows from the picture.",
+                    tooltip="What happens and what is heard. Empty: the picture suggests it.",
                 ),
                 io.String.Input(
                     "negative_prompt",

@@ -107,6 +107,7 @@ def test_the_bundled_model_is_trained_on_and_exported(tmp_path, monkeypatch):
         )
     }
     assert changed == {"video_unet", "audio_unet", "joint_blocks"}
+    assert not any("_name_or_path" in path.read_text() for path in (tmp_path / "model").glob("*/config.json"))
     assert new.defaults == old.defaults and new.tokenizer.get_vocab() == old.tokenizer.get_vocab()
 
 

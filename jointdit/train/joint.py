@@ -284,6 +284,10 @@ def export(arguments: argparse.Namespace) -> None:
         if isinstance(component, torch.nn.Module):
             component.half()
     pipeline.save_pretrained(arguments.output)
+    for path in arguments.output.glob("*/config.json"):  # where a part was loaded from is nobody's business
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
     tokens = arguments.output / "tokenizer" / "tokenizer.json"  # a third of it is white space
     whole = json.loads(tokens.read_text(encoding="utf-8"))
     write_text(tokens, json.dumps(whole, ensure_ascii=False, separators=(",", ":")) + "\n")

@@ -45,9 +45,9 @@ AUDIO_CHANNELS = (64, 64, 64)
 JOINT_STAGES = (0, 1, 3)
 PACK = 2  # video latents a side that one UNet token holds
 VOCABULARY = 800
-# The way of the default sampler. Below 4 the small model leaves more noise than it removes, so the video goes from
+# The way of the default sampler. Below 2 the small model leaves more noise than it removes, so the video goes from
 # there to its end at once; in the last three steps the sound follows.
-SIGMAS = (200.0, 130.0, 83.0, 52.0, 32.0, 19.0, 11.0, 6.5, 4.0, 0.02, 0.01, 0.005, 0.0)
+SIGMAS = (200.0, 130.0, 83.0, 52.0, 32.0, 19.0, 11.0, 6.5, 4.0, 2.0, 0.02, 0.01, 0.005, 0.0)
 AUDIO_SUBSTEPS, AUDIO_START = 8, 970.0
 # Noise levels of the two pretrained models, which the small ones share; but their few latents are lost in less noise.
 VIDEO_SCHEDULER = EulerDiscreteScheduler(

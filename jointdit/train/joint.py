@@ -144,7 +144,7 @@ def train(arguments: argparse.Namespace) -> None:
     clock = NoiseClock(VIDEO_SCHEDULER, AUDIO_SCHEDULER)
     torch.manual_seed(arguments.seed)
     model, tokenizer = build(arguments)
-    if not arguments.start:
+    if not arguments.start and not (runs / "joint.run" / STATE).exists():
         known = learn_suggestions(model.image_encoder, pool.picture, seed=arguments.seed)
         logger.info("of %.0f%% of held-out pictures the image encoder knows what they suggest", 100 * known)
         video, audio = linear_estimates(pool, clock, torch.Generator().manual_seed(arguments.seed))

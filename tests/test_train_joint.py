@@ -102,8 +102,8 @@ def test_the_bundled_model_is_trained_on_and_exported(tmp_path, monkeypatch):
         for name, component in old.components.items()
         if isinstance(component, torch.nn.Module)
         and any(
-            not torch.equal(old, new)
-            for old, new in zip(component.parameters(), getattr(new, name).parameters(), strict=True)
+            not torch.equal(before, after)
+            for before, after in zip(component.parameters(), getattr(new, name).parameters(), strict=True)
         )
     }
     assert changed == {"video_unet", "audio_unet", "joint_blocks"}

@@ -62,9 +62,13 @@ class LatentPool:
 
     def suggested(self) -> Tensor:
         """Numbers of the scenes [n] whose effect is what their picture suggests."""
-        pictures = rearrange(self.picture, "n c h w -> n h w c").numpy()
-        pairs = zip(self.effects, pictures, strict=True)
-        return torch.tensor([effect == suggested_effect(picture) for effect, picture in pairs]).nonzero()[:, 0]
+        pairs = zip(self.effects, suggested_effects(self.picture), strict=True)
+        return torch.tensor([effect == suggested for effect, suggested in pairs]).nonzero()[:, 0]
+
+
+def suggested_effects(pictures: Tensor) -> list[str]:
+    """What each picture, uint8 [N, 3, h, w], suggests."""
+    return [suggested_effect(picture) for picture in rearrange(pictures, "n c h w -> n h w c").numpy()]
 
 
 @dataclass(frozen=True)

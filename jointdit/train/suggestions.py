@@ -19,8 +19,8 @@ from transformers import CLIPVisionModelWithProjection
 
 from ..conditioning import encode_clip_image
 from ..pipeline import JointDiTPipeline
-from ..synthetic import EFFECTS, suggested_effect
-from .latent_pool import LatentPool
+from ..synthetic import EFFECTS
+from .latent_pool import LatentPool, suggested_effects
 from .loop import learning_rate, step_generator
 from .tiny import PROCESSOR
 
@@ -75,7 +75,7 @@ def _embeds(encoder: CLIPVisionModelWithProjection, pictures: Tensor) -> Tensor:
 
 def _suggestions(pictures: Tensor) -> Tensor:
     """uint8 [B, 3, h, w] -> numbers of effects [B]."""
-    return torch.tensor([EFFECTS.index(suggested_effect(picture)) for picture in pictures.permute(0, 2, 3, 1).numpy()])
+    return torch.tensor([EFFECTS.index(effect) for effect in suggested_effects(pictures)])
 
 
 def main() -> None:

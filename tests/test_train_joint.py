@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,20 @@ def test_without_a_text_scenes_show_what_their_picture_suggests(folder, monkeypa
     index = job.draw(silent, torch.Generator().manual_seed(0))
     assert set(index[silent].tolist()) == {number for number in suggested if number >= tasks.HELD_OUT}
     assert set(index[~silent].tolist()) == set(range(tasks.HELD_OUT, 7))
+
+
+def test_the_picture_decides_only_where_neither_modality_tells():
+    clock = NoiseClock(VIDEO_SCHEDULER, AUDIO_SCHEDULER)
+    pairs = torch.tensor([[30.0, 900.0], [30.0, 0.0], [clock.sigma_min, 900.0], [clock.sigma_min, 0.0]]).double()
+    assert tasks.undecided(clock.levels(*pairs.T)).tolist() == [True, False, False, False]
+
+
+def test_a_pool_without_any_suggested_scene_is_refused(folder, monkeypatch):
+    job = task(folder, monkeypatch)
+    unlike = ["ball" if effect != "ball" else "bell" for effect in latent_pool.suggested_effects(job.pool.picture)]
+    pool = replace(job.pool, effects=tuple(unlike))
+    with pytest.raises(ValueError, match="none of 7 scenes shows what its picture suggests"):
+        tasks.JointTask(job.model, job.denoiser, job.tokenizer, pool, job.sounds, batch=1)
 
 
 def test_the_image_encoder_learns_what_pictures_suggest():

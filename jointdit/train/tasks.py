@@ -68,8 +68,12 @@ class JointTask:
             sigmas=torch.tensor(SIGMAS), audio="trailing", audio_substeps=AUDIO_SUBSTEPS, audio_start=AUDIO_START
         )
         self.held_out = torch.arange(HELD_OUT)  # the first ones, so that a growing pool keeps them
-        self.suggested = pool.suggested()
-        self.suggested = self.suggested[self.suggested >= HELD_OUT]
+        suggested = pool.suggested()
+        self.suggested = suggested[suggested >= HELD_OUT]
+        if not len(self.suggested):
+            raise ValueError(
+                f"none of {len(pool.effects)} scenes shows what its picture suggests; give `cache` more --clips"
+            )
 
     def draw(self, suggested: Tensor, generator: torch.Generator) -> Tensor:
         """Numbers of scenes [B]: any, but those whose picture suggests their effect where `suggested` [B]."""

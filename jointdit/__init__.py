@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .diffusion.guidance import JointCFG
     from .errors import InputError
-    from .guidance import JointCFG
     from .media import Clip
-    from .model import JointDiTModel
+    from .models.model import JointDiTModel
     from .pipeline import JointDiTPipeline
 
 __version__ = "0.1.0"
@@ -22,8 +22,8 @@ __all__ = ["Clip", "InputError", "JointCFG", "JointDiTModel", "JointDiTPipeline"
 _HOMES = {
     "Clip": ".media",
     "InputError": ".errors",
-    "JointCFG": ".guidance",
-    "JointDiTModel": ".model",
+    "JointCFG": ".diffusion.guidance",
+    "JointDiTModel": ".models.model",
     "JointDiTPipeline": ".pipeline",
 }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .autoencoders import AudioAutoencoder, VideoAutoencoder
+    from .encoders.autoencoders import AudioAutoencoder, VideoAutoencoder
 
 
 @dataclass(frozen=True)

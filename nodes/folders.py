@@ -7,7 +7,7 @@ from typing import Literal
 
 import folder_paths
 
-from ..jointdit.checkpoints import BUNDLED, INDEX, read_index
+from ..jointdit.checkpoints.folders import BUNDLED, INDEX, read_index
 from ..jointdit.errors import InputError
 
 KEY = "jointdit"

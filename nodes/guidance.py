@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from comfy_api.latest import io
 
+from ..jointdit.diffusion.guidance import DEFAULTS, HIGHEST, JointCFG
 from ..jointdit.errors import InputError
-from ..jointdit.guidance import DEFAULTS, HIGHEST, JointCFG
 from .sockets import CATEGORY, Guide
 
 TOOLTIPS = {

@@ -9,9 +9,9 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import nn
 
-from ..jointdit.checkpoints import CLASSES
-from ..jointdit.joint_block import JointBlocks
+from ..jointdit.checkpoints.folders import CLASSES
 from ..jointdit.latents import ClipShape
+from ..jointdit.models.joint_block import JointBlocks
 from ..jointdit.pipeline import JointDiTPipeline
 from .attention import follow_comfyui
 from .progress import Progress

@@ -9,11 +9,11 @@ from comfy_api.latest import io
 from einops import rearrange
 from torch import Tensor
 
+from ..jointdit.diffusion.guidance import JointCFG
+from ..jointdit.diffusion.schedules import AudioGrid
 from ..jointdit.errors import InputError
-from ..jointdit.guidance import JointCFG
 from ..jointdit.latents import JointLatents
-from ..jointdit.pipeline import SAMPLERS
-from ..jointdit.schedules import AudioGrid
+from ..jointdit.pipeline.pipeline import SAMPLERS
 from .memory import DENOISING, ManagedModel
 from .progress import FastDecoder, contact_sheet
 from .sockets import CATEGORY, CLIP_KEY, Guide, Prepared, PreparedClips, model_input

@@ -88,7 +88,7 @@ def test_the_command_is_installed() -> None:
 
 
 def test_the_root_loads_as_a_comfyui_extension(tmp_path: Path) -> None:
-    report = python("-c", AS_COMFYUI, str(ROOT / "tests"), cwd=tmp_path)
+    report = python("-c", AS_COMFYUI, str(ROOT / "tests" / "support"), cwd=tmp_path)
     assert json.loads(report.splitlines()[-1]) == [False, True, False]
 
 

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..checkpoints.published import MODELS
 from ..errors import InputError
-from ..published import MODELS
 
 if TYPE_CHECKING:
-    from ..fetch import Download
+    from ..checkpoints.download import Download
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not (arguments.yes or arguments.dry_run or sys.stdin.isatty() and sys.stdout.isatty()):
         raise InputError("there is no terminal to ask on; add --yes to fetch without asking, or --dry-run to list")
 
-    from ..fetch import check_access, check_place, fetch, look_up
+    from ..checkpoints.download import check_access, check_place, fetch, look_up
     from .progress import Progress, hushed_hub
 
     with hushed_hub():
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _show(download: Download) -> None:
-    from ..fetch import in_bytes
+    from ..checkpoints.download import in_bytes
 
     terms = " and must be accepted there" if download.gated else ""
     print(f"{download.model.repository}, licence {download.licence}, which is on {download.page}{terms}")
@@ -87,7 +87,7 @@ def _show(download: Download) -> None:
 
 def _ask(downloads: list[Download], yes: bool) -> None:
     """Raises InputError if the answer is no. Nothing is asked if nothing is missing."""
-    from ..fetch import in_bytes
+    from ..checkpoints.download import in_bytes
 
     missing = sum(download.missing for download in downloads)
     if yes or not missing:

@@ -150,7 +150,7 @@ def _make_clip(
 ) -> Clip:
     import torch
 
-    from ..sync_guidance import SyncGuidance
+    from ..diffusion.sync_guidance import SyncGuidance
 
     device = choose_device(options["device"])
     asked = guidance_options(options)
@@ -213,7 +213,7 @@ def choose_device(name: str | None) -> torch.device:
 
 def guidance_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """What was asked of the guidance, checked before a model is loaded."""
-    from ..guidance import JointCFG
+    from ..diffusion.guidance import JointCFG
 
     asked = {
         "mode": options["guidance"],

@@ -39,9 +39,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the workflow and prints the texts that it shows and the path of each file that it saved."""
-    from ..comfy_client import ComfyClient, shown_texts
+    from ..comfyui.client import ComfyClient, shown_texts
+    from ..comfyui.workflow import LOADERS, loaders, read_workflow, set_file, set_input
     from ..media.files import whole_file
-    from ..workflow import LOADERS, loaders, read_workflow, set_file, set_input
     from .progress import Progress
 
     graph = read_workflow(arguments.workflow)

@@ -15,8 +15,8 @@ from einops import rearrange, reduce
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..encoders.mel import HOP, SAMPLE_RATE, log_mel
 from ..media import Clip, resample_audio
-from ..mel import HOP, SAMPLE_RATE, log_mel
 
 Features = NDArray[np.float64]
 QUIETEST = -4.0  # nepers, some 75 dB below a loud tone: log-mel further down is not heard

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
+from ..encoders.mel import HOP, SAMPLE_RATE, log_mel
 from ..media import resample_audio
-from ..mel import HOP, SAMPLE_RATE, log_mel
 
 RANGE = 5.0  # nepers below the clip's loudest point (43 dB) that count; noise further down is not heard
 LAG = 3  # mel frames (10 ms) over which a rise is measured

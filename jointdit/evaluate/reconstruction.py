@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.signal import stft
 
+from ..encoders.mel import log_mel
 from ..media import Clip
-from ..mel import log_mel
 
 LOUD = 0.1  # of the loudest frame: quieter ones have no pitch to compare
 TONAL = 0.5  # least share of a frame's power within three bins of its peak

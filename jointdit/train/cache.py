@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..conditioning import TextEmbeddings, encode_clip_image, pad_text
+from ..encoders.conditioning import TextEmbeddings, encode_clip_image, pad_text
 from ..errors import InputError
 from ..latents import ClipShape
 from ..pipeline import JointDiTPipeline

@@ -22,11 +22,11 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ..denoiser import JointDenoiser
+from ..diffusion.denoiser import JointDenoiser
+from ..diffusion.schedules import NoiseClock
 from ..errors import InputError
 from ..media import read_clip
 from ..pipeline import JointDiTPipeline
-from ..schedules import NoiseClock
 from . import memory
 from .cache import LatentCache
 from .checkpoint import load_state, save_state

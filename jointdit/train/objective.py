@@ -13,12 +13,12 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from ..conditioning import TextEmbeddings, join, speak_for_image
-from ..denoiser import JointDenoiser
-from ..joint_block import JointBlocks
+from ..diffusion.denoiser import JointDenoiser
+from ..diffusion.schedules import Levels
+from ..encoders.conditioning import TextEmbeddings, join, speak_for_image
 from ..latents import JointLatents
-from ..model import Conditioning
-from ..schedules import Levels
+from ..models.joint_block import JointBlocks
+from ..models.model import Conditioning
 from .cache import TEXT, CachedClips, Encoding
 from .seeds import generator_of
 from .stages import TrainingConfig

@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 
 from jointdit import JointCFG, JointDiTPipeline
-from jointdit.checkpoints import resolve
+from jointdit.checkpoints.folders import resolve
 from jointdit.cli.progress import Progress, hushed
+from jointdit.diffusion.sync_guidance import SyncGuidance
 from jointdit.errors import InputError
 from jointdit.evaluate.align import Curves, align_clips
 from jointdit.evaluate.effects import EffectJudge, train_judges
@@ -36,7 +37,6 @@ from jointdit.evaluate.report import as_json
 from jointdit.evaluate.sync import CONTINUOUS
 from jointdit.media import Clip, read_image
 from jointdit.media.files import whole_file
-from jointdit.sync_guidance import SyncGuidance
 from jointdit.synthetic import EFFECTS
 
 SEED = 20_000  # of scenes and of noise

@@ -89,7 +89,7 @@ def count_rows(pipe) -> dict[str, int]:
 
 
 def weights(model: str) -> list[Path]:
-    from jointdit.checkpoints import resolve
+    from jointdit.checkpoints.folders import resolve
 
     return list(resolve(model).rglob("*.safetensors"))
 

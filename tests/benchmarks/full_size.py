@@ -59,18 +59,18 @@ from transformers import (
 )
 
 from jointdit import JointCFG, JointDiTPipeline
-from jointdit.conditioning import TextEmbeddings, encode_clip_image, join, without_image
-from jointdit.denoiser import JointDenoiser
-from jointdit.experts.attention import shorten_cross_attention
-from jointdit.guidance import DEFAULTS
-from jointdit.joint_block import JointBlocks
+from jointdit.diffusion.denoiser import JointDenoiser
+from jointdit.diffusion.guidance import DEFAULTS
+from jointdit.diffusion.schedules import NoiseClock
+from jointdit.encoders.conditioning import TextEmbeddings, encode_clip_image, join, without_image
 from jointdit.latents import ClipShape, JointLatents
-from jointdit.memory import PRESETS, Memory, chunk_feed_forward
-from jointdit.model import Conditioning, JointDiTModel
-from jointdit.offload import unet_blocks
+from jointdit.models.experts.attention import shorten_cross_attention
+from jointdit.models.joint_block import JointBlocks
+from jointdit.models.model import Conditioning, JointDiTModel
 from jointdit.pipeline import Conditions
-from jointdit.schedules import NoiseClock
-from jointdit.speed import Speed, graphs_compiled
+from jointdit.runtime.memory import PRESETS, Memory, chunk_feed_forward
+from jointdit.runtime.offload import unet_blocks
+from jointdit.runtime.speed import Speed, graphs_compiled
 from jointdit.train.engine import trained_module
 from jointdit.train.loop import follow
 

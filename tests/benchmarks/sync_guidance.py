@@ -18,21 +18,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointdit import JointCFG, JointDiTPipeline, samplers
-from jointdit.denoiser import JointDenoiser, clean_audio, scale_audio
+from jointdit import JointCFG, JointDiTPipeline
+from jointdit.diffusion import samplers
+from jointdit.diffusion.denoiser import JointDenoiser, clean_audio, scale_audio
+from jointdit.diffusion.guidance import GuidedDenoiser
+from jointdit.diffusion.schedules import Levels, NoiseClock, SamplingGrid
+from jointdit.diffusion.sync_guidance import SyncedDenoiser, SyncGuidance, loudness_readout
 from jointdit.evaluate import observe, sync_by_effect
 from jointdit.evaluate.align import Curves, motion_loudness
 from jointdit.evaluate.effects import EffectJudge, train_judges
 from jointdit.evaluate.generated import Task, autoencoded, draw_tasks
 from jointdit.evaluate.scores import Margin
 from jointdit.evaluate.seen import motion
-from jointdit.guidance import GuidedDenoiser
 from jointdit.latents import JointLatents
 from jointdit.media import Clip
-from jointdit.model import Conditioning
+from jointdit.models.model import Conditioning
 from jointdit.pipeline import Conditions
-from jointdit.schedules import Levels, NoiseClock, SamplingGrid
-from jointdit.sync_guidance import SyncedDenoiser, SyncGuidance, loudness_readout
 
 EFFECTS = ("ball", "lightning", "hammer", "heartbeat", "pendulum", "drops", "bell", "fireworks")  # those with events
 SIGMAS = (700.0, 220.0, 55.0, 24.0, 9.7, 3.4, 1.0, 0.2, 0.0)  # most steps where the video's motion is decided

@@ -1,0 +1,1 @@
+"""Models on disk and on the Hub: folders, Joint Block files, the pretrained experts, and how to fetch them."""

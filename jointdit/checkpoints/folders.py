@@ -1,0 +1,291 @@
+"""Model folders in diffusers' layout: finding them, reading them strictly, writing them whole.
+
+A folder holds `model_index.json` and a folder per component, weights as safetensors only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ..errors import InputError, some
+from ..models.joint_block import JointBlocks
+from .single_file import align_epsilon
+
+BUNDLED = {"tiny": Path(__file__).parents[1] / "tiny"}
+INDEX = "model_index.json"
+# Of a Hub repository: settings, and of each component's folder the plain weights, without their variants.
+FETCHED = ["*.json", "*/*.txt", "*/*.model", "*/*model.safetensors", "*/*model-*.safetensors"]
+# Weights of a component by diffusers' or transformers' name, whose variant stands before or after a shard's number.
+WEIGHTS = re.compile(
+    r"(?:diffusion_pytorch_)?model(?:\.(?P<early>[a-z]\w*))?"
+    r"(?:-(?P<shard>\d+)-of-(?P<shards>\d+))?(?:\.(?P<late>[a-z]\w*))?\.safetensors"
+)
+# Constants that some versions of transformers wrote beside the weights.
+CONSTANTS = re.compile(
+    r"(^|\.)(position_ids|token_type_ids|relative_position_index|num_batches_tracked|attn\.(masked_)?bias)$"
+)
+
+# What a component may be. The names are the contract of the format; the module a class comes from is not written.
+CLASSES: dict[str, tuple[type, ...]] = {
+    "video_vae": (diffusers.AutoencoderKLTemporalDecoder,),
+    "video_unet": (diffusers.UNetSpatioTemporalConditionModel,),
+    "video_scheduler": (diffusers.EulerDiscreteScheduler,),
+    "image_encoder": (transformers.CLIPVisionModelWithProjection,),
+    "feature_extractor": (transformers.CLIPImageProcessor,),
+    "audio_vae": (diffusers.AutoencoderKL,),
+    "vocoder": (transformers.SpeechT5HifiGan,),
+    "audio_unet": (diffusers.AudioLDM2UNet2DConditionModel,),
+    "audio_scheduler": (diffusers.DDIMScheduler,),
+    "joint_blocks": (JointBlocks,),
+    "tokenizer": (transformers.CLIPTokenizerFast, transformers.RobertaTokenizer),
+    "text_encoder": (transformers.CLIPTextModel, transformers.ClapModel),
+    "tokenizer_2": (transformers.T5Tokenizer,),
+    "text_encoder_2": (transformers.T5EncoderModel,),
+    "projection_model": (diffusers.AudioLDM2ProjectionModel,),
+    "language_model": (transformers.GPT2LMHeadModel,),
+}
+TEXT_MODEL = "text_model."
+# Of AudioLDM2's text encoders; a model with one text encoder lacks them.
+OPTIONAL = ("tokenizer_2", "text_encoder_2", "projection_model", "language_model")
+# What diffusers and transformers raise over files and settings that are broken.
+BROKEN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
+
+
+def resolve(name: str | os.PathLike[str], local_files_only: bool = True) -> Path:
+    """The folder of a model: a bundled name, a folder, or a Hub name, fetched unless `local_files_only`."""
+    if str(name) in BUNDLED:
+        return BUNDLED[str(name)]
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    if str(name).count("/") == 1:
+        try:
+            return Path(snapshot_download(str(name), allow_patterns=FETCHED, local_files_only=local_files_only))
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            if not local_files_only:
+                raise InputError(f"{name}: cannot be fetched ({' '.join(str(error).split())})") from error
+    raise InputError(
+        f"no model {str(name)!r}: give {', '.join(BUNDLED)}, a folder with a {INDEX}, or with download a Hub name"
+    )
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """`model_index.json` of a JointDiT folder."""
+    path = folder / INDEX
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); a JointDiT model folder has this file") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from error
+    described = index.get("_class_name") if isinstance(index, dict) else None
+    if described != "JointDiTPipeline":
+        raise InputError(f"{path}: describes a {described!r}, not a JointDiTPipeline")
+    return index
+
+
+def load_components(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """Every component that the index names, strictly; an optional one that it lacks is None."""
+    components: dict[str, Any] = dict.fromkeys(CLASSES)
+    for name, entry in index.items():
+        if name.startswith("_") or name == "defaults" or entry == [None, None]:
+            continue
+        known = {class_name(cls): cls for cls in CLASSES.get(name, ())}
+        if not isinstance(entry, list) or len(entry) != 2 or entry[1] not in known:
+            allowed = ", ".join(known) or "not a component of this model"
+            raise InputError(f"{folder / INDEX}: {name} is {entry!r}; known: {allowed}")
+        components[name] = load_component(known[entry[1]], folder / name, dtype)
+    if missing := [name for name in CLASSES if components[name] is None and name not in OPTIONAL]:
+        raise InputError(f"{folder / INDEX}: names no {some(missing)}; fetch or save the model again")
+    return components
+
+
+def class_name(cls: type) -> str:
+    """The published name; transformers' image processors carry the ending Pil without torchvision, and its tokenizers
+    the ending Fast before version 5."""
+    return cls.__name__.removesuffix("Pil").removesuffix("Fast")
+
+
+def load_component(cls: type, folder: Path, dtype: torch.dtype) -> Any:
+    """One component from its folder. Models must have exactly the tensors that their config asks for.
+
+    Of several variants of the weights the plain one is read, else fp16, else the first.
+    Raises InputError that names the file and the tensor.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: this component's folder is missing; fetch the model again")
+    if issubclass(cls, transformers.PreTrainedTokenizerBase):
+        names = list(cls.vocab_files_names.values())
+        if not any((folder / name).is_file() for name in names):  # transformers would make one that knows no word
+            raise InputError(f"{folder}: no vocabulary ({', '.join(names)}); fetch the model again")
+    try:
+        if not issubclass(cls, nn.Module):
+            return cls.from_pretrained(folder, local_files_only=True)
+        variant = check_weights(cls, folder)
+        option = {"dtype": dtype} if issubclass(cls, transformers.PreTrainedModel) else {"torch_dtype": dtype}
+        model = cls.from_pretrained(folder, local_files_only=True, use_safetensors=True, variant=variant, **option)
+    except InputError:
+        raise
+    except BROKEN as error:
+        raise InputError(f"{folder}: cannot be loaded as {cls.__name__} ({' '.join(str(error).split())})") from error
+    if epsilon := getattr(model.config, "_resnet_epsilon", None):
+        align_epsilon(model, epsilon)
+    return model.eval()
+
+
+def check_weights(cls: type[nn.Module], folder: Path) -> str | None:
+    """Compares names and shapes of a folder's tensors with what its config asks for, before anything is loaded.
+
+    Returns the variant ("fp16" and the like) whose files were compared, None for the plain ones.
+    """
+    with torch.device("meta"):
+        if issubclass(cls, transformers.PreTrainedModel):
+            model = cls(cls.config_class.from_pretrained(folder, local_files_only=True))
+        else:
+            model = cls.from_config(cls.load_config(folder, local_files_only=True))
+    # Versions of transformers differ in whether names start with the base model's; all of them load both. Version 5 has
+    # dropped the inner model of CLIP's text encoder, and loads weights that are named by it.
+    prefix = getattr(cls, "base_model_prefix", "") + "."
+    inner = TEXT_MODEL if cls is transformers.CLIPTextModel and not hasattr(model, "text_model") else ""
+
+    def plain(name: str) -> str:
+        return name.removeprefix(prefix).removeprefix(inner)
+
+    expected = {plain(name): list(tensor.shape) for name, tensor in model.state_dict().items()}
+    optional = {plain(name) for name in getattr(model, "_tied_weights_keys", None) or ()}
+    variant, paths = weight_files(folder)
+    found = {plain(name): shape for path in paths for name, shape in _stored_shapes(path)}
+    if missing := [name for name in sorted(expected.keys() - found.keys() - optional) if not CONSTANTS.search(name)]:
+        raise InputError(f"{folder}: the weights lack {some(missing)}; fetch or save the model again")
+    if extra := [name for name in sorted(found.keys() - expected.keys()) if not CONSTANTS.search(name)]:
+        raise InputError(f"{folder}: the weights have {some(extra)}, unknown to the config.json beside them")
+    for name in expected.keys() & found.keys():
+        if found[name] != expected[name]:
+            raise InputError(f"{folder}: {name} has shape {found[name]}, but config.json asks for {expected[name]}")
+    return variant
+
+
+def weight_files(folder: Path) -> tuple[str | None, list[Path]]:
+    """The variant of the weights that is read, and its files. Raises InputError for a shard that is missing."""
+    variants: dict[str | None, list[re.Match[str]]] = {}
+    for name in sorted(path.name for path in folder.glob("*.safetensors")):
+        if match := WEIGHTS.fullmatch(name):
+            variants.setdefault(match["early"] or match["late"], []).append(match)
+    if not variants:
+        raise InputError(f"{folder}: no .safetensors file; weights in other formats are not read")
+    variant = min(variants, key=lambda name: (name is not None, name != "fp16", name))
+    files = variants[variant]
+    shards = int(files[-1]["shards"] or 0)
+    if absent := sorted(set(range(1, shards + 1)) - {int(match["shard"] or 0) for match in files}):
+        raise InputError(f"{folder}: shard {absent[0]} of {shards} is missing; fetch the model again")
+    return variant, [folder / match.string for match in files]
+
+
+def _stored_shapes(path: Path) -> Iterator[tuple[str, list[int]]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():
+                yield name, list(file.get_slice(name).get_shape())
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged ({error}); fetch or save it again") from error
+
+
+def save_components(folder: Path, components: Mapping[str, Any], index: Mapping[str, Any]) -> None:
+    """A whole model folder, written beside and renamed; an older one of the same name is replaced only then."""
+    with _beside(folder) as partial:
+        entries: dict[str, Any] = dict(index)
+        for name, component in components.items():
+            if component is None:
+                continue
+            component.save_pretrained(partial / name)
+            if isinstance(component, transformers.CLIPTextModel):
+                _name_by_inner_model(partial / name / "model.safetensors")
+            cls = next(cls for cls in reversed(CLASSES[name]) if isinstance(component, cls) or cls is CLASSES[name][0])
+            # Never the module's own name: inside ComfyUI this package has another one.
+            entries[name] = ["jointdit" if cls is JointBlocks else cls.__module__.split(".")[0], class_name(cls)]
+        (partial / INDEX).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _name_by_inner_model(path: Path) -> None:
+    """Names of CLIP's text encoder as its published weights have them and every version of transformers reads them."""
+    tensors = {TEXT_MODEL + name.removeprefix(TEXT_MODEL): tensor for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    if folder.exists() and not (folder / INDEX).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists and is no model folder; choose another name")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def joint_block_settings(blocks: JointBlocks) -> dict[str, Any]:
+    """What Joint Blocks are made with, as JSON has it."""
+    settings = {name: value for name, value in blocks.config.items() if not name.startswith("_")}
+    return json.loads(json.dumps(settings))
+
+
+def save_joint_blocks(blocks: JointBlocks, path: Path) -> None:
+    """A Joint Block file: what Stage A trained, with its config in the metadata. Written beside and renamed."""
+    beside = path.with_suffix(".partial")
+    tensors = {name: tensor.contiguous() for name, tensor in blocks.state_dict().items()}
+    try:
+        settings = json.dumps(joint_block_settings(blocks))
+        save_file(tensors, beside, metadata={"class": "JointBlocks", "config": settings})
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_joint_blocks(path: Path, dtype: torch.dtype = torch.float32) -> JointBlocks:
+    """Reads what `save_joint_blocks` wrote, strictly."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: not a readable .safetensors file ({error})") from error
+    if metadata.get("class") != "JointBlocks":
+        raise InputError(f"{path}: not a Joint Block file; its metadata names {metadata.get('class')!r}")
+    blocks = JointBlocks(**json.loads(metadata["config"]))
+    try:
+        blocks.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise InputError(f"{path}: does not fit its own config ({' '.join(str(error).split())})") from error
+    return nn.Module.to(blocks, dtype).eval()  # diffusers' own `to` warns of layers that there are not

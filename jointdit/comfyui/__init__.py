@@ -1,0 +1,1 @@
+"""ComfyUI from outside, over HTTP: a client of its API and its workflow files."""

@@ -1,0 +1,316 @@
+"""Both experts seen as clean estimates D(x; sigma) in variance-exploding coordinates, x = clean + sigma * noise.
+
+The scalings of the pretrained UNets live here alone, for the training loss and for the samplers. Video: the EDM
+scalings of Stable Video Diffusion with v-prediction (2206.00364). Audio: AudioLDM2's variance-preserving input is
+x / sqrt(1 + sigma^2), and D = x - sigma * epsilon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import repeat
+from torch import Tensor
+
+from ..latents import JointLatents
+from ..models.model import Conditioning, JointDiTModel, KeptVideo
+from .schedules import Levels, NoiseClock
+
+AudioPasses = Callable[[Tensor, Levels], list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One evaluation of the model for all samples: its conditions, and whether the modalities see each other.
+
+    audio_only: of an isolated pass, only the audio is wanted: the video expert does not run.
+    """
+
+    conditioning: Conditioning
+    isolated: bool = False
+    audio_only: bool = False
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An evaluated part of the batch of all passes; each of its R rows is a sample of a pass."""
+
+    samples: Tensor  # [R], which sample of x
+    conditioning: Conditioning
+    isolated: Tensor  # [R]
+    estimate: JointLatents
+    video: KeptVideo | None
+
+
+class JointDenoiser:
+    """The joint model behind the scalings of its experts. States and estimates are float32; the model runs in the dtype
+    of its conditioning.
+
+    max_batch: rows of a model evaluation (samples times passes) when memory is short; the numbers stay the same.
+    heaviest: `losses_with_substeps` and `audio_losses` weigh the error of epsilon by 1 + sigma^2 up to this. Where the
+    noise is strong, and what sounds when is decided, epsilon hardly errs while the clean estimate does.
+    """
+
+    def __init__(
+        self, model: JointDiTModel, clock: NoiseClock, max_batch: int | None = None, heaviest: float = 1.0
+    ) -> None:
+        if max_batch is not None and max_batch < 1:
+            raise ValueError(f"max_batch {max_batch}: give None or at least 1")
+        self.model, self.clock, self.max_batch, self.heaviest = model, clock, max_batch, heaviest
+
+    def losses(
+        self,
+        clean: JointLatents,
+        conditioning: Conditioning,
+        isolated: bool | Tensor,
+        generator: torch.Generator,
+        levels: Levels | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Mean squared errors of the raw v and of the raw epsilon, [B] each.
+
+        levels: [B], by default drawn from the clock. Noise comes from `generator`, of the host, the video's first.
+        """
+        samples = torch.arange(len(clean.video), device=clean.video.device)
+        levels = (levels or self.clock.sample_levels(len(samples), generator)).select(samples)
+        noise = clean.map(lambda x: torch.randn(x.shape, generator=generator).to(x.device))
+        return self.losses_at(clean, noise, levels, conditioning, isolated)
+
+    def losses_at(
+        self,
+        clean: JointLatents,
+        noise: JointLatents,
+        levels: Levels,
+        conditioning: Conditioning,
+        isolated: bool | Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """`losses` of given noise and levels [B]."""
+        noisy = add_noise(clean, noise, levels)
+        raw = self.model(*model_inputs(noisy, levels, conditioning), conditioning, isolated)
+        target = training_targets(clean, noise, levels)
+        video, audio = (raw.video.float() - target.video).square(), (raw.audio.float() - target.audio).square()
+        return video.flatten(1).mean(1), audio.flatten(1).mean(1)
+
+    def losses_with_substeps(
+        self,
+        clean: JointLatents,
+        conditioning: Conditioning,
+        isolated: Tensor,
+        levels: Levels,
+        generator: torch.Generator,
+        count: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`losses` at given levels, and those of `count` audio sub-steps of every sample that is not isolated: [B],
+        [B], [count full].
+
+        A sub-step has noise and a level of its own and attends to the video of the joint evaluation, as when sampling:
+        more of what the sound learns from the picture, for the price of the audio expert.
+        """
+        noise = clean.map(lambda x: torch.randn(x.shape, generator=generator).to(x.device))
+        noisy = add_noise(clean, noise, levels)
+        stem = self.model.stem(*model_inputs(noisy, levels, conditioning), conditioning)
+        raw, kept = self.model.trunk(stem, isolated, keep=True)
+        target = training_targets(clean, noise, levels)
+        video, audio = (raw.video.float() - target.video).square(), (raw.audio.float() - target.audio).square()
+        full = (~isolated).nonzero()[:, 0]
+        substeps = noise.audio.new_zeros(0)
+        if len(full):
+            substeps = self._substep_losses(clean.audio[full], conditioning.select(full), kept, generator, count)
+        return video.flatten(1).mean(1), audio.flatten(1).mean(1) * self._audio_weight(levels), substeps
+
+    def watching_losses(
+        self, clean: JointLatents, conditioning: Conditioning, levels: Levels, generator: torch.Generator, count: int
+    ) -> Tensor:
+        """The errors of `count` audio sub-steps alone, [count B]: without Out of the video expert, which gets no
+        gradient. levels: [B], of the joint evaluation that they attend to."""
+        noise = clean.map(lambda x: torch.randn(x.shape, generator=generator).to(x.device))
+        noisy = add_noise(clean, noise, levels)
+        with torch.no_grad():
+            stem = self.model.stem(*model_inputs(noisy, levels, conditioning), conditioning)
+        return self._substep_losses(clean.audio, conditioning, self.model.watch(stem), generator, count)
+
+    def _substep_losses(
+        self, clean: Tensor, conditioning: Conditioning, kept: KeptVideo, generator: torch.Generator, count: int
+    ) -> Tensor:
+        rows = torch.arange(len(clean), device=clean.device).repeat(count)
+        again = KeptVideo(tuple(block.select(rows) for block in kept.blocks))
+        return self._audio_losses(
+            clean[rows],
+            generator,
+            conditioning.audio_embeds.dtype,
+            lambda x, level: self.model.audio_only(x, level, conditioning.select(rows), again, isolated=False),
+        )
+
+    def audio_losses(self, clean: Tensor, conditioning: Conditioning, generator: torch.Generator) -> Tensor:
+        """`losses` of the audio expert alone, isolated: clean [B, C, l, m] -> [B]."""
+        return self._audio_losses(
+            clean,
+            generator,
+            conditioning.audio_embeds.dtype,
+            lambda x, level: self.model.audio_alone(x, level, conditioning),
+        )
+
+    def _audio_losses(
+        self,
+        clean: Tensor,
+        generator: torch.Generator,
+        dtype: torch.dtype,
+        predict: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        levels = self.clock.sample_audio_levels(len(clean), generator)
+        levels = levels.select(torch.arange(len(clean), device=clean.device))
+        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+        noisy = clean + _wide(levels.audio_sigma, clean) * noise
+        raw = predict(scale_audio(noisy, levels).to(dtype), levels.audio_timestep)
+        return (raw.float() - noise).square().flatten(1).mean(1) * self._audio_weight(levels)
+
+    def _audio_weight(self, levels: Levels) -> Tensor:
+        return (1 + levels.audio_sigma**2).clamp(max=self.heaviest)
+
+    def denoise(
+        self, x: JointLatents, levels: Levels, passes: Sequence[Pass], keep: bool = False
+    ) -> tuple[list[JointLatents], AudioPasses | None]:
+        """Clean estimates of every pass, in one batch; In runs once for passes with the same conditioning object.
+
+        Passes of the audio alone come in a batch of their own; their estimate of the video is x itself. With `keep`,
+        also a function from the audio and its levels to the audio's clean estimates of every pass, which attend to the
+        video as it is in this evaluation.
+        """
+        joint = [index for index, each in enumerate(passes) if not each.audio_only]
+        alone = [index for index, each in enumerate(passes) if each.audio_only]
+        found, joint_again = self._denoise_pairs(x, levels, [passes[index] for index in joint], keep)
+        conditions = [passes[index].conditioning for index in alone]
+
+        def in_order(pairs: list, sounds: list) -> list:
+            placed = dict(zip((*joint, *alone), (*pairs, *sounds), strict=True))
+            return [placed[index] for index in range(len(passes))]
+
+        def audio_again(audio: Tensor, levels: Levels) -> list[Tensor]:
+            return in_order(joint_again(audio, levels), self._denoise_audio(audio, levels, conditions))
+
+        sounds = [JointLatents(x.video, audio) for audio in self._denoise_audio(x.audio, levels, conditions)]
+        return in_order(found, sounds), audio_again if keep else None
+
+    def _denoise_audio(self, audio: Tensor, levels: Levels, conditions: Sequence[Conditioning]) -> list[Tensor]:
+        """Clean estimates of the isolated audio under each of the conditions."""
+        if not conditions:
+            return []
+        samples = torch.arange(len(audio), device=audio.device).repeat(len(conditions))
+        conditioning, levels, audio = Conditioning.cat(conditions), levels.select(samples), audio[samples]
+        parts = []
+        for rows in torch.arange(len(samples), device=audio.device).split(self.max_batch or len(samples)):
+            cond, level, sound = conditioning.select(rows), levels.select(rows), audio[rows]
+            raw = self.model.audio_alone(
+                scale_audio(sound, level).to(cond.audio_embeds.dtype), level.audio_timestep, cond
+            )
+            parts.append(clean_audio(sound, raw, level))
+        return list(torch.cat(parts).chunk(len(conditions)))
+
+    def _denoise_pairs(
+        self, x: JointLatents, levels: Levels, passes: Sequence[Pass], keep: bool
+    ) -> tuple[list[JointLatents], AudioPasses]:
+        batch = len(x.video)
+        unique = list({id(each.conditioning): each.conditioning for each in passes}.values())
+        number = {id(each): index for index, each in enumerate(unique)}
+        conditioning = Conditioning.cat(unique)
+        # Which row is which is worked out on the host, where it does not make anybody wait for the device.
+        stem_rows = torch.tensor([number[id(each.conditioning)] for each in passes])
+        stem_rows = (stem_rows[:, None] * batch + torch.arange(batch)).flatten()
+        isolated = torch.tensor([each.isolated for each in passes]).repeat_interleave(batch)
+        # Rows that share In stand together, so that a split batch shares it too.
+        order = stem_rows.argsort(stable=True)
+        back = order.argsort().to(x.video.device)
+        parts = [
+            self._evaluate(x, levels, conditioning, stem_rows[rows], isolated[rows], keep)
+            for rows in order.split(self.max_batch or len(order))
+        ]
+
+        def by_pass(tensors: Sequence[Tensor]) -> list[Tensor]:
+            return list(torch.cat(tensors).index_select(0, back).chunk(len(passes)))
+
+        def audio_again(audio: Tensor, levels: Levels) -> list[Tensor]:
+            return by_pass([self._evaluate_audio(audio, levels, part) for part in parts])
+
+        video, audio = (
+            by_pass([part.estimate.video for part in parts]),
+            by_pass([part.estimate.audio for part in parts]),
+        )
+        return [JointLatents(*pair) for pair in zip(video, audio, strict=True)], audio_again
+
+    def _evaluate(
+        self,
+        x: JointLatents,
+        levels: Levels,
+        conditioning: Conditioning,
+        stem_rows: Tensor,
+        isolated: Tensor,
+        keep: bool,
+    ) -> _Part:
+        """stem_rows [R], on the host: the sample of x, plus B for each conditioning before its own; rising."""
+        batch, device = len(x.video), x.video.device
+        unique, among = stem_rows.unique(return_inverse=True)
+        first, among, samples = (index.to(device) for index in (unique % batch, among, stem_rows % batch))
+        own = conditioning.select(unique.to(device))
+        stem = self.model.stem(*model_inputs(_select(x, first), levels.select(first), own), own)
+        if len(unique) < len(among):  # else every row has an In of its own
+            stem, own = stem.select(among), own.select(among)
+        raw, video = self.model.trunk(stem, isolated, keep)
+        estimate = clean_estimates(_select(x, samples), raw, levels.select(samples))
+        return _Part(samples, own, isolated, estimate, video)
+
+    def _evaluate_audio(self, audio: Tensor, levels: Levels, part: _Part) -> Tensor:
+        audio, levels = audio.index_select(0, part.samples), levels.select(part.samples)
+        scaled = scale_audio(audio, levels).to(part.conditioning.audio_embeds.dtype)
+        raw = self.model.audio_only(scaled, levels.audio_timestep, part.conditioning, part.video, part.isolated)
+        return clean_audio(audio, raw, levels)
+
+
+def model_inputs(x: JointLatents, levels: Levels, conditioning: Conditioning) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """State of B samples as both UNets take it: video [B, F, 2C, h, w], audio [B, C, l, m], c_noise [B] and t [B]."""
+    image = conditioning.image_latents
+    video = x.video * (_wide(levels.video_sigma, x.video) ** 2 + 1).rsqrt()
+    # Not scaled: Stable Video Diffusion was trained with the picture's latents as its autoencoder gives them.
+    picture = repeat(image, "b c h w -> b f c h w", f=video.shape[1])
+    video = torch.cat((video.to(image.dtype), picture), dim=2)
+    audio = scale_audio(x.audio, levels).to(conditioning.audio_embeds.dtype)
+    return video, audio, levels.video_sigma.log() / 4, levels.audio_timestep
+
+
+def scale_audio(audio: Tensor, levels: Levels) -> Tensor:
+    """Variance-exploding [B, C, l, m] to the variance-preserving input of AudioLDM2."""
+    return audio * (_wide(levels.audio_sigma, audio) ** 2 + 1).rsqrt()
+
+
+def clean_estimates(x: JointLatents, raw: JointLatents, levels: Levels) -> JointLatents:
+    """Raw v and epsilon -> D(x; sigma) of both: c_skip x + c_out v, and x - sigma epsilon."""
+    sigma = _wide(levels.video_sigma, x.video)
+    video = x.video / (sigma**2 + 1) - raw.video.float() * sigma * (sigma**2 + 1).rsqrt()
+    return JointLatents(video, clean_audio(x.audio, raw.audio, levels))
+
+
+def clean_audio(audio: Tensor, epsilon: Tensor, levels: Levels) -> Tensor:
+    """Raw epsilon -> D(x; sigma)."""
+    return audio - _wide(levels.audio_sigma, audio) * epsilon.float()
+
+
+def training_targets(clean: JointLatents, noise: JointLatents, levels: Levels) -> JointLatents:
+    """What the raw predictions should be: v = (noise - sigma clean) / sqrt(sigma^2 + 1), and epsilon, the noise."""
+    sigma = _wide(levels.video_sigma, clean.video)
+    return JointLatents((noise.video - sigma * clean.video) * (sigma**2 + 1).rsqrt(), noise.audio)
+
+
+def add_noise(clean: JointLatents, noise: JointLatents, levels: Levels) -> JointLatents:
+    """clean + sigma * noise."""
+    return JointLatents(
+        clean.video + _wide(levels.video_sigma, clean.video) * noise.video,
+        clean.audio + _wide(levels.audio_sigma, clean.audio) * noise.audio,
+    )
+
+
+def _wide(level: Tensor, x: Tensor) -> Tensor:
+    return level.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def _select(x: JointLatents, index: Tensor) -> JointLatents:
+    return x.map(lambda part: part.index_select(0, index))

@@ -1,0 +1,193 @@
+"""JointCFG: which predictions of the joint model a step needs, and how they become one.
+
+Every mode is a sum of clean estimates whose weights add up to 1. With c: all conditions, "none": no picture and the
+negative or empty text, iso: the modalities do not see each other:
+
+    cfg             D(none) + s (D(c) - D(none))                                     2207.12598
+    joint-cfg       D_iso(none) + w (D(c) - D_iso(none))                             JointDiT, CVPR 2025
+    joint-cfg-star  D_iso(none) + s (D_iso(c) - D_iso(none)) + w (D(c) - D_iso(c))   our reading of its extension
+
+s: how strongly the conditions are obeyed. w: how strongly the modalities agree. 1 is neutral and costs nothing: a
+prediction whose weights are zero is not computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..errors import InputError
+from ..latents import JointLatents
+from ..models.model import Conditioning
+from .denoiser import JointDenoiser, Pass
+from .samplers import AudioDenoise
+from .schedules import Levels
+
+HIGHEST = 100.0  # beyond every use, and far from overflow
+
+# The condition scales are the pretrained pipelines' own: 1 to 3 over frames, and 3.5. In joint-cfg they are w.
+DEFAULTS: Mapping[str, Mapping[str, float]] = {
+    "none": {},
+    "cfg": {"video_scale_start": 1.0, "video_scale": 3.0, "audio_scale": 3.5},
+    "joint-cfg": {"video_scale_start": 1.0, "video_joint_scale": 3.0, "audio_joint_scale": 3.5},
+    "joint-cfg-star": {
+        "video_scale_start": 1.0,
+        "video_scale": 3.0,
+        "audio_scale": 3.5,
+        "video_joint_scale": 2.0,
+        "audio_joint_scale": 2.0,
+    },
+}
+
+
+@dataclass(frozen=True)
+class JointCFG:
+    """Guidance of one run. A scale that is left out is the mode's default (`DEFAULTS`); 1 is neutral.
+
+    mode: none, cfg, joint-cfg or joint-cfg-star.
+    video_scale, audio_scale: s.    video_joint_scale, audio_joint_scale: w; joint_scale sets both.
+    video_scale_start: the video's s (w in joint-cfg) at the first frame, from where it rises linearly to the last, as
+    in Stable Video Diffusion. A given video scale without a given start is the same for all frames.
+    interval: lowest and highest video sigma at which guidance acts, on both modalities (2404.07724). A held video is
+    always at the lowest sigma of all.
+    rescale: 0 to 1, how far the standard deviation of the result is brought back to that of D(c) (2305.08891).
+    Raises InputError for an unknown mode, a value out of range, and a scale that the mode does not have.
+    """
+
+    mode: str = "joint-cfg-star"
+    video_scale: float | None = None
+    audio_scale: float | None = None
+    joint_scale: float | None = None
+    video_joint_scale: float | None = None
+    audio_joint_scale: float | None = None
+    video_scale_start: float | None = None
+    interval: tuple[float, float] | None = None
+    rescale: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.mode not in DEFAULTS:
+            raise InputError(f"guidance mode {self.mode!r}: give one of {', '.join(DEFAULTS)}")
+        for name, value in self._given().items():
+            shared = name == "joint_scale" and "video_joint_scale" in DEFAULTS[self.mode]
+            if name not in DEFAULTS[self.mode] and not shared:
+                raise InputError(f"{name} {value}: guidance mode {self.mode} has none; leave it out")
+            if not 0 <= value <= HIGHEST:
+                raise InputError(f"{name} {value}: give a number from 0 to {HIGHEST:g}; 1 is neutral")
+        if not 0 <= self.rescale <= 1:
+            raise InputError(f"rescale {self.rescale}: give a number from 0 to 1")
+        pair = self.interval
+        if pair is not None and not (len(pair) == 2 and 0 <= pair[0] < pair[1] < math.inf):
+            raise InputError(f"interval {self.interval}: give a lower and a higher video sigma")
+
+    def changed(self, **given: object) -> JointCFG:
+        """This guidance with some fields given anew. Another mode starts from its own defaults; a shared scale, or one
+        for all frames, takes the place of what it stands for."""
+        if given.get("mode", self.mode) != self.mode:
+            return JointCFG(**given)
+        replaced = {"joint_scale": ("video_joint_scale", "audio_joint_scale"), "video_scale": ("video_scale_start",)}
+        cleared = {name: None for key in given for name in replaced.get(key, ())}
+        return replace(self, **{**cleared, **given})
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """All scales of the mode as they hold, by the names in `DEFAULTS`."""
+        given = self._given()
+        if "joint_scale" in given:
+            shared = given.pop("joint_scale")
+            given = {"video_joint_scale": shared, "audio_joint_scale": shared} | given
+        rising = "video_joint_scale" if self.mode == "joint-cfg" else "video_scale"
+        if rising in given:
+            given.setdefault("video_scale_start", given[rising])
+        return {**DEFAULTS[self.mode], **given}
+
+    def weights(self, video_sigma: float, frames: int) -> dict[str, tuple[Tensor, Tensor]]:
+        """The predictions that a step needs, "c" first, each with its weights: video [F, 1, 1, 1] and audio [].
+
+        Outside the interval "c" is alone.
+        """
+        acts = self.interval is None or self.interval[0] <= video_sigma <= self.interval[1]
+        if self.mode == "none" or not acts:
+            return {"c": (torch.ones(frames, 1, 1, 1), torch.ones(()))}
+        scales = {name: torch.tensor(float(value)) for name, value in self.scales.items()}
+        # joint-cfg is joint-cfg-star with one number for both.
+        w_video, w_audio = scales.get("video_joint_scale"), scales.get("audio_joint_scale")
+        s_video, s_audio = scales.get("video_scale", w_video), scales.get("audio_scale", w_audio)
+        s_video = rearrange(torch.linspace(scales["video_scale_start"], s_video, frames), "f -> f 1 1 1")
+        if self.mode == "cfg":
+            video, audio = ({"c": s, "none": 1 - s} for s in (s_video, s_audio))
+        else:
+            w_video = s_video if self.mode == "joint-cfg" else w_video.expand_as(s_video)
+            video, audio = (
+                {"c": w, "iso": s - w, "iso_none": 1 - s} for s, w in ((s_video, w_video), (s_audio, w_audio))
+            )
+        return {name: (video[name], audio[name]) for name in video if name == "c" or video[name].any() or audio[name]}
+
+    def combine(self, predictions: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+        """The weighted sum of clean estimates [B, ...] of one modality, "c" first, rescaled."""
+        result = sum(weight.to(each.device) * each for weight, each in zip(weights, predictions, strict=True))
+        if self.rescale == 0 or len(predictions) == 1:
+            return result
+        axes = tuple(range(1, result.ndim))
+        ratio = predictions[0].std(axes, keepdim=True) / result.std(axes, keepdim=True)
+        return result * (self.rescale * ratio + 1 - self.rescale)
+
+    def denoiser(
+        self, joint: JointDenoiser, conditioning: Conditioning, negative: Conditioning | None = None
+    ) -> GuidedDenoiser:
+        """The joint denoiser under this guidance, for a sampler. negative: no picture, the negative or empty text."""
+        return GuidedDenoiser(joint, self, conditioning, negative)
+
+    def _given(self) -> dict[str, float]:
+        names = [field.name for field in fields(self) if field.name.endswith(("_scale", "_start"))]
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+class GuidedDenoiser:
+    """The joint denoiser under guidance, as samplers call it.
+
+    conditioning: all conditions of B samples.    negative: no picture and the negative or empty text; only
+    `JointCFG(mode="none")` does without.    isolated: the modalities see each other in no prediction.
+    """
+
+    def __init__(
+        self,
+        denoiser: JointDenoiser,
+        guidance: JointCFG,
+        conditioning: Conditioning,
+        negative: Conditioning | None = None,
+        isolated: bool = False,
+    ) -> None:
+        if negative is None and guidance.mode != "none":
+            raise ValueError(f"guidance mode {guidance.mode} needs the negative conditioning")
+        self.denoiser, self.guidance = denoiser, guidance
+        self.passes = {
+            "c": Pass(conditioning, isolated),
+            "iso": Pass(conditioning, isolated=True),
+            "none": Pass(negative, isolated),
+            "iso_none": Pass(negative, isolated=True),
+        }
+
+    def __call__(self, x: JointLatents, levels: Levels, keep: bool = False) -> tuple[JointLatents, AudioDenoise | None]:
+        """Guided clean estimates of x; with `keep` also a function that estimates the audio again on the same video."""
+        weights = self.guidance.weights(levels.video_sigma.item(), frames=x.video.shape[1])
+        video_weights, audio_weights = zip(*weights.values(), strict=True)
+        # An isolated prediction that weighs nothing in the video is one of the audio expert, which costs little.
+        passes = [
+            replace(self.passes[name], audio_only=name.startswith("iso") and not video.any())
+            for name, (video, _) in weights.items()
+        ]
+        found, audio_passes = self.denoiser.denoise(x, levels, passes, keep)
+
+        def audio_again(audio: Tensor, levels: Levels) -> Tensor:
+            return self.guidance.combine(audio_passes(audio, levels), audio_weights)
+
+        estimate = JointLatents(
+            self.guidance.combine([each.video for each in found], video_weights),
+            self.guidance.combine([each.audio for each in found], audio_weights),
+        )
+        return estimate, audio_again if keep else None

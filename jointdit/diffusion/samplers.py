@@ -1,0 +1,170 @@
+"""Samplers of the pair: from noise to clean latents along a grid of each modality, in one loop.
+
+State x = clean + sigma * noise, float32. In a video step the audio takes `grid.substeps` steps of its own, on the video
+as it was at the joint evaluation, which counts as the first of them. A modality whose grid stands still is held.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..latents import JointLatents
+from .schedules import Levels, SamplingGrid
+
+AudioDenoise = Callable[[Tensor, Levels], Tensor]
+Callback = Callable[[int, int, JointLatents], None]
+
+
+class Denoise(Protocol):
+    """The clean estimates of a pair, and with `keep` a function that estimates the audio again on the same video."""
+
+    def __call__(
+        self, x: JointLatents, levels: Levels, keep: bool = False
+    ) -> tuple[JointLatents, AudioDenoise | None]: ...
+
+
+def initial_noise(noise: JointLatents, grid: SamplingGrid, video_temperature: float = 1.0) -> JointLatents:
+    """Standard normal noise -> the state at the start of the grid, as both pretrained pipelines begin:
+    sqrt(sigma^2 + 1) times the noise.
+
+    video_temperature: multiplies the video's noise. Below 1 a sampler stays nearer to the likeliest video: less grain
+    where a small model leaves some, and less motion. (The likeliest sound is near silence, so it has no such factor.)
+    """
+    video, audio = (float(sigmas[0]) for sigmas in (grid.video_sigmas, grid.audio_sigmas))
+    return JointLatents(noise.video * (math.hypot(video, 1) * video_temperature), noise.audio * math.hypot(audio, 1))
+
+
+def hold_video(x: JointLatents, video: Tensor) -> JointLatents:
+    """The state with the clean latents `video` [B, F, C, h, w], for a grid that holds the video."""
+    return replace(x, video=video.float())
+
+
+def hold_audio(x: JointLatents, audio: Tensor, grid: SamplingGrid) -> JointLatents:
+    """The state with the clean latents `audio` [B, C, l, m], for a grid that holds the audio. AudioLDM2's clean latents
+    are its variance-preserving state at t = 0, so they are scaled like one."""
+    return replace(x, audio=audio.float() * math.hypot(float(grid.audio_sigmas[0]), 1))
+
+
+class FirstFrameHeld:
+    """A denoiser whose video always starts with a known frame, `first` [B, C, h, w], scaled: the sampler's path of that
+    frame is then the noised frame itself, and it ends there exactly."""
+
+    def __init__(self, denoise: Denoise, first: Tensor) -> None:
+        self.denoise, self.first = denoise, first
+
+    def __call__(self, x: JointLatents, levels: Levels, keep: bool = False) -> tuple[JointLatents, AudioDenoise | None]:
+        estimate, audio_again = self.denoise(x, levels, keep)
+        video = torch.cat([self.first[:, None].to(estimate.video), estimate.video[:, 1:]], 1)
+        return replace(estimate, video=video), audio_again
+
+
+def euler(denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callback | None = None) -> JointLatents:
+    """Euler's method on the probability flow (algorithm 1 of 2206.00364 without its corrector).
+
+    It is diffusers' EulerDiscreteScheduler for the video and deterministic DDIM (2010.02502) for the audio.
+    """
+    return _multistep(denoise, x, grid, callback, order=1)
+
+
+def dpmpp_2m(denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callback | None = None) -> JointLatents:
+    """DPM-Solver++(2M) (algorithm 2 of 2211.01095): second order from the estimate of the step before, which the audio
+    takes from its sub-steps."""
+    return _multistep(denoise, x, grid, callback, order=2)
+
+
+def heun(denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callback | None = None) -> JointLatents:
+    """Heun's method (algorithm 1 of 2206.00364): Euler, then again with the mean of the slopes at both ends.
+
+    The slope at a step's end comes from a joint evaluation, for the last audio sub-step too. A step to sigma 0 is
+    Euler's, for both.
+    """
+    video, audio = grid.video_sigmas.tolist(), grid.audio_sigmas.tolist()
+    n = grid.substeps
+    for step in range(grid.steps):
+        estimate, audio_again = denoise(x, grid.levels(step), keep=n > 1)
+        sound, denoised = x.audio, estimate.audio
+        for substep in range(n - 1):
+            start, end = audio[step * n + substep : step * n + substep + 2]
+            if start == end:  # the audio rests: nothing is asked of its expert
+                continue
+            levels = grid.levels(step, substep + 1)
+            there = _toward(sound, denoised, start, end)
+            sound = _mean_slope(sound, denoised, there, audio_again(there, levels), start, end)
+            denoised = audio_again(sound, levels)
+        audio_again = None  # frees the video that it keeps
+        v_start, v_end = video[step : step + 2]
+        a_start, a_end = audio[step * n + n - 1 : step * n + n + 1]
+        there = JointLatents(_toward(x.video, estimate.video, v_start, v_end), _toward(sound, denoised, a_start, a_end))
+        if v_end and a_end:
+            ahead, _ = denoise(there, grid.levels(step + 1))
+            there = JointLatents(
+                _mean_slope(x.video, estimate.video, there.video, ahead.video, v_start, v_end),
+                _mean_slope(sound, denoised, there.audio, ahead.audio, a_start, a_end),
+            )
+        x = there
+        if callback:
+            callback(step + 1, grid.steps, estimate)
+    return _leave(x, grid)
+
+
+@dataclass(frozen=True)
+class _Past:
+    """The estimate of an earlier step, and its level."""
+
+    denoised: Tensor
+    sigma: float
+
+
+def _multistep(
+    denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callback | None, order: int
+) -> JointLatents:
+    """One evaluation a step, of an order that the estimate of the step before can give."""
+    video, audio = grid.video_sigmas.tolist(), grid.audio_sigmas.tolist()
+    n = grid.substeps
+    video_past = audio_past = None
+
+    def advance(x: Tensor, denoised: Tensor, past: _Past | None, start: float, end: float) -> Tensor:
+        if order == 1 or past is None or end == 0 or past.sigma == start:
+            return _toward(x, denoised, start, end)
+        ratio = math.log(start / end) / math.log(past.sigma / start)
+        return _toward(x, denoised + (denoised - past.denoised) * (ratio / 2), start, end)
+
+    for step in range(grid.steps):
+        estimate, audio_again = denoise(x, grid.levels(step), keep=n > 1)
+        sound, denoised = x.audio, estimate.audio
+        for substep in range(n):
+            start, end = audio[step * n + substep : step * n + substep + 2]
+            if start == end:  # the audio rests: nothing is asked of its expert
+                continue
+            if substep:
+                denoised = audio_again(sound, grid.levels(step, substep))
+            sound = advance(sound, denoised, audio_past, start, end)
+            audio_past = _Past(denoised, start)
+        audio_again = None  # frees the video that it keeps
+        picture = advance(x.video, estimate.video, video_past, *video[step : step + 2])
+        video_past = _Past(estimate.video, video[step])
+        x = JointLatents(picture, sound)
+        if callback:
+            callback(step + 1, grid.steps, estimate)
+    return _leave(x, grid)
+
+
+def _toward(x: Tensor, denoised: Tensor, start: float, end: float) -> Tensor:
+    """Euler's step from sigma `start` to `end`: on the line from the clean estimate to x. Exact at 0 and at rest."""
+    return torch.lerp(denoised, x, end / start)
+
+
+def _mean_slope(x: Tensor, denoised: Tensor, x_end: Tensor, denoised_end: Tensor, start: float, end: float) -> Tensor:
+    """Heun's step: x moved by the mean of the slopes (x - denoised) / sigma at both ends."""
+    return x + ((x - denoised) / start + (x_end - denoised_end) / end) * ((end - start) / 2)
+
+
+def _leave(x: JointLatents, grid: SamplingGrid) -> JointLatents:
+    """AudioLDM2's table ends above sigma 0: its latents are the variance-preserving state there."""
+    return replace(x, audio=x.audio / math.hypot(float(grid.audio_sigmas[-1]), 1))

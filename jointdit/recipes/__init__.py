@@ -1,0 +1,1 @@
+"""How the models of this project were made. Nothing imports this package."""

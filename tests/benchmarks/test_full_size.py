@@ -1,0 +1,43 @@
+"""The benchmark of the real experts' size: its counts are those known of them, and its parts run at small size."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import full_size
+import pytest
+from full_size import LARGE, SIZES, SMALL, Operations
+
+
+@pytest.fixture(scope="module")
+def count():
+    return Operations(SIZES["full"])
+
+
+@pytest.mark.parametrize(("shape", "known"), [(SMALL, 12.14), (LARGE, 79.95)])
+def test_operations_of_the_experts_are_the_known_ones(count, shape, known):
+    video, audio = count.diffusers(shape, rows=1)
+    assert video == pytest.approx(known, abs=0.01)
+    assert 0.02 < audio < 0.07
+
+
+def test_a_step_of_joint_cfg_takes_fewer_operations_than_the_two_pipelines(count):
+    theirs = sum(count.diffusers(SMALL, rows=2))
+    step = count.joint(SMALL, "joint-cfg")
+    assert 0.9 < step["whole"] / theirs < 1
+    assert step["Joint Blocks"] < 0.02 * step["whole"]
+    blocks = sum(flops for name, flops in step.items() if name != "whole")
+    assert blocks == pytest.approx(step["whole"], rel=0.01), "the split leaves nothing of weight out"
+
+
+def test_every_part_that_runs_runs_at_small_size(tmp_path, monkeypatch):
+    path = tmp_path / "log.json"
+    parts = ["steps", "split", "memory", "training"]
+    arguments = ["--device", "cpu", "--size", "small", "--steps", "2", "--parts", *parts, "--json", str(path)]
+    monkeypatch.setattr(sys, "argv", ["full_size.py", *arguments])
+    full_size.main()
+    log = json.loads(path.read_text())
+    assert set(parts) < set(log) and "small model" in log["what"]
+    assert log["steps"]["joint-cfg"]["ratio to diffusers"] > 0 and log["steps"]["joint-cfg"]["peak memory GB"] is None
+    assert log["training"]["stage b"]["clips per second"] > 0

@@ -1,0 +1,196 @@
+"""JointCFG on the real model: the formulas, and what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+import torch
+from gaussian_model import clock
+from tiny_models import LATENT, conditioning, joint_model
+
+from jointdit.diffusion.denoiser import JointDenoiser, Pass
+from jointdit.diffusion.guidance import DEFAULTS, GuidedDenoiser, JointCFG
+from jointdit.encoders.conditioning import without_image
+from jointdit.errors import InputError
+from jointdit.latents import JointLatents
+
+FRAMES = 3
+CONDITIONS = conditioning(1)
+NEGATIVE = without_image(conditioning(1, seed=4))
+
+
+@pytest.fixture(scope="module")
+def joint() -> JointDenoiser:
+    return JointDenoiser(joint_model(open_gates=True), clock())
+
+
+@pytest.fixture(scope="module")
+def state() -> JointLatents:
+    generator = torch.Generator().manual_seed(5)
+    return JointLatents(
+        torch.randn(1, FRAMES, LATENT, 8, 8, generator=generator) * 3,
+        torch.randn(1, LATENT, 12, 16, generator=generator) * 3,
+    )
+
+
+LEVELS = clock().levels(torch.tensor([2.0]), torch.tensor([600.0]))
+
+
+@pytest.fixture(scope="module")
+def predictions(joint, state) -> dict[str, JointLatents]:
+    """Every prediction by itself."""
+    passes = {
+        "c": Pass(CONDITIONS),
+        "none": Pass(NEGATIVE),
+        "iso_c": Pass(CONDITIONS, isolated=True),
+        "iso_none": Pass(NEGATIVE, isolated=True),
+    }
+    with torch.no_grad():
+        return {name: joint.denoise(state, LEVELS, [each])[0][0] for name, each in passes.items()}
+
+
+def guide(joint: JointDenoiser, state: JointLatents, guidance: JointCFG) -> JointLatents:
+    with torch.no_grad():
+        return guidance.denoiser(joint, CONDITIONS, NEGATIVE)(state, LEVELS)[0]
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=1e-4)
+
+
+def test_each_mode_is_its_formula(joint, state, predictions):
+    c, none, iso_c, iso_none = (predictions[name] for name in ("c", "none", "iso_c", "iso_none"))
+    none_mode = guide(joint, state, JointCFG(mode="none"))
+    close(none_mode.video, c.video)
+    close(none_mode.audio, c.audio)
+    cfg = guide(joint, state, JointCFG(mode="cfg", video_scale=3.0, audio_scale=2.0))
+    close(cfg.video, none.video + 3 * (c.video - none.video))
+    close(cfg.audio, none.audio + 2 * (c.audio - none.audio))
+    plain = guide(joint, state, JointCFG(mode="joint-cfg", video_joint_scale=3.0, audio_joint_scale=2.0))
+    close(plain.video, iso_none.video + 3 * (c.video - iso_none.video))
+    close(plain.audio, iso_none.audio + 2 * (c.audio - iso_none.audio))
+    star = JointCFG("joint-cfg-star", video_scale=3.0, audio_scale=2.0, video_joint_scale=1.5, audio_joint_scale=4.0)
+    star = guide(joint, state, star)
+    video = iso_none.video + 3 * (iso_c.video - iso_none.video) + 1.5 * (c.video - iso_c.video)
+    audio = iso_none.audio + 2 * (iso_c.audio - iso_none.audio) + 4 * (c.audio - iso_c.audio)
+    close(star.video, video)
+    close(star.audio, audio)
+    assert (plain.audio - star.audio).abs().max() > 1e-2 < (plain.audio - cfg.audio).abs().max()
+
+
+def test_joint_cfg_star_with_both_scales_equal_is_joint_cfg(joint, state):
+    star = guide(joint, state, JointCFG("joint-cfg-star", video_scale=2.5, audio_scale=2.5, joint_scale=2.5))
+    plain = guide(joint, state, JointCFG("joint-cfg", joint_scale=2.5))
+    close(star.video, plain.video)
+    close(star.audio, plain.audio)
+
+
+def test_isolated_guidance_is_that_of_the_isolated_predictions(joint, state, predictions):
+    iso_c, iso_none = predictions["iso_c"], predictions["iso_none"]
+    for guidance in (JointCFG("cfg", video_scale=3, audio_scale=2), JointCFG("joint-cfg-star", 3, 2, 4)):
+        with torch.no_grad():
+            found, _ = GuidedDenoiser(joint, guidance, CONDITIONS, NEGATIVE, isolated=True)(state, LEVELS)
+        rising = torch.linspace(guidance.scales["video_scale_start"], 3, FRAMES).reshape(-1, 1, 1, 1)
+        close(found.video, iso_none.video + rising * (iso_c.video - iso_none.video))
+        close(found.audio, iso_none.audio + 2 * (iso_c.audio - iso_none.audio))
+
+
+def test_video_scale_rises_over_frames(joint, state, predictions):
+    c, none = predictions["c"].video, predictions["none"].video
+    ours = guide(joint, state, JointCFG("cfg", video_scale_start=1.0, video_scale=4.0, audio_scale=1.0)).video
+    for frame, scale in enumerate((1.0, 2.5, 4.0)):
+        close(ours[:, frame], (none + scale * (c - none))[:, frame])
+
+
+@pytest.mark.parametrize(
+    ("guidance", "rows", "stems"),
+    [
+        (JointCFG("none"), 1, 1),
+        (JointCFG("cfg", video_scale=1, audio_scale=1), 1, 1),
+        (JointCFG("joint-cfg", joint_scale=1), 1, 1),
+        (JointCFG("joint-cfg-star", video_scale=1, audio_scale=1, joint_scale=1), 1, 1),
+        (JointCFG("cfg", video_scale=3, audio_scale=1), 2, 2),
+        (JointCFG("joint-cfg"), 2, 2),
+        (JointCFG("joint-cfg", video_joint_scale=1, audio_joint_scale=3), 1, 1),
+        (JointCFG("joint-cfg-star", video_scale=2, audio_scale=2, joint_scale=2), 2, 2),
+        (JointCFG("joint-cfg-star", video_scale=1, audio_scale=1, joint_scale=3), 2, 1),
+        (JointCFG("joint-cfg-star"), 3, 2),
+        (JointCFG("joint-cfg-star", interval=(0.5, 1.9)), 1, 1),
+        (JointCFG("joint-cfg-star", interval=(0.5, 2.1)), 3, 2),
+    ],
+)
+def test_neutral_scales_cost_nothing_and_in_is_shared(joint, state, guidance, rows, stems):
+    seen = {}
+    unet = joint.model.video_unet
+    hooks = [
+        layer.register_forward_hook(lambda _, args, out, name=name: seen.__setitem__(name, len(out) // FRAMES))
+        for name, layer in (("stems", unet.conv_in), ("rows", unet.conv_out))
+    ]
+    guide(joint, state, guidance)
+    for hook in hooks:
+        hook.remove()
+    assert seen == {"stems": stems, "rows": rows}
+
+
+def test_rescale_brings_the_deviation_back(joint, state, predictions):
+    scales = {"video_scale": 4.0, "audio_scale": 4.0}
+    plain, half, whole = (guide(joint, state, JointCFG("cfg", rescale=r, **scales)) for r in (0.0, 0.5, 1.0))
+    for name in ("video", "audio"):
+        target, before, after = (getattr(each, name) for each in (predictions["c"], plain, whole))
+        torch.testing.assert_close(after.std(), target.std(), atol=0, rtol=1e-4)
+        close(after / after.std(), before / before.std())
+        close(getattr(half, name), (before + after) / 2)
+
+
+def test_substeps_are_guided_alike(joint, state):
+    denoise = JointCFG("joint-cfg-star").denoiser(joint, CONDITIONS, NEGATIVE)
+    with torch.no_grad():
+        estimate, audio_again = denoise(state, LEVELS, keep=True)
+        torch.testing.assert_close(audio_again(state.audio, LEVELS), estimate.audio, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "magic"}, "'magic': give one of none, cfg, joint-cfg, joint-cfg-star"),
+        ({"video_scale": float("nan")}, "video_scale nan"),
+        ({"audio_scale": float("inf")}, "audio_scale inf"),
+        ({"video_scale": 1e9}, "from 0 to 100"),
+        ({"joint_scale": -1.0}, "joint_scale -1.0"),
+        ({"video_scale_start": -0.5}, "video_scale_start -0.5"),
+        ({"mode": "cfg", "joint_scale": 2.0}, "joint_scale 2.0: guidance mode cfg has none"),
+        ({"mode": "joint-cfg", "video_scale": 2.0}, "video_scale 2.0: guidance mode joint-cfg has none"),
+        ({"rescale": 1.5}, "rescale 1.5"),
+        ({"rescale": float("nan")}, "rescale nan"),
+        ({"interval": (3.0, 1.0)}, r"interval \(3.0, 1.0\)"),
+        ({"interval": (0.0, float("nan"))}, "nan"),
+        ({"interval": (3.0,)}, r"interval \(3.0,\)"),
+    ],
+)
+def test_bad_values_are_named(arguments, message):
+    with pytest.raises(InputError, match=message):
+        JointCFG(**arguments)
+
+
+def test_what_is_left_out_is_the_modes_default():
+    for mode, defaults in DEFAULTS.items():
+        assert JointCFG(mode).scales == defaults
+    assert JointCFG("cfg", video_scale=2.0).scales == {"video_scale_start": 2.0, "video_scale": 2.0, "audio_scale": 3.5}
+    shared = JointCFG("joint-cfg-star", joint_scale=4.0, audio_joint_scale=1.0).scales
+    assert (shared["video_joint_scale"], shared["audio_joint_scale"]) == (4.0, 1.0)
+    assert {name for scales in DEFAULTS.values() for name in scales} <= {field.name for field in fields(JointCFG)}
+
+
+def test_guidance_needs_something_to_guide_away_from(joint):
+    with pytest.raises(ValueError, match="joint-cfg needs the negative"):
+        JointCFG("joint-cfg").denoiser(joint, CONDITIONS)
+
+
+def test_a_models_own_guidance_is_varied_by_what_the_user_says():
+    own = JointCFG("joint-cfg-star", video_scale=1.5, audio_scale=2, video_joint_scale=1, audio_joint_scale=3)
+    assert own.changed(joint_scale=2).scales == own.scales | {"video_joint_scale": 2, "audio_joint_scale": 2}
+    assert own.changed(audio_scale=1).scales == own.scales | {"audio_scale": 1}
+    assert own.changed(mode="cfg", audio_scale=1) == JointCFG("cfg", audio_scale=1)
+    rising = JointCFG("cfg", video_scale_start=1, video_scale=3)
+    assert rising.changed(video_scale=2).scales["video_scale_start"] == 2

@@ -1,0 +1,251 @@
+"""A real ComfyUI with this extension, over its API."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from comfy_pack import ROOT, load_pack, nodes
+from comfyui_process import PACK
+from PIL import Image
+
+from jointdit import InputError
+from jointdit.cli import main
+from jointdit.comfyui.client import ComfyClient, shown_texts
+from jointdit.comfyui.workflow import read_workflow, set_input
+from jointdit.media import read_audio, read_clip
+
+API = ROOT / "workflows" / "api"
+SMALL = {"width": 48, "height": 40, "frames": 4, "fps": 8.0, "steps": 2}  # for the models of the tests
+RUN_SECONDS = 600
+
+
+def graph(name="image_to_sounding_video", **changes):
+    found = read_workflow(API / f"{name}.json")
+    for key, value in ({"model": "small"} | SMALL | changes).items():
+        set_input(found, f"{key}={value}")
+    return found
+
+
+def run_workflow(comfyui, tmp_path, name, *changes):
+    options = [f"--set={change}" for change in changes]
+    code = main(["run-workflow", str(API / f"{name}.json"), "--server", comfyui.url, "--out", str(tmp_path), *options])
+    assert code == 0
+    return [read_clip(path) for path in sorted(tmp_path.glob("*.mp4"))]
+
+
+def test_the_pack_loads_without_a_warning(comfyui):
+    log = comfyui.log.read_text()
+    assert "IMPORT FAILED" not in log and "comfy_entrypoint" not in log
+    assert not [line for line in log.splitlines() if "warn" in line.lower() and ("jointdit" in line.lower())]
+
+
+def test_the_server_knows_every_node_as_its_schema_says(comfyui):
+    load_pack()
+    for identity, node in nodes().items():
+        info, schema = comfyui.json(f"/object_info/{identity}")[identity], node.define_schema()
+        assert info["display_name"] == schema.display_name and info["category"] == schema.category
+        assert info["search_aliases"] == schema.search_aliases and info["output_name"]
+        listed = [*info["input"].get("required", {}), *info["input"].get("optional", {})]
+        assert sorted(listed) == sorted(each.id for each in schema.inputs)
+        assert info["output"] == [each.io_type for each in schema.outputs]
+        assert info["output_tooltips"] == [each.tooltip for each in schema.outputs]
+        assert info["python_module"].endswith(PACK)
+
+
+@pytest.mark.parametrize(("name", "clips"), [("image_to_sounding_video", 1), ("prompt_with_and_without_jointcfg", 2)])
+def test_workflows_of_the_bundled_model_run_as_they_are(comfyui, tmp_path, name, clips):
+    found = run_workflow(comfyui, tmp_path, name)
+    assert len(found) == clips
+    for clip in found:
+        assert clip.frames.shape == (20, 128, 128, 3) and clip.fps == Fraction(25, 2)
+        assert clip.audio.shape[1] == round(1.6 * clip.sample_rate) and abs(clip.audio).max() > 0.01
+        assert (clip.frames[0] != clip.frames[-1]).any()
+
+
+def test_a_given_video_keeps_its_frames_and_gets_a_sound(comfyui, tmp_path):
+    (clip,) = run_workflow(comfyui, tmp_path, "sound_a_video")
+    given = read_clip(comfyui.base / "input" / "video.mp4")
+    assert clip.frames.shape == given.frames.shape and clip.fps == given.fps
+    assert np.abs(clip.frames.astype(int) - given.frames).mean() < 8  # coded twice
+    assert clip.audio.shape[1] == round(1.6 * clip.sample_rate) and abs(clip.audio).max() > 0.001
+
+
+def test_a_picture_moves_to_a_given_sound_which_stays(comfyui, tmp_path):
+    sound, rate = read_audio(comfyui.base / "input" / "sound.wav")
+    (clip,) = run_workflow(comfyui, tmp_path, "animate_to_a_sound")
+    assert clip.frames.shape == (20, 128, 128, 3) and (clip.frames[0] != clip.frames[-1]).any()
+    assert clip.sample_rate == rate and clip.audio.shape[1] == round(1.6 * rate)
+    assert np.corrcoef(clip.audio[0], sound[0, : clip.audio.shape[1]])[0, 1] > 0.95  # coded once
+
+
+def test_the_sync_report_is_drawn_and_told(comfyui, tmp_path, capsys):
+    (clip,) = run_workflow(comfyui, tmp_path, "sync_report")
+    assert clip.frames.shape == (20, 128, 128, 3)
+    (plot,) = tmp_path.glob("*.png")
+    with Image.open(plot) as picture:
+        assert picture.width > picture.height > 300
+    assert re.search(r"\d+ events seen, \d+ heard.*\nAV-Align: \d", capsys.readouterr().out)
+
+
+def test_training_on_a_folder_goes_on_after_a_cancel_and_its_result_makes_a_clip(comfyui, tmp_path):
+    client, reports = ComfyClient(comfyui.url), []
+    training = read_workflow(API / "train_on_a_folder.json")
+    for change in ("JointDiTTrain.steps=8", "batch=1", "JointDiTSample.steps=2"):
+        set_input(training, change)
+
+    def stop(node, done, total):
+        if "Train" in node and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.run(training, stop)
+    file = comfyui.base / "models" / "jointdit" / "my_joint_blocks.safetensors"
+    assert not file.exists()
+    outputs, refusals = client.run(training, lambda *progress: reports.append(progress))
+    assert not refusals and min(done for node, done, _ in reports if "Train" in node) > 2
+    (path,) = client.download(outputs, tmp_path)
+    assert read_clip(path).frames.shape == (20, 128, 128, 3)
+    assert shown_texts(outputs) == ["3 clips of 3 files"]
+    file.unlink()  # or JointDiT Load Experts would list it from now on
+
+
+def test_the_workflow_of_the_real_experts_runs_on_their_layout(comfyui, tmp_path):
+    (clip,) = run_workflow(comfyui, tmp_path, "real_experts", *(f"{key}={value}" for key, value in SMALL.items()))
+    assert clip.frames.shape == (4, 40, 48, 3) and clip.fps == 8
+    assert clip.audio.shape[1] == round(0.5 * clip.sample_rate)
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="no curl or jq on PATH")
+def test_the_readme_makes_the_same_clip_with_curl(comfyui, tmp_path):
+    _, _, text = (ROOT / "README.md").read_text().partition("<!-- test:curl -->\n```sh\n")
+    commands = text.partition("```")[0].replace("http://127.0.0.1:8188", comfyui.url)
+    (tmp_path / "workflows").symlink_to(ROOT / "workflows")
+    shutil.copy(ROOT / "jointdit" / "assets" / "sample.jpg", tmp_path / "photo.jpg")
+    subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=tmp_path, check=True, timeout=RUN_SECONDS)
+    clip = read_clip(tmp_path / "clip.mp4")
+    assert clip.frames.shape == (20, 128, 128, 3) and clip.audio.shape[1] == round(1.6 * clip.sample_rate)
+
+
+def test_memory_stays_flat_over_twenty_runs(comfyui):
+    client = ComfyClient(comfyui.url)
+    used = []
+    for seed in range(20):
+        client.run(graph(seed=seed), lambda *progress: None)
+        used.append(comfyui.resident())
+    assert max(used[10:]) < used[5] + 60 * 2**20, [round(each / 2**20) for each in used]
+
+
+def test_an_interrupt_cancels_the_job_and_the_next_one_runs(comfyui):
+    client, reports = ComfyClient(comfyui.url), []
+    long = graph(steps=900, seed=100)
+
+    def stop(*progress):
+        reports.append(progress)
+        if "Sample" in progress[0] and progress[1] >= 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.run(long, stop)
+    assert reports[-1][1] < 50
+    job = next(iter(comfyui.json("/api/jobs?sort_order=desc&limit=1")["jobs"]))
+    for _ in range(100):
+        job = comfyui.json(f"/api/jobs/{job['id']}")
+        if job["status"] == "cancelled":
+            break
+        time.sleep(0.2)
+    assert job["status"] == "cancelled"
+    outputs, refusals = client.run(graph(seed=101), lambda *progress: None)
+    assert outputs and not refusals
+
+
+def test_two_clients_get_their_own_results(comfyui, tmp_path):
+    found = {}
+
+    def use(frames):
+        client = ComfyClient(comfyui.url)
+        outputs, _ = client.run(graph(frames=frames, seed=frames), lambda *progress: None)
+        (found[frames],) = client.download(outputs, tmp_path / str(frames))
+
+    threads = [threading.Thread(target=use, args=(frames,)) for frames in (4, 6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(RUN_SECONDS)
+    assert {frames: len(read_clip(path).frames) for frames, path in found.items()} == {4: 4, 6: 6}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("videos=../..", r"no folder '\.\./\.\.' with videos \(found: videos\)"),
+        ("JointDiTCacheLatents.name=../x", r"name is '\.\./x'"),
+    ],
+)
+def test_training_stays_in_the_folders_of_comfyui(comfyui, change, message):
+    training = read_workflow(API / "train_on_a_folder.json")
+    set_input(training, change)
+    with pytest.raises(InputError, match=message):
+        ComfyClient(comfyui.url).run(training, lambda *progress: None)
+
+
+def test_what_is_left_out_of_a_workflow_is_told_while_the_rest_runs(comfyui):
+    training = read_workflow(API / "train_on_a_folder.json")
+    set_input(training, "JointDiTTrain.name=a/b")
+    outputs, (refusal,) = ComfyClient(comfyui.url).run(training, lambda *progress: None)
+    assert "JointDiTTrain" in refusal and "name is 'a/b'" in refusal
+    assert shown_texts(outputs) == ["3 clips of 3 files"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 50}, "width is 50.*use 48"),
+        ({"frames": 1}, "frames is 1"),
+        ({"model": "nope"}, "'nope' is not there.*models/jointdit"),
+        ({"steps": -1}, "smaller than min of 0: steps"),
+        ({"sampler": "magic"}, "sampler: 'magic' not in"),
+        ({"image": "none.png"}, "none.png"),
+        ({"chunk_size": 4, "overlap": 4}, "overlap is 4"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_wrong_inputs_are_refused_in_words_that_help(comfyui, changes, message):
+    with pytest.raises(InputError, match=message):
+        ComfyClient(comfyui.url).run(graph(**changes), lambda *progress: None)
+
+
+def test_templates_thumbnails_and_help_pages_are_served(comfyui):
+    names = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    assert sorted(comfyui.json("/api/workflow_templates")[PACK]) == names
+    for name in names:
+        assert comfyui.json(f"/api/workflow_templates/{PACK}/{name}.json")["nodes"]
+        assert comfyui.get(f"/api/workflow_templates/{PACK}/{name}.jpg")[:2] == b"\xff\xd8"
+    for path in (ROOT / "web" / "docs").iterdir():
+        assert comfyui.get(f"/extensions/{PACK}/docs/{path.name}") == path.read_bytes()
+
+
+def test_what_the_linter_is_told_of_our_nodes_is_what_the_server_says(comfyui):
+    load_pack()
+    path = ROOT / ".ci" / "object_info.json"
+    known = json.loads(path.read_text())
+    for name in nodes():
+        assert known[name] == interface(comfyui.json(f"/object_info/{name}")[name]), f"{path}: {name} is out of date"
+
+
+def interface(info):
+    """Inputs and outputs of a node without the words for people."""
+    return without_words({key: info[key] for key in ("name", "input", "output")})
+
+
+def without_words(data):
+    if isinstance(data, dict):
+        return {key: without_words(value) for key, value in data.items() if key != "tooltip"}
+    return [without_words(each) for each in data] if isinstance(data, list) else data

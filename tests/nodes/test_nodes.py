@@ -1,0 +1,620 @@
+"""Every node, executed through its class on real components at small size."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from comfy_pack import ROOT, STAND_IN, library, load_pack, nodes
+from original_svd import SMALL_CONFIGS, write_single_file
+from safetensors.torch import load_file
+from tiny_models import write_experts
+
+from jointdit import Clip, JointDiTPipeline
+from jointdit.evaluate import draw_sync
+from jointdit.evaluate.clip import score_clip
+from jointdit.synthetic import render_scene
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+load_pack()
+import comfy.cli_args  # noqa: E402
+import comfy.model_management as manager  # noqa: E402
+import folder_paths  # noqa: E402
+import stand_in_record as record  # noqa: E402
+from comfy.ldm.modules import attention  # noqa: E402
+from comfy_api.latest import InputImpl, Types  # noqa: E402
+
+NODES = nodes()
+# Workflows of users refer to these. Never rename one; add at the end.
+GOLDEN = [
+    "JointDiTLoadModel",
+    "JointDiTLoadExperts",
+    "JointDiTCondition",
+    "JointDiTJointCFG",
+    "JointDiTSample",
+    "JointDiTDecodeVideo",
+    "JointDiTDecodeAudio",
+    "JointDiTMux",
+    "JointDiTCacheLatents",
+    "JointDiTTrain",
+    "JointDiTSyncReport",
+]
+ELSEWHERE = """
+import sys
+_, tests, version, *missing = sys.argv
+sys.path[:0] = [tests, tests + "/comfyui_stand_in"]
+sys.modules.update(dict.fromkeys(missing))
+import comfyui_version
+comfyui_version.__version__ = version
+from comfy_pack import load_pack, nodes
+load_pack()
+print(len(nodes()))
+"""
+SHAPE = {"width": 48, "height": 40, "frames": 4, "fps": 8.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    write_experts(folder / "diffusers")
+    (folder / "jointdit").mkdir()
+    before, folder_paths.models_dir = folder_paths.models_dir, str(folder)
+    yield folder
+    folder_paths.models_dir = before
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """ComfyUI's input folder with three sounding videos, and its output folder."""
+    folder = tmp_path_factory.mktemp("comfyui")
+    for seed in range(3):
+        path = folder / "input" / "mine" / "a ball" / f"{seed}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scene = render_scene(seed, frames=8, fps=8, height=40, width=48, effect="ball")
+        Clip(scene.frames, scene.fps, scene.audio[None], scene.sample_rate).save(path)
+    (folder / "input" / "empty").mkdir()
+    (folder / "input" / "mine" / "a ball" / "broken.mp4").write_bytes(b"no video")
+    before = folder_paths.input_directory, folder_paths.output_directory
+    folder_paths.input_directory, folder_paths.output_directory = str(folder / "input"), str(folder / "output")
+    yield folder
+    folder_paths.input_directory, folder_paths.output_directory = before
+
+
+@pytest.fixture(scope="module")
+def model(models):
+    return run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks="none (identity)")[0]
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return torch.rand(2, 60, 90, 3, generator=torch.Generator().manual_seed(0))
+
+
+def inputs_of(node, options=None):
+    """The node's inputs by id, those of its dynamic combos too."""
+    found = {}
+    for each in node.define_schema().inputs:
+        found[each.id] = each
+        if each.io_type == "COMFY_DYNAMICCOMBO_V3":
+            for option in each.options:
+                found.update({f"{each.id}.{option.key}.{inner.id}": inner for inner in option.inputs})
+    return found
+
+
+def run(kind, /, **given):
+    """Executes a node as ComfyUI does, in inference mode and with the defaults of its widgets."""
+    node = NODES[f"JointDiT{kind}"]
+    defaults = {each.id: each.default for each in node.define_schema().inputs if each.default is not None}
+    with torch.inference_mode():
+        return node.execute(**{**defaults, **given}).args
+
+
+def make(model, pictures, seed=0, condition=None, **sampling):
+    conditions, fps = run(
+        "Condition", model=model, image=pictures, **(SHAPE | {"picture_seed": seed} | (condition or {}))
+    )
+    video, audio = run("Sample", model=model, conditions=conditions, seed=seed, **({"steps": 2} | sampling))
+    return video, audio, fps
+
+
+def test_node_ids_are_stable():
+    assert list(NODES) == GOLDEN
+
+
+@pytest.mark.parametrize("node", NODES.values(), ids=NODES)
+def test_every_widget_and_socket_explains_itself(node):
+    schema = node.define_schema()
+    assert schema.display_name.startswith("JointDiT ") and schema.category == "JointDiT"
+    assert len(schema.description) > 30 and len(schema.search_aliases) >= 2
+    for name, each in inputs_of(node).items():
+        assert each.tooltip and len(each.tooltip) > 20, name
+        if each.io_type in ("INT", "FLOAT"):
+            assert each.min <= each.default <= each.max, name
+        if each.io_type == "COMBO":
+            assert each.options and (each.default is None or each.default in each.options), name
+    for each in schema.outputs:
+        assert each.tooltip and each.display_name
+    for sockets in (schema.inputs, schema.outputs):
+        assert len({each.id for each in sockets}) == len(sockets)
+
+
+def test_nodes_make_the_very_clip_that_the_library_makes(model, models, pictures):
+    video, audio, fps = make(model, pictures[:1], seed=5, condition={"prompt": "a ball"})
+    (images,) = run("DecodeVideo", model=model, video=video)[0]
+    (sound,) = run("DecodeAudio", model=model, audio=audio)[0]
+    (made,) = run("Mux", images=images, audio=sound, fps=fps)
+    parts = made.get_components()
+    picture = (pictures[0] * 255).round().byte().numpy()
+    clip = library_pipe(models)(picture, "a ball", steps=2, generator=torch.Generator().manual_seed(5), **SHAPE)
+    assert np.array_equal((parts.images * 255).round().byte().numpy(), clip.frames)
+    np.testing.assert_array_equal(parts.audio["waveform"][0].numpy(), clip.audio)
+    assert parts.frame_rate == clip.fps == 8 and parts.audio["sample_rate"] == clip.sample_rate
+
+
+def library_pipe(models):
+    return JointDiTPipeline.from_experts(models / "diffusers/svd", models / "diffusers/audioldm2")
+
+
+def test_a_given_video_gets_the_very_sound_that_the_library_makes(model, models):
+    frames = torch.rand(8, 60, 90, 3, generator=torch.Generator().manual_seed(1))
+    video = InputImpl.VideoFromComponents(Types.VideoComponents(images=frames, frame_rate=Fraction(16)))
+    conditions, fps = run("Condition", model=model, video=video, picture_seed=5, **SHAPE)
+    _, audio = run("Sample", model=model, conditions=conditions, seed=5, steps=2)
+    (sound,) = run("DecodeAudio", model=model, audio=audio)[0]
+    given = Clip((frames.numpy() * 255).round().astype(np.uint8), Fraction(16), np.zeros((1, 0), np.float32), 16000)
+    clip = library_pipe(models)(video=given, steps=2, generator=torch.Generator().manual_seed(5), **SHAPE)
+    np.testing.assert_array_equal(sound["waveform"][0].numpy(), clip.audio)
+    assert fps == 8 and np.abs(clip.audio).max() > 0
+
+
+def test_a_shorter_video_makes_a_shorter_clip_unless_frames_are_asked_for(model):
+    frames = torch.rand(2, 40, 48, 3)
+    video = InputImpl.VideoFromComponents(Types.VideoComponents(images=frames, frame_rate=Fraction(8)))
+    conditions, _ = run("Condition", model=model, video=video, **SHAPE | {"frames": 0})
+    assert conditions.conditions.shape.frames == 2 < model.pipe.defaults.frames
+    with pytest.raises(ValueError, match="2 frames; 6 are asked"):
+        run("Condition", model=model, video=video, **SHAPE | {"frames": 6})
+
+
+def test_a_long_video_is_refused_before_it_fills_the_memory(model):
+    pixel = torch.rand(1, 1, 1, 3).expand(481, 1, 1, 3)
+    video = InputImpl.VideoFromComponents(Types.VideoComponents(images=pixel, frame_rate=Fraction(8)))
+    with pytest.raises(ValueError, match="lasts 60 s.*Trim Video"):
+        run("Condition", model=model, video=video, **SHAPE)
+
+
+def test_pictures_move_to_a_given_sound_as_in_the_library(model, models, pictures):
+    samples = torch.rand(1, 2, 22050, generator=torch.Generator().manual_seed(2)) - 0.5
+    sound = {"waveform": samples, "sample_rate": 44100}
+    conditions, _ = run("Condition", model=model, image=pictures[:1], audio=sound, picture_seed=5, **SHAPE)
+    video, _ = run("Sample", model=model, conditions=conditions, seed=5, steps=2)
+    (images,) = run("DecodeVideo", model=model, video=video)[0]
+    picture = (pictures[0] * 255).round().byte().numpy()
+    generator = torch.Generator().manual_seed(5)
+    clip = library_pipe(models)(picture, audio=(samples[0].numpy(), 44100), steps=2, generator=generator, **SHAPE)
+    assert np.array_equal((images * 255).round().byte().numpy(), clip.frames)
+
+
+def test_latents_have_the_layout_of_stock_nodes(model, pictures):
+    video, audio, _ = make(model, pictures)
+    assert video["samples"].shape == (2, 4, 4, 10, 12)  # clips, channels, frames, height, width
+    assert audio["samples"].shape[:2] == (2, 4) and audio["type"] == "audio"
+    assert video["samples"].device.type == audio["samples"].device.type == "cpu"
+
+
+def test_each_picture_of_a_batch_gives_a_clip_of_its_own(model, pictures):
+    video, audio, _ = make(model, pictures)
+    clips, sounds = run("DecodeVideo", model=model, video=video)[0], run("DecodeAudio", model=model, audio=audio)[0]
+    assert [clip.shape for clip in clips] == [(4, 40, 48, 3)] * 2
+    assert [sound["waveform"].shape for sound in sounds] == [(1, 1, 8000)] * 2
+    assert all(clip.min() >= 0 and clip.max() <= 1 for clip in clips) and not torch.equal(*clips)
+
+
+def test_latents_without_their_clip_are_decoded_whole(model, pictures):
+    _, audio, _ = make(model, pictures[:1])
+    (sound,) = run("DecodeAudio", model=model, audio={"samples": audio["samples"]})[0]  # as from Load Latent
+    assert sound["waveform"].shape[-1] == audio["samples"].shape[2] * 4 * 160
+
+
+@pytest.mark.parametrize("samples", [4000, 12000])
+def test_mux_makes_sound_and_picture_end_together(samples):
+    sound = {"waveform": torch.ones(1, 2, samples), "sample_rate": 16000}
+    (video,) = run("Mux", images=torch.zeros(4, 8, 8, 3), audio=sound, fps=8.0)
+    assert video.get_components().audio["waveform"].shape == (1, 2, 8000)
+
+
+@pytest.mark.parametrize("mode", ["none", "cfg", "joint-cfg", "joint-cfg-star"])
+def test_every_guidance_mode_with_its_own_scales(model, pictures, mode):
+    widget = NODES["JointDiTJointCFG"].define_schema().inputs[0]
+    (option,) = (each for each in widget.options if each.key == mode)
+    chosen = {"mode": mode} | {each.id: each.default for each in option.inputs}
+    (guidance,) = run("JointCFG", mode=chosen)
+    assert guidance.mode == mode and guidance.scales == {key: value for key, value in chosen.items() if key != "mode"}
+    video, _, _ = make(model, pictures[:1], guidance=guidance)
+    assert video["samples"].isfinite().all()
+
+
+def test_any_scheduler_sets_the_levels(model, pictures):
+    sigmas = torch.tensor([700.0, 30.0, 1.0, 0.0])
+    record.shown.clear()
+    make(model, pictures[:1], sigmas=sigmas, sampler="dpmpp_2m")
+    assert [shown[:2] for shown in record.shown[-3:]] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_zero_and_left_out_values_are_the_models_own(model, pictures, monkeypatch):
+    own = replace(model.pipe.defaults, steps=3, audio_start=700.0, video_temperature=0.5)
+    monkeypatch.setattr(model.pipe, "defaults", own)
+    video, audio, _ = make(model, pictures[:1], steps=0)
+    same, _, _ = make(model, pictures[:1], steps=3, video_temperature=0.5)
+    warmer, _, _ = make(model, pictures[:1], steps=3, video_temperature=1.0)
+    _, even, _ = make(model, pictures[:1], steps=3, audio_grid="even")
+    assert torch.equal(video["samples"], same["samples"])
+    assert not torch.equal(video["samples"], warmer["samples"])
+    assert not torch.equal(audio["samples"], even["samples"])
+
+
+def test_every_step_shows_frames_side_by_side(model, pictures):
+    record.shown.clear()
+    make(model, pictures[:1])
+    previews = [preview for *_, preview in record.shown if preview]
+    assert len(previews) == 2
+    kind, picture, size = previews[-1]
+    assert kind == "JPEG" and max(picture.size) == size == 512
+    assert np.asarray(picture).std() > 1
+
+
+def test_preview_resembles_the_picture_it_was_fitted_to():
+    progress = library("nodes.progress")
+    generator = torch.Generator().manual_seed(0)
+    picture, mixing = torch.rand(8, 8, 3, generator=generator), torch.randn(3, 6, generator=generator)
+    latents = (picture @ mixing).permute(2, 0, 1)
+    (shown,) = progress.FastDecoder(latents, picture)(latents[None])
+    assert np.abs(shown / 255 - picture.numpy()).mean() < 0.05
+
+
+@pytest.mark.parametrize("checks", [0, 2])
+def test_after_an_interrupt_the_next_run_is_as_always(model, pictures, checks):
+    before, *_ = make(model, pictures[:1])
+    conditions, _ = run("Condition", model=model, image=pictures[:1], **SHAPE)
+    record.interrupt_after = checks
+    with pytest.raises(manager.InterruptProcessingException):
+        run("Sample", model=model, conditions=conditions, steps=4)
+    again, *_ = make(model, pictures[:1])
+    assert torch.equal(before["samples"], again["samples"])
+
+
+def test_an_interrupt_stops_the_decoder_at_its_chunk(model, pictures):
+    video, *_ = make(model, pictures[:1])
+    record.interrupt_after = 2
+    record.shown.clear()
+    with pytest.raises(manager.InterruptProcessingException):
+        run("DecodeVideo", model=model, video=video, chunk_size=1)
+    assert len(record.shown) == 1
+
+
+def test_decoding_goes_on_with_fewer_frames_when_memory_is_short(model, pictures, monkeypatch, caplog):
+    video, *_ = make(model, pictures[:1])
+    vae = model.pipe.video_vae
+    decode, asked = vae.decode, []
+
+    def short(latents, num_frames):
+        asked.append(num_frames)
+        if num_frames > 1:
+            raise torch.OutOfMemoryError
+        return decode(latents, num_frames=num_frames)
+
+    monkeypatch.setattr(vae, "decode", short)
+    (images,) = run("DecodeVideo", model=model, video=video, chunk_size=4, overlap=3)[0]
+    assert images.shape == (4, 40, 48, 3) and asked[:2] == [4, 2] and set(asked[2:]) == {1}
+    assert "trying 1" in caplog.text
+
+
+def test_components_are_loaded_where_they_are_used(model, pictures):
+    record.loaded.clear()
+    conditions, _ = run("Condition", model=model, image=pictures[:1], **SHAPE)
+    assert "CLIPVisionModelWithProjection" in record.loaded and "ClapModel" in record.loaded
+    assert not any("UNet" in name for name in record.loaded)
+    record.loaded.clear()
+    video, audio = run("Sample", model=model, conditions=conditions, steps=1)
+    assert sorted(record.loaded) == [
+        "AudioLDM2UNet2DConditionModel",
+        "JointBlocks",
+        "UNetSpatioTemporalConditionModel",
+    ]
+    record.loaded.clear()
+    run("DecodeVideo", model=model, video=video)
+    run("DecodeAudio", model=model, audio=audio)
+    assert record.loaded == ["AutoencoderKLTemporalDecoder", "AutoencoderKL", "SpeechT5HifiGan"]
+
+
+def test_texts_are_encoded_while_other_components_rest_elsewhere(models):
+    pipe = run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks="none (identity)")[0].pipe
+    for component in (pipe.audio_vae, pipe.audio_unet, pipe.vocoder):
+        component.to("meta")
+    assert pipe.encode_text(["rain"]).audio_embeds.device.type == "cpu"
+
+
+def test_loaders_load_nothing_to_a_device_and_weights_can_be_trained(models):
+    record.loaded.clear()
+    model = run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks="none (identity)")[0]
+    assert record.loaded == []
+    assert not any(weight.is_inference() for weight in model.pipe.model.parameters())
+    weight = next(model.pipe.model.joint_blocks.parameters())
+    weight.square().sum().backward()
+    assert weight.grad is not None
+
+
+def test_the_servers_log_names_what_it_loads(model):
+    names = {type(patcher.model).__name__ for patcher in model.patchers.values()}
+    assert {"JointDiT video unet", "JointDiT audio vae", "JointDiT joint blocks"} < names
+    assert len(names) == len(model.patchers)
+
+
+def test_attention_is_the_one_that_comfyui_was_started_with(models, model, pictures, monkeypatch):
+    plain, _, _ = make(model, pictures[:1])
+    calls = []
+
+    def recorded(*args, **kwargs):
+        calls.append(args[0].shape)
+        return attention.attention_split(*args, **kwargs)
+
+    monkeypatch.setattr(attention, "optimized_attention", recorded)
+    monkeypatch.setattr(comfy.cli_args.args, "use_split_cross_attention", True)
+    split = run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks="none (identity)")[0]
+    video, _, _ = make(split, pictures[:1])
+    assert calls and all(block.query_chunk for block in split.pipe.joint_blocks.blocks)
+    torch.testing.assert_close(video["samples"], plain["samples"], rtol=1e-3, atol=1e-3)
+
+
+def test_numbers_out_of_range_are_an_error_and_no_black_silent_clip(models, pictures):
+    broken = run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks="none (identity)")[0]
+    with torch.no_grad():
+        broken.pipe.audio_unet.conv_out.bias.fill_(torch.nan)
+    with pytest.raises(ValueError, match="left the range.*bfloat16"):
+        make(broken, pictures[:1])
+
+
+def test_models_travel_between_comfyui_and_the_command_line(model, models, tmp_path):
+    model.pipe.save_pretrained(tmp_path / "inside")  # by the pack's own copy of the library
+    outside = JointDiTPipeline.from_pretrained(tmp_path / "inside")
+    outside.save_pretrained(models / "jointdit" / "outside")
+    back = run("LoadModel", model="outside")[0]
+    assert type(outside.joint_blocks) is not type(back.pipe.joint_blocks)
+    for one, other in zip(outside.model.parameters(), back.pipe.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_changed_model_is_loaded_again(models):
+    node = NODES["JointDiTLoadExperts"]
+    chosen = {"video_expert": "svd", "audio_expert": "audioldm2", "joint_blocks": "none (identity)"}
+    before = node.fingerprint_inputs(**chosen, precision="auto")
+    assert before == node.fingerprint_inputs(**chosen, precision="auto")
+    (models / "diffusers/svd/unet/config.json").touch()
+    assert before != node.fingerprint_inputs(**chosen, precision="auto")
+
+
+def test_single_files_of_the_video_expert_are_listed_and_loaded(models, monkeypatch):
+    for name, config in SMALL_CONFIGS.items():
+        monkeypatch.setitem(library("jointdit.checkpoints.single_file").CONFIGS, name, config)
+    name, node = "video/svd_xt.safetensors", NODES["JointDiTLoadExperts"]
+    path = models / "checkpoints" / name
+    path.parent.mkdir(parents=True)
+    write_single_file(path)
+    assert node.define_schema().inputs[0].options == ["svd", name]
+    model = run("LoadExperts", video_expert=name, audio_expert="audioldm2", joint_blocks="none (identity)")[0]
+    assert model.pipe.defaults.frames == 25
+    path.unlink()
+    assert "svd_xt.safetensors' is not there" in node.validate_inputs(name, "audioldm2", "none (identity)")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("Condition", {"width": 50}, "width is 50.*use 48"),
+        ("Condition", {"height": -8}, "height is -8"),
+        ("Condition", {"frames": 1}, "frames is 1.*2 to 1000"),
+        ("Condition", {"fps": 500.0}, "fps is 500.*at most 240"),
+        ("Condition", {"video": None}, "connect either image.*or video"),
+        ("CacheLatents", {"videos": "../models"}, r"no folder '../models'.*\(found: mine\).*put videos into"),
+        ("CacheLatents", {"videos": "empty"}, "no folder 'empty' with videos"),
+        ("CacheLatents", {"name": "../cache"}, "name is '../cache'.*letters"),
+        ("CacheLatents", {"frames": 1}, "frames is 1"),
+        ("Train", {"name": "/etc/x"}, "name is '/etc/x'.*letters"),
+        ("Train", {"name": ""}, "name is ''"),
+        ("SyncReport", {"fps": -1.0}, "fps is -1"),
+        ("JointCFG", {"sigma_low": 5.0, "sigma_high": 1.0}, "lower and a higher"),
+        ("DecodeVideo", {"chunk_size": 4, "overlap": 4}, "overlap is 4.*chunk_size, 4"),
+        ("LoadModel", {"model": "../../etc"}, "'../../etc' is not there.*tiny.*jointdit"),
+        ("LoadExperts", {"video_expert": "nope"}, "'nope' is not there.*jointdit fetch-models svd-xt --to .*diffusers"),
+        ("LoadExperts", {"video_expert": "svd_xt.safetensors"}, "fetch-models svd-xt --single-file --to .*checkpoints"),
+        ("LoadExperts", {"audio_expert": "svd"}, "'svd' is not there.*jointdit fetch-models audioldm2 --to"),
+        ("LoadExperts", {"joint_blocks": "x.safetensors"}, "put the file into .*jointdit"),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_runs(videos, name, given, message):
+    good = {
+        "Condition": SHAPE | {"image": None},
+        "CacheLatents": SHAPE | {"videos": "mine", "name": "cache"},
+        "Train": {"name": "blocks"},
+        "SyncReport": {"fps": 8.0},
+        "JointCFG": {"mode": {"mode": "cfg"}, "sigma_low": 0.0, "sigma_high": 700.0},
+        "DecodeVideo": {"chunk_size": 8, "overlap": 2},
+        "LoadModel": {"model": "tiny"},
+        "LoadExperts": {"video_expert": "svd", "audio_expert": "audioldm2", "joint_blocks": "none (identity)"},
+    }[name]
+    node = NODES[f"JointDiT{name}"]
+    assert node.validate_inputs(**good) is True
+    linked = dict.fromkeys(good)
+    assert node.validate_inputs(**linked) is True
+    answer = node.validate_inputs(**(good | given))
+    assert isinstance(answer, str) and re.search(message, answer), answer
+
+
+@pytest.mark.parametrize("name", ["DecodeVideo", "DecodeAudio"])
+def test_latents_of_another_kind_are_refused(model, name):
+    given = {"DecodeVideo": "video", "DecodeAudio": "audio"}[name]
+    with pytest.raises(ValueError, match="this model needs"):
+        run(name, model=model, **{given: {"samples": torch.zeros(1, 7, 3, 4)}})
+
+
+def test_neither_picture_nor_video_and_nothing_left_to_make_are_refused():
+    validate = NODES["JointDiTCondition"].validate_inputs
+    assert "connect either image" in validate(**SHAPE)
+    assert "nothing is left to make" in validate(**SHAPE, video=None, audio=None)
+
+
+def cache_of(model, name="cache"):
+    return run("CacheLatents", model=model, videos="mine", layout="classes", name=name, **SHAPE)
+
+
+def train(model, name, **settings):
+    return run("Train", model=model, cache=cache_of(model)[0], name=name, **{"steps": 3, "batch": 2} | settings)
+
+
+def test_a_cache_tells_what_is_in_it_and_what_was_left_out(model, videos):
+    folder, report = cache_of(model)
+    assert folder == videos / "output" / "jointdit" / "caches" / "cache"
+    first, second = report.splitlines()
+    assert first == "6 clips of 3 files" and "broken.mp4" in second
+    record.shown.clear()
+    assert cache_of(model) == (folder, report)
+    assert record.shown[-1][:2] == (4, 4)
+
+
+def test_a_stopped_cache_goes_on(model, videos):
+    record.interrupt_after = 2
+    with pytest.raises(manager.InterruptProcessingException):
+        cache_of(model, "stopped")
+    assert cache_of(model, "stopped")[1] == cache_of(model)[1]
+
+
+def test_a_cache_without_a_clip_says_why(model, videos):
+    with pytest.raises(ValueError, match="not one clip.*lasts 1.00 s"):
+        run("CacheLatents", model=model, videos="mine", layout="classes", name="long", **SHAPE | {"frames": 40})
+
+
+def test_training_writes_joint_blocks_that_other_nodes_load_and_leaves_the_model_alone(model, models, videos):
+    before = {name: weight.clone() for name, weight in model.pipe.model.state_dict().items()}
+    record.shown.clear()
+    trained, file = train(model, "blocks")
+    assert file == "blocks.safetensors" and [shown[:2] for shown in record.shown[-3:]] == [(1, 3), (2, 3), (3, 3)]
+    assert all(torch.equal(weight, before[name]) for name, weight in model.pipe.model.state_dict().items())
+    again = run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks=file)[0]
+    ours, theirs = trained.pipe.joint_blocks.state_dict(), again.pipe.joint_blocks.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert any(not torch.equal(ours[name], before[f"joint_blocks.{name}"]) for name in ours)
+    assert not any(part.training for part in (model.pipe.video_unet, model.pipe.audio_unet, trained.pipe.joint_blocks))
+    shared = trained.patchers.keys() - {"joint_blocks"}
+    assert shared and all(trained.patchers[name] is model.patchers[name] for name in shared)
+
+
+def test_a_cancelled_training_goes_on_to_the_same_numbers(model, models, videos):
+    train(model, "straight", save_every=1)
+    cache = cache_of(model)[0]
+    record.interrupt_after = 2  # at the start, after the first step, after the second
+    with pytest.raises(manager.InterruptProcessingException):
+        run("Train", model=model, cache=cache, name="cancelled", steps=3, batch=2)
+    assert not (models / "jointdit" / "cancelled.safetensors").exists()
+    assert (videos / "output" / "jointdit" / "training" / "cancelled" / "state.safetensors").exists()
+    record.shown.clear()
+    train(model, "cancelled")
+    assert [shown[:2] for shown in record.shown[-1:]] == [(3, 3)]
+    one, other = (load_file(models / "jointdit" / f"{name}.safetensors") for name in ("straight", "cancelled"))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_weights_that_others_moved_in_inference_mode_can_be_trained(models, videos):
+    moved = run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks="none (identity)")[0]
+    with torch.inference_mode():  # as an eviction for another node does
+        moved.pipe.video_unet.double().float()
+    assert all(weight.is_inference() for weight in moved.pipe.video_unet.parameters())
+    train(moved, "moved", steps=1)
+
+
+def test_a_file_that_no_training_wrote_is_not_replaced(model, models, videos):
+    path = models / "jointdit" / "dear.safetensors"
+    path.write_bytes(b"dear")
+    assert "take another name" in NODES["JointDiTTrain"].validate_inputs(name="dear")
+    with pytest.raises(ValueError, match="take another name"):
+        train(model, "dear")
+    assert path.read_bytes() == b"dear"
+    path.unlink()
+
+
+def test_a_cache_of_another_model_is_refused(model, videos):
+    folder = cache_of(model)[0]
+    tiny = run("LoadModel", model="tiny")[0]
+    with pytest.raises(ValueError, match="another model's encoders"):
+        run("Train", model=tiny, cache=folder, name="other", steps=1, batch=1)
+
+
+def test_the_loss_is_shown_as_a_curve():
+    curve = library("nodes.progress").LossCurve()
+    pictures = [np.asarray(curve.draw(1 / (1 + step))) for step in range(600)]
+    assert all(picture.shape == (256, 512, 3) for picture in pictures)
+    rows = [np.flatnonzero(pictures[-1][40:, column, 2] > 200) for column in (30, 480)]
+    assert rows[0].max() < rows[1].min()  # it falls from left to right
+
+
+def test_a_loss_that_stays_is_shown_as_a_level_line():
+    curve = library("nodes.progress").LossCurve()
+    picture = [np.asarray(curve.draw(0.25)) for _ in range(3)][-1]
+    assert (picture[40:, 24:488, 2] > 200).any(0).all()
+
+
+def test_the_sync_report_has_the_scores_of_the_library():
+    scene = render_scene(4, effect="hammer", frames=24, fps=12, height=48, width=64)
+    clip = Clip(scene.frames, scene.fps, scene.audio[None], scene.sample_rate)
+    sound = {"waveform": torch.from_numpy(clip.audio)[None], "sample_rate": clip.sample_rate}
+    plot, report, av_align, correlation = run(
+        "SyncReport", images=torch.from_numpy(clip.frames).float() / 255, audio=sound, fps=12.0
+    )
+    scores = score_clip(clip)
+    assert (av_align, correlation) == (scores.av_align, scores.motion_loudness) and scores.hits > 1
+    assert report.splitlines()[:-1] == scores.lines() and "proves little" in report
+    assert np.array_equal((plot[0] * 255).round().byte().numpy(), draw_sync(clip))
+    with pytest.raises(ValueError, match="2 frames show no motion"):
+        run("SyncReport", images=torch.zeros(2, 8, 8, 3), audio=sound, fps=12.0)
+
+
+def test_the_sync_report_names_the_packages_that_it_lacks_with_a_command(monkeypatch):
+    for name in [name for name in sys.modules if ".jointdit.evaluate" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    answer = NODES["JointDiTSyncReport"].validate_inputs(fps=8.0)
+    assert re.search(r"lacks matplotlib; get it with: .*python.* -m pip install matplotlib$", answer), answer
+
+
+def load_elsewhere(*missing, version="0.33.0"):
+    """The pack loaded in another Python that lacks these packages: how many nodes there are, or the error."""
+    command = [sys.executable, "-c", ELSEWHERE, str(STAND_IN.parent), version, *missing]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stderr.strip().splitlines()[-1] if done.returncode else int(done.stdout.split()[-1])
+
+
+def test_missing_packages_cost_nothing_where_they_are_optional():
+    assert load_elsewhere("websocket", "scipy", "skimage", "sklearn", "matplotlib", "soundfile", "playwright") == len(
+        GOLDEN
+    )
+
+
+def test_a_missing_requirement_is_named_with_the_command_that_installs_it():
+    error = load_elsewhere("diffusers")
+    assert re.search(r"lacks diffusers; install it with: .*pip install -r .*requirements\.txt", error)
+
+
+def test_a_comfyui_that_is_too_old_is_told_to_update():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["comfy"]["requires-comfyui"]
+    minimum = declared.removeprefix(">=")
+    assert load_elsewhere(version=minimum) == len(GOLDEN)
+    assert f"needs ComfyUI {minimum} or newer, and this is 0.10.0" in load_elsewhere(version="0.10.0")

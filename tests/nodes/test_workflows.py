@@ -1,0 +1,221 @@
+"""The shipped workflows: both formats agree, every link and every widget fits the nodes, and they can be read."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from comfy_pack import ROOT, load_pack, nodes
+from PIL import Image
+
+from jointdit import InputError
+from jointdit.comfyui.workflow import NOTES, api_format, read_workflow, set_file, set_input
+
+load_pack()
+NODES = nodes()
+FOLDER = ROOT / "workflows"
+PAGES = sorted(FOLDER.glob("*.json"))
+# Inputs and outputs of ComfyUI's own nodes that the workflows use; a real server checks them again.
+STOCK = {
+    "LoadImage": ({"image": "COMBO", "upload": "IMAGEUPLOAD"}, ["IMAGE", "MASK"]),
+    "LoadVideo": ({"file": "COMBO", "upload": "IMAGEUPLOAD"}, ["VIDEO"]),
+    "LoadAudio": ({"audio": "COMBO", "audioUI": "AUDIO_UI", "upload": "AUDIOUPLOAD"}, ["AUDIO"]),
+    "Video Slice": (
+        {"video": "VIDEO", "start_time": "FLOAT", "duration": "FLOAT", "strict_duration": "BOOLEAN"},
+        ["VIDEO"],
+    ),
+    "GetVideoComponents": ({"video": "VIDEO"}, ["IMAGE", "AUDIO", "FLOAT", "INT", "COMBO"]),
+    "PreviewAny": ({"source": "*"}, ["STRING"]),
+    "SaveImage": ({"images": "IMAGE", "filename_prefix": "STRING"}, ["IMAGE"]),
+    "SaveVideo": (
+        {
+            "video": "VIDEO",
+            "filename_prefix": "STRING",
+            "format": "COMFY_DYNAMICCOMBO_V3",
+            "format.codec": "COMFY_DYNAMICCOMBO_V3",
+            "codec": "COMFY_DYNAMICCOMBO_V3",  # what the versions before nested ones read
+        },
+        ["VIDEO"],
+    ),
+}
+WIDGETS = ("INT", "FLOAT", "STRING", "COMBO")
+EVERY = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+
+
+def schema_inputs(kind, node):
+    """Inputs by name, those of the chosen option of a dynamic combo too, in the page's order."""
+    sockets, widgets = {}, {}
+    for each in NODES[kind].define_schema().inputs:
+        plain = each.io_type in WIDGETS or each.io_type.startswith("COMFY_DYNAMIC")
+        (widgets if plain else sockets)[each.id] = each
+        if each.io_type == "COMFY_DYNAMICCOMBO_V3":
+            chosen = node["widgets_values"][0]
+            (option,) = (option for option in each.options if option.key == chosen)
+            widgets.update({f"{each.id}.{inner.id}": inner for inner in option.inputs})
+    return {**sockets, **widgets}
+
+
+def test_there_are_workflows_and_each_has_both_formats_and_a_thumbnail():
+    names = {path.stem for path in PAGES}
+    assert names == {
+        "image_to_sounding_video",
+        "prompt_with_and_without_jointcfg",
+        "real_experts",
+        "sound_a_video",
+        "animate_to_a_sound",
+        "train_on_a_folder",
+        "sync_report",
+    }
+    assert {path.stem for path in (FOLDER / "api").glob("*.json")} == names
+    assert {path.stem for path in FOLDER.glob("*.jpg")} == names
+    for path in FOLDER.glob("*.jpg"):
+        with Image.open(path) as picture:
+            assert picture.size == (512, 512)
+
+
+@EVERY
+def test_api_format_is_derived_from_the_page(path):
+    api = json.loads((FOLDER / "api" / path.name).read_text())
+    command = f"jointdit run-workflow workflows/{path.name} --save-api workflows/api/{path.name}"
+    assert api == read_workflow(path), f"write it again: {command}"
+    assert read_workflow(FOLDER / "api" / path.name) == api
+
+
+@EVERY
+def test_nodes_of_the_page_have_the_inputs_and_outputs_of_their_schemas(path):
+    for node in json.loads(path.read_text())["nodes"]:
+        kind = node["type"]
+        if kind in NOTES:
+            continue
+        if kind in STOCK:
+            inputs, outputs = STOCK[kind]
+        else:
+            schema = NODES[kind].define_schema()
+            inputs = {name: each.io_type for name, each in schema_inputs(kind, node).items()}
+            outputs = [each.io_type for each in schema.outputs]
+        assert {each["name"]: each["type"] for each in node["inputs"]} == inputs
+        assert [each["name"] for each in node["inputs"]] == list(inputs)
+        assert [each["type"] for each in node["outputs"]] == outputs
+
+
+@EVERY
+def test_links_join_sockets_of_one_type(path):
+    page = json.loads(path.read_text())
+    by_id = {node["id"]: node for node in page["nodes"]}
+    for link, source, out, target, into, kind in page["links"]:
+        output, given = by_id[source]["outputs"][out], by_id[target]["inputs"][into]
+        assert output["type"] == kind and given["type"] in (kind, "*")
+        assert link in output["links"] and given["link"] == link
+    linked = [each["link"] for node in page["nodes"] for each in node["inputs"] if each["link"] is not None]
+    assert sorted(linked) == sorted(link[0] for link in page["links"])
+
+
+@EVERY
+def test_every_value_is_one_that_the_node_takes(path):
+    page = json.loads(path.read_text())
+    graph = api_format(page)
+    for node in page["nodes"]:
+        if node["type"] not in NODES:
+            continue
+        inputs, values = schema_inputs(node["type"], node), graph[str(node["id"])]["inputs"]
+        required = {name for name, each in inputs.items() if not each.optional}
+        assert required <= values.keys() <= inputs.keys()
+        for name, value in values.items():
+            each = inputs[name]
+            if isinstance(value, list):
+                continue
+            if each.io_type in ("INT", "FLOAT"):
+                assert each.min <= value <= each.max
+                assert type(value) is (int if each.io_type == "INT" else float)
+            elif each.io_type == "COMBO" and "expert" not in name and name != "videos":
+                assert value in each.options
+
+
+@EVERY
+def test_the_page_is_read_from_left_to_right_in_groups_without_overlap(path):
+    page = json.loads(path.read_text())
+    assert any(node["type"] in NOTES for node in page["nodes"])
+    nodes = [node for node in page["nodes"] if node["type"] not in NOTES]
+    by_id = {node["id"]: node for node in nodes}
+    for _, source, _, target, *_ in page["links"]:
+        left, right = by_id[source], by_id[target]
+        assert left["pos"][0] <= right["pos"][0]
+    for node in nodes:
+        homes = [group for group in page["groups"] if inside(node, group["bounding"])]
+        assert len(homes) == 1, node["type"]
+        for other in nodes:
+            assert node is other or not overlap(node, other), (node["type"], other["type"])
+
+
+def inside(node, box):
+    (x, y), (width, height) = node["pos"], node["size"]
+    return box[0] <= x and box[1] <= y and x + width <= box[0] + box[2] and y + height <= box[1] + box[3]
+
+
+def overlap(one, other):
+    (x, y), (width, height) = one["pos"], one["size"]
+    (u, v), (w, h) = other["pos"], other["size"]
+    return x < u + w and u < x + width and y < v + h and v < y + height
+
+
+@pytest.mark.parametrize("node", NODES.values(), ids=NODES)
+def test_every_node_has_a_help_page_with_a_picture_and_all_its_inputs(node):
+    schema = node.define_schema()
+    page = ROOT / "web" / "docs" / f"{schema.node_id}.md"
+    text = page.read_text()
+    assert text.startswith(f"# {schema.display_name}\n")
+    for each in (*schema.inputs, *schema.outputs):
+        optional = " (optional)" if getattr(each, "optional", None) else ""
+        assert f"- **{each.display_name or each.id}**{optional}: {each.tooltip}\n" in text, each.id
+    (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    assert (page.parent / picture).stat().st_size < 100_000
+
+
+def test_values_are_set_by_name_node_and_title_and_keep_their_kind():
+    graph = read_workflow(FOLDER / "prompt_with_and_without_jointcfg.json")
+    set_input(graph, "prompt=heavy rain = loud")
+    set_input(graph, "Sample with JointCFG.steps=3")
+    set_input(graph, "fps=12")
+    set_input(graph, "mode.audio_joint_scale=3")
+    nodes = {node["_meta"]["title"]: node["inputs"] for node in graph.values()}
+    assert nodes["JointDiTCondition"]["prompt"] == "heavy rain = loud" and nodes["JointDiTCondition"]["fps"] == 12.0
+    assert nodes["Sample with JointCFG"]["steps"] == 3 and nodes["Sample without JointCFG"]["steps"] == 0
+    assert nodes["With JointCFG"]["mode.audio_joint_scale"] == 3.0
+    assert isinstance(nodes["JointDiTMux"]["fps"], list)  # a link stays one
+
+
+def test_files_go_to_the_loaders_of_their_kind():
+    graph = read_workflow(FOLDER / "animate_to_a_sound.json")
+    set_file(graph, "image", "a.png")
+    set_file(graph, "audio", "b.wav")
+    inputs = {node["class_type"]: node["inputs"] for node in graph.values()}
+    assert inputs["LoadImage"] == {"image": "a.png"} and inputs["LoadAudio"] == {"audio": "b.wav"}
+    with pytest.raises(InputError, match="--video: the workflow has no Load Video node"):
+        set_file(graph, "video", "c.mp4")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("prompt", "give NAME=VALUE"),
+        ("promt=x", "one of .*prompt"),
+        ("steps=many", "a value like 0"),
+        ("video=1", "NAME"),
+    ],
+)
+def test_changes_that_fit_nothing_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        set_input(read_workflow(PAGES[0]), change)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "not valid JSON"), ("[]", "not a ComfyUI workflow"), ('{"a": 1}', "not a ComfyUI workflow")],
+)
+def test_files_that_are_no_workflow_are_refused(tmp_path, text, message):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_workflow(tmp_path / "x.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_workflow(tmp_path / "none.json")

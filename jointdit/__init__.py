@@ -8,14 +8,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from .diffusion.guidance import JointCFG
     from .errors import InputError
     from .media import Clip
     from .models.model import JointDiTModel
     from .pipeline import JointDiTPipeline
-
-__version__ = "0.1.0"
 
 __all__ = ["Clip", "InputError", "JointCFG", "JointDiTModel", "JointDiTPipeline", "__version__"]
 

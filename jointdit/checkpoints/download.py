@@ -24,8 +24,8 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import build_hf_headers
 
-from .. import __version__
 from ..errors import InputError
+from ..version import __version__
 from .published import MODELS, Published, needed_files
 
 Report = Callable[[int, int], None]  # bytes that are here, bytes in all

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .. import __version__
+from ..version import __version__
 from . import cache, evaluate, fetch_models, generate, run_workflow, synth, train
 
 BAD_INPUT = 2

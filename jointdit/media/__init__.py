@@ -2,7 +2,7 @@
 
 from .clip import Clip, exact_fps
 from .decode import MAX_BYTES, VIDEO_SUFFIXES, read_audio, read_clip
-from .encode import check_clip_path, write_clip
+from .encode import check_clip_path, write_video
 from .image import fit_image, read_image
 from .sound import fit_audio, resample_audio
 
@@ -18,5 +18,5 @@ __all__ = [
     "read_clip",
     "read_image",
     "resample_audio",
-    "write_clip",
+    "write_video",
 ]

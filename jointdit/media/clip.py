@@ -11,7 +11,7 @@ from os import PathLike
 import numpy as np
 
 from ..errors import InputError
-from .encode import write_clip
+from .encode import write_video
 
 MAX_FPS = 240
 
@@ -80,5 +80,5 @@ class Clip:
         return self.audio.shape[1] > 0
 
     def save(self, path: str | PathLike[str], *, crf: int | None = None, overwrite: bool = True) -> None:
-        """Write an .mp4 (H.264 and AAC) or a .webm (VP9 and Opus); see `write_clip`."""
-        write_clip(self, path, crf=crf, overwrite=overwrite)
+        """Write an .mp4 (H.264 and AAC) or a .webm (VP9 and Opus); see `write_video`."""
+        write_video(path, self.frames, self.fps, self.audio, self.sample_rate, crf=crf, overwrite=overwrite)

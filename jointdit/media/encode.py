@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -16,9 +15,6 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from ..errors import InputError
 from .files import target_file, whole_file
-
-if TYPE_CHECKING:
-    from .clip import Clip
 
 BT709 = 1  # the number of BT.709 in the three colour fields of H.264 and VP9 (ITU-T H.273)
 AUDIO_BIT_RATE = 160_000  # per channel; the encoders lower it where the sample rate allows less
@@ -62,12 +58,24 @@ _FORMATS = {
 }
 
 
-def write_clip(clip: Clip, path: str | PathLike[str], *, crf: int | None = None, overwrite: bool = True) -> None:
-    """Write `clip` to `path`: .mp4 (H.264 and AAC) or .webm (VP9 and Opus), in 8-bit 4:2:0 that browsers play.
+def write_video(
+    path: str | PathLike[str],
+    frames: np.ndarray,
+    fps: Fraction,
+    audio: np.ndarray,
+    sample_rate: int,
+    *,
+    crf: int | None = None,
+    overwrite: bool = True,
+) -> None:
+    """Write frames with their sound to `path`: .mp4 (H.264 and AAC) or .webm (VP9 and Opus), in 8-bit 4:2:0 that
+    browsers play.
 
     Every frame lasts exactly 1 / fps (in .webm rounded to its clock of 1 ms). The sound starts at time zero and ends
     with the video: what the encoder puts before it is taken off by the players (edit list, codec delay).
 
+    frames: uint8 [T, H, W, 3], sRGB.
+    audio: float32 [channels, samples] in -1..1, as long as the frames; [1, 0] writes a video without sound.
     crf: constant rate factor, lower is better and larger; default 15 (H.264, 1 to 51) or 20 (VP9, 1 to 63).
 
     `path` appears when it is complete; nothing is left behind if writing fails or is interrupted.
@@ -76,12 +84,12 @@ def write_clip(clip: Clip, path: str | PathLike[str], *, crf: int | None = None,
     check_clip_path(path, overwrite)
     suffix = Path(path).suffix.lower()
     target = _FORMATS[suffix]
-    height, width = clip.frames.shape[1:3]
+    height, width = frames.shape[1:3]
     if height % 2 or width % 2:
         even = f"{width + width % 2}x{height + height % 2}"
         raise InputError(f"{path}: a video of {width}x{height} cannot be written; the nearest even size is {even}")
-    if len(clip.audio) > 2:
-        raise InputError(f"{path}: the sound has {len(clip.audio)} channels; mix it down to 1 or 2")
+    if len(audio) > 2:
+        raise InputError(f"{path}: the sound has {len(audio)} channels; mix it down to 1 or 2")
     crf = target.crf if crf is None else crf
     if not 1 <= crf <= target.max_crf:
         raise InputError(f"crf is {crf}, but must be from 1 (best) to {target.max_crf} for {suffix}")
@@ -90,53 +98,63 @@ def write_clip(clip: Clip, path: str | PathLike[str], *, crf: int | None = None,
         with av.open(
             str(temporary), "w", format=target.container, container_options=target.container_options
         ) as container:
-            _encode(clip, container, target, crf)
+            packets = [_video_packets(container, target, frames, fps, crf)]
+            if audio.shape[1]:
+                packets.append(_audio_packets(container, target, audio, sample_rate))
+            # In the order of time, so that a player never waits for one of the two.
+            for packet in heapq.merge(*packets, key=lambda packet: packet.dts * packet.time_base):
+                container.mux(packet)
 
 
 def check_clip_path(path: str | PathLike[str], overwrite: bool = True) -> None:
-    """Raise InputError if `write_clip` could not write to `path`: to be asked before the work that makes the clip."""
+    """Raise InputError if `write_video` could not write to `path`: to be asked before the work that makes the clip."""
     suffix = Path(path).suffix.lower()
     if suffix not in _FORMATS:
         raise InputError(f"{path}: videos are written as {' or '.join(_FORMATS)}, not {suffix!r}; change the ending")
     target_file(path, overwrite)
 
 
-def _encode(clip: Clip, container: av.container.OutputContainer, target: _Format, crf: int) -> None:
-    height, width = clip.frames.shape[1:3]
-    video = container.add_stream(target.video, rate=clip.fps, options={**target.video_options, "crf": str(crf)})
-    video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-    video.codec_context.time_base = 1 / clip.fps
-    video.codec_context.color_range = ColorRange.MPEG
-    video.codec_context.colorspace = BT709
-    video.codec_context.color_primaries = BT709
-    video.codec_context.color_trc = BT709
-    packets = [_video_packets(clip, video)]
-    if clip.has_audio:
-        channels = len(clip.audio)
-        rate = min((rate for rate in target.rates if rate >= clip.sample_rate), default=max(target.rates))
-        audio = container.add_stream(target.audio, rate=rate, layout=_LAYOUTS[channels])
-        audio.bit_rate = AUDIO_BIT_RATE * channels
-        packets.append(_audio_packets(clip, audio))
-    # In the order of time, so that a player never waits for one of the two.
-    for packet in heapq.merge(*packets, key=lambda packet: packet.dts * packet.time_base):
-        container.mux(packet)
+def _video_packets(
+    container: av.container.OutputContainer, target: _Format, frames: np.ndarray, fps: Fraction, crf: int
+) -> Iterator[av.Packet]:
+    """Adds the stream at once; its packets come when they are asked for."""
+    stream = container.add_stream(target.video, rate=fps, options={**target.video_options, "crf": str(crf)})
+    stream.height, stream.width = frames.shape[1:3]
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.time_base = 1 / fps
+    stream.codec_context.color_range = ColorRange.MPEG
+    stream.codec_context.colorspace = BT709
+    stream.codec_context.color_primaries = BT709
+    stream.codec_context.color_trc = BT709
+
+    def packets() -> Iterator[av.Packet]:
+        for index, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(
+                format="yuv420p",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+            )
+            frame.pts, frame.time_base = index, 1 / fps
+            yield from stream.encode(frame)
+        yield from stream.encode(None)
+
+    return packets()
 
 
-def _video_packets(clip: Clip, stream: av.VideoStream) -> Iterator[av.Packet]:
-    for index, picture in enumerate(clip.frames):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-        )
-        frame.pts, frame.time_base = index, 1 / clip.fps
+def _audio_packets(
+    container: av.container.OutputContainer, target: _Format, audio: np.ndarray, sample_rate: int
+) -> Iterator[av.Packet]:
+    """Adds the stream at once; its packets come when they are asked for."""
+    channels = len(audio)
+    rate = min((rate for rate in target.rates if rate >= sample_rate), default=max(target.rates))
+    stream = container.add_stream(target.audio, rate=rate, layout=_LAYOUTS[channels])
+    stream.bit_rate = AUDIO_BIT_RATE * channels
+
+    def packets() -> Iterator[av.Packet]:
+        samples = np.ascontiguousarray(np.clip(audio, -1, 1))
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=_LAYOUTS[channels])
+        frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, Fraction(1, sample_rate)
         yield from stream.encode(frame)
-    yield from stream.encode(None)
+        yield from stream.encode(None)
 
-
-def _audio_packets(clip: Clip, stream: av.AudioStream) -> Iterator[av.Packet]:
-    samples = np.ascontiguousarray(np.clip(clip.audio, -1, 1))
-    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=_LAYOUTS[len(samples)])
-    frame.sample_rate, frame.pts, frame.time_base = clip.sample_rate, 0, Fraction(1, clip.sample_rate)
-    yield from stream.encode(frame)
-    yield from stream.encode(None)
+    return packets()

@@ -1,4 +1,4 @@
-"""A browser plays what `write_clip` writes: the right size, duration and colours, and the sound at its time."""
+"""A browser plays what `write_video` writes: the right size, duration and colours, and the sound at its time."""
 
 from __future__ import annotations
 

@@ -89,8 +89,9 @@ def test_the_picture_comes_out_of_the_model(pipe):
 
 def test_sampling_and_decoding_know_no_effect_and_no_event():
     package = Path(jointdit.__file__).parent
-    names = ("denoiser", "guidance", "samplers", "schedules", "autoencoders", "pipeline", "model", "joint_block")
-    sources = [(package / f"{name}.py").read_text().lower() for name in names]
+    folders = ("models", "encoders", "diffusion", "pipeline")
+    sources = [path.read_text().lower() for folder in folders for path in (package / folder).rglob("*.py")]
+    assert len(sources) > 15
     assert not [word for word in (*EFFECTS, "synthetic") for source in sources if f'"{word}"' in source]
     assert "events" not in inspect.signature(JointDiTPipeline.sample).parameters
 

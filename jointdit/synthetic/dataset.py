@@ -5,6 +5,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+from ..errors import InputError
+from ..media import Clip
+from ..media.files import whole_file
 from .scenes import Scene, render_scene
 from .textures import PictureSource
 
@@ -25,18 +28,10 @@ def synthesize(
 ) -> None:
     """Write 000000.mp4, 000000.json, ... of scenes `seed`, `seed + 1`, ...; each file appears whole or not at all.
 
-    Args:
-        size: width and height in pixels.
-        photos: a folder of photos to crop pictures from, instead of procedural ones.
-        progress: called with the number of finished clips.
-
-    Raises:
-        InputError: an argument or path cannot be used.
+    size: width and height in pixels.    photos: a folder of photos to crop pictures from, instead of procedural ones.
+    progress: called with the number of finished clips.
+    Raises InputError for an argument or a path that cannot be used.
     """
-    from ..errors import InputError
-    from ..media import Clip
-    from ..media.files import whole_file
-
     if clips < 1:
         raise InputError(f"clips={clips}: give 1 or more")
     width, height = size

@@ -8,11 +8,11 @@ import colorsys
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from .arrays import Array
+
 Point = tuple[float, float]
-Colour = Sequence[float]
+Colour = Sequence[float] | Array
 
 
 def hsv(hue: float, saturation: float, value: float) -> tuple[float, float, float]:

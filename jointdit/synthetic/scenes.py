@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
+from .arrays import Picture, Sound
 from .captions import draw_caption
 from .effects import EFFECTS, REGISTRY
 from .textures import PictureSource, check_picture, cover, procedural_picture
@@ -30,11 +32,11 @@ class Scene:
     caption: str
     frames: NDArray[np.uint8]
     fps: Fraction
-    audio: NDArray[np.float32]
+    audio: Sound
     sample_rate: int
     events: tuple[float, ...]
     curve: NDArray[np.float32] | None
-    picture: NDArray[np.uint8]
+    picture: Picture
     parameters: dict[str, Any]
 
 
@@ -46,24 +48,24 @@ def render_scene(
     height: int = 128,
     width: int = 128,
     effect: str | None = None,
-    picture: NDArray[np.uint8] | None = None,
+    picture: Picture | None = None,
     pictures: PictureSource | None = None,
 ) -> Scene:
     """The scene of a seed: the same arguments give the same bytes.
 
     effect: one of `EFFECTS`, drawn if None.    picture: uint8 [H, W, 3], cropped to fit; else drawn from `pictures`, or
     procedural. The effect, its times and its caption do not depend on the picture.
-    Raises ValueError, naming the value, for what cannot be rendered.
+    Raises InputError, naming the value, for what cannot be rendered.
     """
     fps = Fraction(fps).limit_denominator(1001)
     if seed < 0:
-        raise ValueError(f"seed is {seed}, but must be 0 or above")
+        raise InputError(f"seed is {seed}, but must be 0 or above")
     if min(height, width) < MIN_SIDE:
-        raise ValueError(f"size is {width}x{height}, but both sides must be at least {MIN_SIDE}")
+        raise InputError(f"size is {width}x{height}, but both sides must be at least {MIN_SIDE}")
     if fps <= 0 or frames < MIN_FRAMES or frames / fps < MIN_SECONDS:
-        raise ValueError(f"{frames} frames at {fps} fps: give at least {MIN_FRAMES} frames and {MIN_SECONDS} seconds")
+        raise InputError(f"{frames} frames at {fps} fps: give at least {MIN_FRAMES} frames and {MIN_SECONDS} seconds")
     if effect is not None and effect not in REGISTRY:
-        raise ValueError(f"effect is {effect!r}, but must be one of {', '.join(EFFECTS)}")
+        raise InputError(f"effect is {effect!r}, but must be one of {', '.join(EFFECTS)}")
     streams = [np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(5)]
     choice, times, look, sound, words = streams
     drawn = str(choice.choice(EFFECTS))

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Array, Sound
 from .timeline import SAMPLE_RATE, Timeline
-
-Array = NDArray[np.float32]
 
 PEAK = 0.5
 AMBIENCE = 10 ** (-50 / 20)
@@ -19,7 +18,7 @@ def clock(seconds: float) -> NDArray[np.float64]:
     return np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
 
 
-def noise(rng: np.random.Generator, samples: int, low: float, high: float) -> Array:
+def noise(rng: np.random.Generator, samples: int, low: float, high: float) -> Sound:
     """Noise of unit peak between two frequencies in Hz, with slopes of a third of an octave."""
     frequencies = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)
     octaves = np.log2(np.maximum(frequencies, 1.0))
@@ -29,13 +28,13 @@ def noise(rng: np.random.Generator, samples: int, low: float, high: float) -> Ar
     return (sound / (np.abs(sound).max() + 1e-12)).astype(np.float32)
 
 
-def burst(rng: np.random.Generator, seconds: float, tau: float, low: float, high: float) -> Array:
+def burst(rng: np.random.Generator, seconds: float, tau: float, low: float, high: float) -> Sound:
     """Band noise that starts at once and decays with time constant `tau` (seconds)."""
     time = clock(seconds)
     return (noise(rng, len(time), low, high) * np.exp(-time / tau)).astype(np.float32)
 
 
-def partials(seconds: float, frequencies: Sequence[float], levels: Sequence[float], taus: Sequence[float]) -> Array:
+def partials(seconds: float, frequencies: Sequence[float], levels: Sequence[float], taus: Sequence[float]) -> Sound:
     """A struck body: decaying sines that start together at phase zero. Frequencies above 7.6 kHz are left out."""
     time = clock(seconds)
     sound = sum(
@@ -46,7 +45,7 @@ def partials(seconds: float, frequencies: Sequence[float], levels: Sequence[floa
     return np.asarray(sound, np.float32)
 
 
-def glide(seconds: float, start: float, end: float, tau: float) -> Array:
+def glide(seconds: float, start: float, end: float, tau: float) -> Sound:
     """A sine whose pitch moves from `start` to `end` Hz over the decay."""
     time = clock(seconds)
     pitch = start + (end - start) * np.clip(time / seconds, 0, 1)
@@ -57,7 +56,7 @@ def unit(sound: Array) -> Array:
     return sound / np.abs(sound).max()
 
 
-def strike(timeline: Timeline, bodies: Sequence[Array]) -> Array:
+def strike(timeline: Timeline, bodies: Sequence[Array]) -> Sound:
     """A track with body i, at unit peak times the event's strength, starting at event i and fading at its end."""
     track = np.zeros(timeline.samples, np.float32)
     for time, strength, body in zip(timeline.events, timeline.strengths, bodies, strict=True):
@@ -68,13 +67,13 @@ def strike(timeline: Timeline, bodies: Sequence[Array]) -> Array:
     return track
 
 
-def swell(sound: Array, level: Array) -> Array:
+def swell(sound: Array, level: Array) -> Sound:
     """A lasting sound that follows an intensity in [0, 1] over 36 dB, silent at zero."""
     gain = (10 ** (-36 / 20 * (1 - level))) * np.minimum(1, 20 * level)
     return (sound * gain).astype(np.float32)
 
 
-def master(rng: np.random.Generator, track: Array, low: float, high: float) -> Array:
+def master(rng: np.random.Generator, track: Array, low: float, high: float) -> Sound:
     """The finished track: a bed of band noise 50 dB below the peak, no mean, peak 0.5, 5 ms fades at both ends."""
     track = track + noise(rng, len(track), low, high) * np.float32(AMBIENCE * np.abs(track).max())
     track = track - track.mean()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Picture
+
 HUE_WEIGHT = 2.0  # mean colours of pictures differ more in brightness than in hue
 COLOURS = {  # mean colours that suggest an effect: night, dusk, grass, brass, wood, ...
     "ball": (85, 115, 80),
@@ -20,7 +22,7 @@ COLOURS = {  # mean colours that suggest an effect: night, dusk, grass, brass, w
 }
 
 
-def suggested_effect(picture: NDArray[np.uint8]) -> str:
+def suggested_effect(picture: Picture) -> str:
     """The effect whose colour is nearest to the mean colour of a picture, uint8 [H, W, 3]: one of `EFFECTS`."""
     distances = _opponents(np.array(list(COLOURS.values()), float)) - _opponents(picture.mean((0, 1)))
     return list(COLOURS)[np.square(distances).sum(-1).argmin()]

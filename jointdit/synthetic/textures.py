@@ -5,15 +5,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from ..errors import InputError
+from .arrays import Array, Picture
 from .drawing import hsv
-
-Array = NDArray[np.float32]
-Picture = NDArray[np.uint8]
 
 # Photographs that the wheels carry themselves, openly licensed (public domain, CC0, CC BY or no known restrictions).
 BUNDLED = {
@@ -29,13 +28,12 @@ BUNDLED = {
 def bundled_photos() -> list[Path]:
     """Openly licensed photographs shipped inside scikit-image and scikit-learn.
 
-    Raises:
-        ImportError: one of the two packages is missing; the extra that brings them is named.
+    Raises ImportError, naming the extra that brings it, where one of the two packages is missing.
     """
     photos = []
     for package, (folder, names) in BUNDLED.items():
         spec = importlib.util.find_spec(package)
-        if spec is None:
+        if spec is None or spec.origin is None:
             raise ImportError(f"{package} is not installed; its photographs come with: pip install 'jointdit[train]'")
         photos += [Path(spec.origin).parent / folder / name for name in names]
     return photos
@@ -65,14 +63,13 @@ def _cut(picture: Picture, size: tuple[float, float], place: tuple[float, float]
 class PictureSource:
     """Draws pictures of any size: procedural ones, and random crops of given photos.
 
-    Args:
-        photos: uint8 [H, W, 3] pictures to crop; none means that every picture is procedural.
-        procedural: share of procedural pictures, in [0, 1], where there are photos.
+    photos: uint8 [H, W, 3] pictures to crop; none means that every picture is procedural.
+    procedural: share of procedural pictures, in [0, 1], where there are photos.
     """
 
     def __init__(self, photos: Sequence[Picture] = (), procedural: float = 0.4) -> None:
         if not 0 <= procedural <= 1:
-            raise ValueError(f"procedural={procedural} is not a share; give a number from 0 to 1")
+            raise InputError(f"procedural={procedural} is not a share; give a number from 0 to 1")
         for photo in photos:
             check_picture(photo)
         self.photos = tuple(photos)
@@ -97,7 +94,7 @@ class PictureSource:
 
 def check_picture(picture: Picture) -> None:
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
-        raise ValueError(f"picture is {picture.dtype} {list(picture.shape)}; give uint8 [height, width, 3]")
+        raise InputError(f"picture is {picture.dtype} {list(picture.shape)}; give uint8 [height, width, 3]")
 
 
 def procedural_picture(rng: np.random.Generator, height: int, width: int) -> Picture:
@@ -107,7 +104,7 @@ def procedural_picture(rng: np.random.Generator, height: int, width: int) -> Pic
     if rng.random() < 0.6:
         _scatter_shapes(rng, picture)
     if rng.random() < 0.3:
-        shade = 1 + rng.uniform(0.2, 0.6) * _noise(rng, height, width, 2.5)
+        shade = 1 + rng.uniform(0.2, 0.6) * fractal_noise(rng, height, width, 2.5)
         picture = picture * shade[..., None]
     if rng.random() < 0.25:
         picture = picture + rng.uniform(0.01, 0.05) * rng.standard_normal((height, width, 1), np.float32)
@@ -134,7 +131,7 @@ def _grid(height: int, width: int) -> tuple[Array, Array]:
     return rows[:, None], columns[None, :]
 
 
-def _noise(rng: np.random.Generator, height: int, width: int, slope: float) -> Array:
+def fractal_noise(rng: np.random.Generator, height: int, width: int, slope: float) -> Array:
     """Fractal noise [H, W] with a power spectrum that falls as frequency^-slope, zero mean, most values in [-1, 1]."""
     rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
     frequency = np.hypot(rows, columns)
@@ -145,7 +142,7 @@ def _noise(rng: np.random.Generator, height: int, width: int, slope: float) -> A
     return field / (2 * field.std() + 1e-9)
 
 
-def _palette(rng: np.random.Generator, count: int) -> Array:
+def _palette(rng: np.random.Generator, count: SupportsIndex) -> Array:
     """Colours [count, 3] around one or two hues, from dark to light in random order."""
     hue, spread = rng.random(), rng.choice([0.04, 0.12, 0.5])
     values = rng.permutation(np.linspace(rng.uniform(0.05, 0.35), rng.uniform(0.65, 1.0), count))
@@ -173,7 +170,7 @@ def _gradient(rng: np.random.Generator, height: int, width: int) -> Array:
 
 
 def _clouds(rng: np.random.Generator, height: int, width: int) -> Array:
-    field = _noise(rng, height, width, rng.uniform(2.0, 3.6))
+    field = fractal_noise(rng, height, width, rng.uniform(2.0, 3.6))
     if rng.random() < 0.3:
         field = np.abs(field) * 2 - 0.6
     return _colour(0.5 + 0.5 * field, _palette(rng, rng.integers(2, 6)))
@@ -184,7 +181,7 @@ def _stripes(rng: np.random.Generator, height: int, width: int) -> Array:
     angle = rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)])
     along = np.sin(angle) * rows + np.cos(angle) * columns
     across = np.cos(angle) * rows - np.sin(angle) * columns
-    bend = rng.uniform(0, 0.15) * _noise(rng, height, width, 3.5)
+    bend = rng.uniform(0, 0.15) * fractal_noise(rng, height, width, 3.5)
     waves = np.sin(2 * np.pi * (rng.uniform(1.5, 9) * (along + bend) + rng.random()))
     if rng.random() < 0.4:
         waves = waves * np.sin(2 * np.pi * (rng.uniform(1.5, 9) * (across + bend) + rng.random()))
@@ -224,17 +221,17 @@ def _scenery(rng: np.random.Generator, height: int, width: int) -> Array:
     horizon = rng.uniform(-0.15, 0.25)
     sky = _palette(rng, 2)
     picture = _colour((rows + 0.5) / (horizon + 0.5) + 0 * columns, sky[np.argsort(sky.sum(1))])
-    cloud = np.clip(_noise(rng, height, width, 2.8) - rng.uniform(0.0, 0.6), 0, 1)
+    cloud = np.clip(fractal_noise(rng, height, width, 2.8) - rng.uniform(0.0, 0.6), 0, 1)
     picture = picture + (rng.uniform(0.7, 1.0) - picture) * cloud[..., None]
     if rng.random() < 0.5:
         y, x = rng.uniform(-0.4, horizon), rng.uniform(-0.4, 0.4)
         sun = np.clip(1 - (np.hypot(rows - y, columns - x) - rng.uniform(0.03, 0.1)) / 0.03, 0, 1)
-        picture = picture + (np.float32([1, 0.9, 0.6]) - picture) * sun[..., None]
+        picture = picture + (np.array([1, 0.9, 0.6], np.float32) - picture) * sun[..., None]
     layers = int(rng.integers(1, 5))
     for layer, colour in enumerate(_palette(rng, layers + 1)[:layers]):
         low = horizon + 0.5 * layer / layers + rng.uniform(-0.05, 0.05)
-        profile = low + rng.uniform(0.01, 0.12) * _noise(rng, 8, width, rng.uniform(2.2, 3.4))[:1]
-        ground = 1 + rng.uniform(0.1, 0.5) * _noise(rng, height, width, rng.uniform(1.2, 2.6))
+        profile = low + rng.uniform(0.01, 0.12) * fractal_noise(rng, 8, width, rng.uniform(2.2, 3.4))[:1]
+        ground = 1 + rng.uniform(0.1, 0.5) * fractal_noise(rng, height, width, rng.uniform(1.2, 2.6))
         alpha = np.clip((rows - profile) * min(height, width), 0, 1)[..., None]
         picture = picture * (1 - alpha) + np.clip(colour * ground[..., None], 0, 1) * alpha
     return picture
@@ -245,7 +242,7 @@ def _mixture(rng: np.random.Generator, height: int, width: int) -> Array:
     recipes: tuple[Callable[[np.random.Generator, int, int], Array], ...]
     recipes = (_clouds, _cells, _stripes, _blobs, _gradient, _scenery)
     one, two = rng.choice(len(recipes), 2, replace=False)
-    mask = np.clip(0.5 + rng.choice([0.5, 2, 12]) * _noise(rng, height, width, 3.2), 0, 1)[..., None]
+    mask = np.clip(0.5 + rng.choice([0.5, 2, 12]) * fractal_noise(rng, height, width, 3.2), 0, 1)[..., None]
     return recipes[one](rng, height, width) * mask + recipes[two](rng, height, width) * (1 - mask)
 
 

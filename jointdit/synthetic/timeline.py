@@ -16,8 +16,6 @@ QUIET_END_SECONDS = 0.06
 MAX_EVENTS = 4
 KNOT_SECONDS = 0.3
 
-Array = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Timeline:
@@ -26,12 +24,10 @@ class Timeline:
     Frame j shows the state at time j / fps, so an event at time t is visible from the first frame with j / fps >= t and
     audible from the first sample at or after t.
 
-    Attributes:
-        frames: number of frames T.
-        fps: frames per second.
-        events: event times in seconds, rising; empty for continuous effects.
-        strengths: how strong each event is, in (0, 1]; drives size of the change and loudness alike.
-        knots: intensities at equally spaced times, smoothly interpolated; empty for event effects.
+    frames: number of frames T.    fps: frames per second.
+    events: event times in seconds, rising; empty for continuous effects.
+    strengths: how strong each event is, in (0, 1]; both the size of the change and the loudness follow it.
+    knots: intensities at equally spaced times, smoothly interpolated; empty for event effects.
     """
 
     frames: int
@@ -61,7 +57,7 @@ class Timeline:
         pairs = zip(self.events, self.strengths, strict=True)
         return max((float(s * np.exp((t - time) / tau)) for t, s in pairs if t <= time), default=0.0)
 
-    def intensity(self, times: NDArray[np.float64]) -> Array:
+    def intensity(self, times: NDArray[np.float64]) -> NDArray[np.float32]:
         """Intensity of a continuous effect at `times` (seconds), in [0, 1]: zero at the start, smooth between knots."""
         knots = np.asarray(self.knots)
         place = np.clip(times / self.seconds, 0, 1) * (len(knots) - 1)

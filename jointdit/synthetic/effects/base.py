@@ -9,9 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Array, Picture, Sound
 from ..timeline import Timeline
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -35,14 +34,14 @@ class Effect(ABC):
         """The frame at `time` > 0 (seconds) as float32 [H, W, 3] in [0, 1]; `picture` must stay as it is."""
 
     @abstractmethod
-    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
+    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Sound:
         """The finished waveform, float32 [samples] at 16 kHz."""
 
     def words(self) -> dict[str, str]:
         """Names of the attributes that captions may tell, such as material or colour."""
         return {}
 
-    def render(self, picture: NDArray[np.uint8], timeline: Timeline) -> NDArray[np.uint8]:
+    def render(self, picture: Picture, timeline: Timeline) -> NDArray[np.uint8]:
         """All frames, uint8 [T, H, W, 3]; frame 0 is the picture itself."""
         still = picture.astype(np.float32) / 255
         frames = np.empty((timeline.frames, *picture.shape), np.uint8)

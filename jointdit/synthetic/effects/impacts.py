@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from .. import drawing, sounds
+from ..arrays import Array, Sound
 from ..timeline import Timeline
-from .base import Array, Effect, per_event
+from .base import Effect, per_event
 from .materials import COLOURS, MATERIALS, STUFF, knock, size_word
 
 GLOSS = {"rubber": 0.2, "wooden": 0.1, "glass": 0.9, "metal": 1.0}
@@ -90,7 +91,7 @@ class Ball(Effect):
         drawing.ball(frame, centre, radius, COLOURS[self.colour], GLOSS[self.material], squash)
         return frame
 
-    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
+    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Sound:
         pitch = PITCH[self.material] / (1.2 * self.radius - 0.05)
         bodies = []
         for _ in timeline.events:
@@ -151,20 +152,20 @@ class Hammer(Effect):
             head = (pivot[0] + length * toward[0], pivot[1] + length * toward[1])
             normal = (toward[1], -toward[0])
             half, thick = self.size * unit, 0.07 * unit
-            ends = [(head[0] + s * half * normal[0], head[1] + s * half * normal[1]) for s in (-1, 1)]
+            one, two = ((head[0] + s * half * normal[0], head[1] + s * half * normal[1]) for s in (-1, 1))
             face, bright = HEADS[self.material]
             drawing.bar(frame, pivot, head, 0.03 * unit, (0.25, 0.14, 0.06))
             drawing.bar(frame, pivot, head, 0.02 * unit, (0.62, 0.4, 0.2))
-            drawing.bar(frame, *ends, thick + 0.01 * unit, (0.08, 0.08, 0.08))
-            drawing.bar(frame, *ends, thick, face)
-            drawing.bar(frame, *ends, 0.45 * thick, bright)
+            drawing.bar(frame, one, two, thick + 0.01 * unit, (0.08, 0.08, 0.08))
+            drawing.bar(frame, one, two, thick, face)
+            drawing.bar(frame, one, two, 0.45 * thick, bright)
         spot = (self.level * height + 0.05 * unit, edge - across * 0.4 * unit)
         flash = timeline.pulse(time, 0.11)
         if flash > 0.02:
             drawing.glow(frame, spot, 0.26 * unit, (1, 0.75, 0.3), flash)
         return frame
 
-    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
+    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Sound:
         base = 300 * self.pitch if self.material == "wooden" else 620 * self.pitch
         table = sounds.partials(0.35, [THUMP, 2 * THUMP], [1, 0.4], [0.06, 0.03])
         bodies = []

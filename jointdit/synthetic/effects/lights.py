@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from .. import drawing, sounds
+from ..arrays import Array, Sound
 from ..timeline import SAMPLE_RATE, Timeline
-from .base import Array, Effect, per_event
+from .base import Effect, per_event
 from .materials import COLOURS
 
 HEARTBEATS = (90.0, 130.0)  # Hz, their lowest partial
@@ -55,7 +56,7 @@ class Lightning(Effect):
                     drawing.bar(frame, one, two, radius * unit, colour, alpha * fade, soft=0.6 + radius * unit / 2)
         return frame
 
-    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
+    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Sound:
         bodies = []
         for _ in timeline.events:
             crack = sounds.burst(rng, 1.2, 0.02, 300, 5000)
@@ -113,7 +114,7 @@ class Fireworks(Effect):
                 drawing.dots(frame, rays[:, -1] * unit + (y, x), 0.012 * unit, (1, 1, 0.9), fade)
         return frame
 
-    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
+    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Sound:
         bodies = []
         for _ in timeline.events:
             bang = sounds.burst(rng, 0.8, 0.05, 150, 2500)
@@ -154,7 +155,7 @@ class Heartbeat(Effect):
         drawing.blend(frame, (0.8, 0.0, 0.05), edge * np.float32(self.depth * beat))
         return frame
 
-    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
+    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Sound:
         partials = [self.pitch, 1.9 * self.pitch, 3.1 * self.pitch]
         lub = sounds.unit(sounds.partials(0.4, partials, [1, 0.5, 0.25], [0.07, 0.04, 0.025]))
         time = sounds.clock(0.4)
@@ -201,7 +202,7 @@ class Siren(Effect):
             drawing.glow(frame, lamp, 0.2 * min(height, width), 0.5 + 0.5 * colour, 0.9 * level)
         return frame
 
-    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
+    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Sound:
         level = timeline.intensity(timeline.sample_times)
         phase = 2 * np.pi * np.cumsum(self.low * 2 ** (self.octaves * level.astype(np.float64))) / SAMPLE_RATE
         tone = np.sin(phase) + 0.4 * np.sin(2 * phase) + 0.25 * np.sin(3 * phase)

@@ -1,7 +1,7 @@
 """What effects are made of: materials with their sound, colours, and the words for them."""
 
 from .. import sounds
-from .base import Array
+from ..arrays import Sound
 
 # Partials relative to the lowest, their levels and decay times in seconds.
 MATERIALS: dict[str, tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]] = {
@@ -27,7 +27,7 @@ def size_word(value: float, low: float, high: float) -> str:
     return ("small", "medium", "large")[min(2, int(3 * (value - low) / (high - low)))]
 
 
-def knock(material: str, pitch: float) -> Array:
+def knock(material: str, pitch: float) -> Sound:
     """The sound of hitting a material, 0.35 s; `pitch` in Hz is that of its lowest partial at ratio 1."""
     ratios, levels, taus = MATERIALS[material]
     return sounds.partials(0.35, [pitch * r for r in ratios], levels, taus)

@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from .. import drawing, sounds
+from ..arrays import Array, Sound
 from ..timeline import Timeline
-from .base import Array, Effect
+from .base import Effect
 from .materials import COLOURS, size_word
 
 OUTSIDE = 1.3  # radians at which a pendulum is out of sight
@@ -76,7 +77,7 @@ class Pendulum(Effect):
             drawing.ball(frame, bob, self.radius * unit, COLOURS[self.colour], 0.8)
         return frame
 
-    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
+    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Sound:
         partials = [self.pitch, 1.47 * self.pitch, 2.1 * self.pitch]
         tick = sounds.partials(0.1, partials, [1, 0.6, 0.3], [0.016, 0.01, 0.006])
         bodies = [tick + 0.4 * sounds.burst(rng, 0.1, 0.004, 2500, 7500) for _ in timeline.events]
@@ -140,7 +141,7 @@ class Bell(Effect):
         ):
             view += (paint.astype(np.float32) - view) * np.clip(depth * size + 0.5, 0, 1)[..., None]
 
-    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
+    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Sound:
         pitch = 135 / (1.25 * self.size - 0.1875)
         ratios, levels = (1.0, 2.0, 2.76, 4.07, 5.4), (1.0, 0.7, 0.8, 0.5, 0.35)
         taus = (0.3, 0.22, 0.18, 0.12, 0.08)

@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from .. import drawing, sounds
+from ..arrays import Array, Sound
 from ..timeline import Timeline
-from .base import Array, Effect, per_event
+from .base import Effect, per_event
 
 RING_SECONDS = 0.6
 # Of rain, in shorter sides of the picture: how far it drifts sideways as it falls, the distance of lanes, that of
@@ -75,11 +76,11 @@ class Drops(Effect):
         across = np.rint(column - push * columns.ravel()[column]).astype(int).clip(0, view.shape[1] - 1)
         crest, trough = np.exp(-(phase**2)), np.exp(-((phase + 1.4) ** 2))
         pixels = view[down, across]
-        pixels += (np.float32([0.9, 0.97, 1.0]) - pixels) * (np.float32(0.85 * fade) * crest)[:, None]
-        pixels += (np.float32([0.0, 0.08, 0.2]) - pixels) * (np.float32(0.65 * fade) * trough)[:, None]
+        pixels += (np.array([0.9, 0.97, 1.0], np.float32) - pixels) * (np.float32(0.85 * fade) * crest)[:, None]
+        pixels += (np.array([0.0, 0.08, 0.2], np.float32) - pixels) * (np.float32(0.65 * fade) * trough)[:, None]
         view[row, column] = pixels
 
-    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
+    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Sound:
         bodies = []
         for _ in timeline.events:
             pitch = self.pitch * rng.uniform(0.95, 1.05)
@@ -126,7 +127,7 @@ class Rain(Effect):
         drawing.blend(frame, (0.95, 0.97, 1.0), shape * np.clip(6 * (self.density * level - missing), 0, 0.9))
         return frame
 
-    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Array:
+    def sound(self, rng: np.random.Generator, timeline: Timeline) -> Sound:
         level = timeline.intensity(timeline.sample_times)
         low = 700 + 3200 * (1 - self.density)
         hiss = sounds.noise(rng, timeline.samples, low, 7500)

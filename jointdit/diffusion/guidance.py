@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -84,7 +85,7 @@ class JointCFG:
         if pair is not None and not (len(pair) == 2 and 0 <= pair[0] < pair[1] < math.inf):
             raise InputError(f"interval {self.interval}: give a lower and a higher video sigma")
 
-    def changed(self, **given: object) -> JointCFG:
+    def changed(self, **given: Any) -> JointCFG:
         """This guidance with some fields given anew. Another mode starts from its own defaults; a shared scale, or one
         for all frames, takes the place of what it stands for."""
         if given.get("mode", self.mode) != self.mode:
@@ -115,7 +116,8 @@ class JointCFG:
             return {"c": (torch.ones(frames, 1, 1, 1), torch.ones(()))}
         scales = {name: torch.tensor(float(value)) for name, value in self.scales.items()}
         # joint-cfg is joint-cfg-star with one number for both.
-        w_video, w_audio = scales.get("video_joint_scale"), scales.get("audio_joint_scale")
+        neutral = torch.ones(())
+        w_video, w_audio = (scales.get(f"{kind}_joint_scale", neutral) for kind in ("video", "audio"))
         s_video, s_audio = scales.get("video_scale", w_video), scales.get("audio_scale", w_audio)
         s_video = rearrange(torch.linspace(scales["video_scale_start"], s_video, frames), "f -> f 1 1 1")
         if self.mode == "cfg":
@@ -129,7 +131,8 @@ class JointCFG:
 
     def combine(self, predictions: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
         """The weighted sum of clean estimates [B, ...] of one modality, "c" first, rescaled."""
-        result = sum(weight.to(each.device) * each for weight, each in zip(weights, predictions, strict=True))
+        terms = [weight.to(each.device) * each for weight, each in zip(weights, predictions, strict=True)]
+        result = sum(terms[1:], terms[0])
         if self.rescale == 0 or len(predictions) == 1:
             return result
         axes = tuple(range(1, result.ndim))
@@ -162,15 +165,12 @@ class GuidedDenoiser:
         negative: Conditioning | None = None,
         isolated: bool = False,
     ) -> None:
-        if negative is None and guidance.mode != "none":
-            raise ValueError(f"guidance mode {guidance.mode} needs the negative conditioning")
         self.denoiser, self.guidance = denoiser, guidance
-        self.passes = {
-            "c": Pass(conditioning, isolated),
-            "iso": Pass(conditioning, isolated=True),
-            "none": Pass(negative, isolated),
-            "iso_none": Pass(negative, isolated=True),
-        }
+        self.passes = {"c": Pass(conditioning, isolated), "iso": Pass(conditioning, isolated=True)}
+        if negative is not None:
+            self.passes |= {"none": Pass(negative, isolated), "iso_none": Pass(negative, isolated=True)}
+        elif guidance.mode != "none":
+            raise ValueError(f"guidance mode {guidance.mode} needs the negative conditioning")
 
     def __call__(self, x: JointLatents, levels: Levels, keep: bool = False) -> tuple[JointLatents, AudioDenoise | None]:
         """Guided clean estimates of x; with `keep` also a function that estimates the audio again on the same video."""
@@ -182,12 +182,14 @@ class GuidedDenoiser:
             for name, (video, _) in weights.items()
         ]
         found, audio_passes = self.denoiser.denoise(x, levels, passes, keep)
-
-        def audio_again(audio: Tensor, levels: Levels) -> Tensor:
-            return self.guidance.combine(audio_passes(audio, levels), audio_weights)
-
         estimate = JointLatents(
             self.guidance.combine([each.video for each in found], video_weights),
             self.guidance.combine([each.audio for each in found], audio_weights),
         )
-        return estimate, audio_again if keep else None
+        if audio_passes is None:
+            return estimate, None
+
+        def audio_again(audio: Tensor, levels: Levels) -> Tensor:
+            return self.guidance.combine(audio_passes(audio, levels), audio_weights)
+
+        return estimate, audio_again

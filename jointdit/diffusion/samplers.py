@@ -22,7 +22,8 @@ Callback = Callable[[int, int, JointLatents], None]
 
 
 class Denoise(Protocol):
-    """The clean estimates of a pair, and with `keep` a function that estimates the audio again on the same video."""
+    """The clean estimates of a pair, and with `keep` (only then) a function that estimates the audio again on the same
+    video."""
 
     def __call__(
         self, x: JointLatents, levels: Levels, keep: bool = False
@@ -93,6 +94,7 @@ def heun(denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callba
             start, end = audio[step * n + substep : step * n + substep + 2]
             if start == end:  # the audio rests: nothing is asked of its expert
                 continue
+            assert audio_again is not None
             levels = grid.levels(step, substep + 1)
             there = _toward(sound, denoised, start, end)
             sound = _mean_slope(sound, denoised, there, audio_again(there, levels), start, end)
@@ -143,6 +145,7 @@ def _multistep(
             if start == end:  # the audio rests: nothing is asked of its expert
                 continue
             if substep:
+                assert audio_again is not None
                 denoised = audio_again(sound, grid.levels(step, substep))
             sound = advance(sound, denoised, audio_past, start, end)
             audio_past = _Past(denoised, start)

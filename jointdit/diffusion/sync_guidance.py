@@ -76,12 +76,14 @@ class SyncedDenoiser:
         estimate, audio_again = self.denoise(x, levels, keep)
         if not self.sync.acts(levels.video_sigma.item()):
             return estimate, audio_again
+        pulled = replace(estimate, audio=self.sync.pull(estimate.audio, estimate.video, self.loudness))
+        if audio_again is None:
+            return pulled, None
 
         def pulled_again(audio: Tensor, levels: Levels) -> Tensor:
             return self.sync.pull(audio_again(audio, levels), estimate.video, self.loudness)
 
-        pulled = replace(estimate, audio=self.sync.pull(estimate.audio, estimate.video, self.loudness))
-        return pulled, pulled_again if keep else None
+        return pulled, pulled_again
 
 
 def loudness_readout(codec: AudioAutoencoder) -> Tensor:
@@ -90,7 +92,7 @@ def loudness_readout(codec: AudioAutoencoder) -> Tensor:
     """
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode(False), torch.enable_grad():
-        channels = codec.vae.config.latent_channels
+        channels = codec.vae.config["latent_channels"]
         latents = torch.randn(1, channels, LENGTH, BINS // codec.factor, generator=generator)
         latents = latents.to(codec.vae.device).requires_grad_()
         (slope,) = torch.autograd.grad(codec.decode_mel(latents).float().mean(), latents)

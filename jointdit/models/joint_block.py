@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import get_timestep_embedding
 from einops import rearrange
 from torch import Tensor, nn
+
+from ..errors import InputError
 
 AXES = ("time", "height", "width", "frequency")
 TIME_PERIODS = (0.08, 30.0)  # seconds: from one frame to the longest clip
@@ -31,7 +34,7 @@ class RotaryEmbedding(nn.Module):
     def __init__(self, head_dim: int) -> None:
         super().__init__()
         if head_dim % 16:
-            raise ValueError(f"head_dim {head_dim}: rotary positions need a multiple of 16")
+            raise InputError(f"head_dim {head_dim}: give a multiple of 16, which rotary positions need")
         counts = (head_dim // 4, head_dim // 16, head_dim // 16, head_dim // 16)
         self.head_dim = head_dim
         self.counts = counts
@@ -288,6 +291,13 @@ def pool_frames(x: Tensor, grid: tuple[int, int, int], pool: int) -> Tensor:
     return rearrange(x, "(b f) c h w -> b (f h w) c", f=frames)
 
 
+class JointBlockList(nn.ModuleList):
+    """A ModuleList whose items a type checker knows."""
+
+    def __iter__(self) -> Iterator[JointBlock]:
+        return cast(Iterator[JointBlock], super().__iter__())
+
+
 class JointBlocks(ModelMixin, ConfigMixin):
     """All Joint Blocks of a model with their shared conditioning; the only new weights of JointDiT (Stage A).
 
@@ -312,21 +322,22 @@ class JointBlocks(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         if not len(stages) == len(video_channels) == len(audio_channels):
-            raise ValueError(
+            raise InputError(
                 f"stages {stages}, video_channels {video_channels} and audio_channels {audio_channels} differ in length"
             )
         if width % head_dim:
-            raise ValueError(f"width {width} is no multiple of head_dim {head_dim}")
-        self.blocks = nn.ModuleList(
+            raise InputError(f"width {width}: give a multiple of head_dim {head_dim}")
+        self.blocks = JointBlockList(
             JointBlock(video, audio, width, head_dim, embedding_dim=width)
             for video, audio in zip(video_channels, audio_channels, strict=True)
         )
         self.image_context = nn.Sequential(nn.LayerNorm(image_dim), nn.Linear(image_dim, width))
         self.text_context = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, width))
         # Without a bias: a null picture (zeros) says nothing.
-        self.image_to_text = nn.ModuleList(nn.Linear(image_dim, dim, bias=False) for dim in audio_dims)
-        for layer in self.image_to_text:
+        adapters = [nn.Linear(image_dim, dim, bias=False) for dim in audio_dims]
+        for layer in adapters:
             nn.init.zeros_(layer.weight)
+        self.image_to_text = nn.ModuleList(adapters)
         self.video_level = nn.Sequential(nn.Linear(NOISE_EMBEDDING, width), nn.SiLU(), nn.Linear(width, width))
         self.audio_level = nn.Sequential(nn.Linear(NOISE_EMBEDDING, width), nn.SiLU(), nn.Linear(width, width))
 
@@ -334,9 +345,9 @@ class JointBlocks(ModelMixin, ConfigMixin):
         """Memory levers. query_chunk: queries a call of attention (same numbers). video_pool: averages the video's keys
         and values over pool x pool tokens (approximate)."""
         if query_chunk is not None and query_chunk < 1:
-            raise ValueError(f"query_chunk {query_chunk}: give None or at least 1")
+            raise InputError(f"query_chunk {query_chunk}: give None or at least 1")
         if video_pool < 1:
-            raise ValueError(f"video_pool {video_pool}: give at least 1")
+            raise InputError(f"video_pool {video_pool}: give at least 1")
         for block in self.blocks:
             block.query_chunk, block.video_pool = query_chunk, video_pool
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
+from diffusers import AudioLDM2UNet2DConditionModel, UNetSpatioTemporalConditionModel
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 Call = Callable[..., Any]
+UNet = UNetSpatioTemporalConditionModel | AudioLDM2UNet2DConditionModel
 
 
 def call_directly(function: Call, *args: Any, **inputs: Any) -> Any:
-    """How blocks are called; gradient checkpointing is the other way."""
+    """The plain way to call a block; gradient checkpointing is the other one."""
     return function(*args, **inputs)
 
 
@@ -24,23 +26,21 @@ class ExpertState:
 
     hidden: [R, C, h, w], R = batch rows, or batch * frames rows for video.
     skips: the stack for the up blocks, newest last.    embedding: [R, E], time embedding.
-    inputs: keyword arguments of blocks with cross-attention, each [R, ...], [B, F] or None.
+    inputs: keyword arguments of blocks with cross-attention, each [R, ...] or [B, F].
     rows: rows of R per sample (the frames of a video, 1 for audio).    level: downsamplings so far.
     """
 
     hidden: Tensor
     skips: tuple[Tensor, ...]
     embedding: Tensor
-    inputs: Mapping[str, Tensor | None]
+    inputs: Mapping[str, Tensor]
     rows: int = 1
     level: int = 0
 
     def select(self, index: Tensor) -> ExpertState:
         """The state of the samples `index` [P] (repeats allowed), in that order."""
 
-        def take(tensor: Tensor | None) -> Tensor | None:
-            if tensor is None:
-                return None
+        def take(tensor: Tensor) -> Tensor:
             batch = self.hidden.shape[0] // self.rows
             if tensor.shape[0] == batch:
                 return tensor.index_select(0, index)
@@ -58,12 +58,12 @@ class ExpertState:
 
 
 def expand_timestep(timestep: Tensor | float, batch: int, device: torch.device) -> Tensor:
-    """A scalar or [B] timestep as [B] on `device`, as both UNets' own forward does it."""
+    """A scalar or [B] timestep as [B] on `device`, as in the forward of both UNets."""
     timestep = torch.as_tensor(timestep, device=device)
     return timestep.reshape(-1).expand(batch)
 
 
-def run_inner_block(unet, state: ExpertState, stage: int, call: Call) -> ExpertState:
+def run_inner_block(unet: UNet, state: ExpertState, stage: int, call: Call) -> ExpertState:
     """Stage 0 .. n of either UNet: a down block, whose downsampler (if any) raises the level, or mid as the last."""
     if stage == len(unet.down_blocks):
         block = unet.mid_block
@@ -74,17 +74,17 @@ def run_inner_block(unet, state: ExpertState, stage: int, call: Call) -> ExpertS
     return replace(state, hidden=hidden, skips=state.skips + skips, level=state.level + deeper)
 
 
-def run_up_blocks(unet, state: ExpertState, call: Call) -> Tensor:
+def run_up_blocks(unet: UNet, state: ExpertState, call: Call) -> Tensor:
     """Out of either UNet: up blocks with their skips, then norm, activation and the last convolution.
 
     `upsample_size` matters only where a side is no multiple of the overall factor; elsewhere it is what the upsampler
-    would compute by itself, and the UNets leave it away, which decides between interpolation modes of equal result.
+    would compute by itself, and the UNets leave it out, which selects another interpolation mode of equal result.
     """
     hidden, skips = state.hidden, state.skips
     factor = 2**unet.num_upsamplers
     odd = any(side % factor for side in skips[0].shape[-2:])
     for block in unet.up_blocks:
-        count = len(block.resnets)
+        count = len(cast(nn.ModuleList, block.resnets))
         used, skips = skips[-count:], skips[:-count]
         hidden = call(
             block,
@@ -94,10 +94,11 @@ def run_up_blocks(unet, state: ExpertState, call: Call) -> Tensor:
             upsample_size=skips[-1].shape[2:] if odd and skips else None,
             **block_inputs(block, state),
         )
+    assert unet.conv_norm_out is not None and unet.conv_act is not None  # only None without a number of groups
     return unet.conv_out(unet.conv_act(unet.conv_norm_out(hidden)))
 
 
-def block_inputs(block, state: ExpertState) -> dict[str, Tensor | None]:
+def block_inputs(block: nn.Module, state: ExpertState) -> dict[str, Tensor]:
     """The keyword arguments that this block takes: all with cross-attention, else those that every block has."""
     if getattr(block, "has_cross_attention", False):
         return dict(state.inputs)

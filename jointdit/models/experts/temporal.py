@@ -9,6 +9,8 @@ from torch import Tensor, nn
 class TemporalConv3d(nn.Conv3d):
     """A convolution over (k, 1, 1): the same sums as `nn.Conv3d`'s, taken over frames and flattened pixels."""
 
+    padding: tuple[int, int, int]  # never a name such as "same": `flatten_temporal_convolutions` sees to that
+
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, F, H, W] -> [B, D, F, H, W]."""
         out = F.conv2d(x.flatten(3), self.weight[..., 0], self.bias, padding=(self.padding[0], 0))

@@ -25,13 +25,11 @@ def mel_filters() -> Tensor:
 
 
 def log_mel(waveform: Tensor) -> Tensor:
-    """AudioLDM2's log-mel: magnitude (not power), natural logarithm, neither mean nor deviation taken out.
+    """AudioLDM2's log-mel [B, samples // 160, 64]: magnitude (not power), natural logarithm, not normalised.
 
-    Args:
-        waveform: [B, samples], 16 kHz, -1..1; more than 432 samples, because the ends are reflected.
-
-    Returns:
-        [B, samples // 160, 64]: frame i is centred on sample 160 i + 80. Silence is ln(1e-5) = -11.513.
+    waveform: [B, samples], 16 kHz, -1..1; more than 432 samples, because the ends are reflected.
+    Frame i is centred on sample 160 i + 80. Silence is ln(1e-5) = -11.513.
+    Raises ValueError for another shape.
     """
     edge = (WINDOW - HOP) // 2
     if waveform.ndim != 2 or waveform.shape[-1] <= edge:

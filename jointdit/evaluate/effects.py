@@ -24,6 +24,7 @@ PALEST, MOST_BLUR = 0.35, 3.0  # of what a weak model paints: share of the chang
 MOST_GRAIN, GRAIN_SIDE = 9.0, 16  # grey levels, and cells a side
 FRAMES_PER_SECOND = 100  # of the log-mel
 
+Array = NDArray[np.floating]
 Features = Callable[[Clip], NDArray[np.float32]]
 Sample = tuple[Clip, str]  # and its effect
 
@@ -33,7 +34,7 @@ def sound_features(clip: Clip) -> NDArray[np.float32]:
     fine = mono_mel(clip.audio, clip.sample_rate)
     heard = onsets(fine)
     mel = reduce(fine, "t (b four) -> t b", "mean", four=4)
-    starts = (heard * FRAMES_PER_SECOND).astype(int) if len(heard) else mel.mean(1).argmax(keepdims=True)
+    starts = (heard * FRAMES_PER_SECOND).astype(int) if len(heard) else mel.mean(1).argmax(0, keepdims=True)
     after = [_stretch(mel, starts, first, last) for first, last in ((0, 4), (4, 12), (12, 30))]
     change = np.abs(np.diff(mel, axis=0))
     percentiles = np.percentile(mel, (10, 50, 90), axis=0)
@@ -50,7 +51,7 @@ def picture_features(clip: Clip) -> NDArray[np.float32]:
     away, steps = frames - frames[0], np.diff(frames, axis=0)
     seen = events_seen(small, clip.fps)
     change = motion(small)[1:]
-    shown = np.rint(seen * float(clip.fps) - 0.5).astype(int) if len(seen) else change.argmax(keepdims=True)
+    shown = np.rint(seen * float(clip.fps) - 0.5).astype(int) if len(seen) else change.argmax(0, keepdims=True)
     at_events, before = steps[shown], steps[np.maximum(shown - 1, 0)]
     grids = [_grid(np.abs(away)), _grid(np.abs(at_events)), _grid(at_events), _grid(np.abs(before)), _grid(away)]
     grids.append(_streaks(away))
@@ -61,19 +62,19 @@ def picture_features(clip: Clip) -> NDArray[np.float32]:
     return np.concatenate([*grids, *colours, *spread, curve, [scale, len(seen)]]).astype(np.float32)
 
 
-def _stretch(mel: NDArray[np.float32], starts: NDArray[np.int64], first: int, last: int) -> NDArray[np.float32]:
+def _stretch(mel: Array, starts: NDArray[np.integer], first: int, last: int) -> Array:
     """Mean [bands] of the frames `first` to `last` after each start."""
     rows = np.clip(starts[:, None] + np.arange(first, last), 0, len(mel) - 1)
     return mel[rows].mean((0, 1))
 
 
-def _grid(change: NDArray[np.float32]) -> NDArray[np.float32]:
+def _grid(change: Array) -> Array:
     """[N, side, side, 3] -> mean of each cell, [16]."""
     cells = reduce(change, "n (y a) (x b) c -> y x", "mean", y=GRID, x=GRID)
     return rearrange(cells, "y x -> (y x)")
 
 
-def _streaks(change: NDArray[np.float32]) -> NDArray[np.float32]:
+def _streaks(change: Array) -> Array:
     """[N, side, side, 3] -> share of the fine differences that lies across, in each cell, [16]: high where it rains."""
     fine = change - gaussian_filter(change, (0, 2, 2, 0))
     down, across = (_grid(np.abs(np.diff(fine, axis=axis, append=0))) for axis in (1, 2))
@@ -87,7 +88,7 @@ def weathered(clip: Clip, rng: np.random.Generator) -> Clip:
     blur = rng.uniform(0, MOST_BLUR)
     frames = first + rng.uniform(PALEST, 1) * gaussian_filter(clip.frames - first, (0, blur, blur, 0))
     cells = rng.normal(0, rng.uniform(0, MOST_GRAIN), (len(frames), GRAIN_SIDE, GRAIN_SIDE, 3))
-    grain = zoom(cells, np.divide(frames.shape, cells.shape), order=1, grid_mode=True, mode="nearest")
+    grain = np.asarray(zoom(cells, np.divide(frames.shape, cells.shape), order=1, grid_mode=True, mode="nearest"))
     return replace(clip, frames=np.clip(frames + grain, 0, 255).astype(np.uint8))
 
 
@@ -115,7 +116,7 @@ class EffectJudge:
 
     def name(self, clips: Sequence[Clip]) -> list[str]:
         """The effect of each clip."""
-        return self.forest.predict(_table(self.features, clips)).tolist()
+        return [str(name) for name in self.forest.predict(_table(self.features, clips))]
 
 
 def _table(features: Features, clips: Sequence[Clip]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""A folder of sounding videos, put to the measures that need no truth."""
+"""A folder of sounding videos, scored by the measures that need no ground truth."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FolderScores:
     """Scores of a folder. motion: mean grey levels a frame.    silent: share of the clips.
     sync: by effect, where every clip comes from `jointdit synth`.
     sound_distance, picture_distance: from the reference, if there is one.
-    skipped: why files were left out, by name.    note: what to mind.
+    skipped: why files were left out, by name.    note: a caveat, or nothing.
     """
 
     align: AlignScores
@@ -81,21 +81,29 @@ def score_folder(
     paths = clip_files(folder, match)
     known = clip_files(reference) if reference else []
     clips, skipped = _measure(folder, paths, lambda done, total: progress("clips", done, total), each)
-    distances: list[Frechet | None] = [None, None]
+    sound_distance = picture_distance = None
     if reference:
         others, left_out = _measure(reference, known, lambda done, total: progress("reference", done, total))
         skipped |= left_out
-        distances = [
-            Frechet.of(*([getattr(clip, name) for clip in group] for group in (clips, others)))
-            for name in ("sound", "pictures")
-        ]
+        sound_distance = Frechet.of([clip.sound for clip in clips], [clip.sound for clip in others])
+        picture_distance = Frechet.of([clip.pictures for clip in clips], [clip.pictures for clip in others])
     note = f"{len(clips)} clips are too few to rank anything" if len(clips) < FEW else ""
-    curves, observed = [clip.curves for clip in clips], [clip.observed for clip in clips]
-    sync = sync_by_effect(observed) if all(observed) else None
+    curves = [clip.curves for clip in clips]
+    observed = [clip.observed for clip in clips if clip.observed is not None]
+    sync = sync_by_effect(observed) if len(observed) == len(clips) else None
     moving = float(np.mean([curve.motion[1:].mean() if len(curve.motion) > 1 else 0.0 for curve in curves]))
     loudness = np.array([clip.loudness for clip in clips])
-    silent = float(np.mean(loudness < SILENT))
-    return FolderScores(align_clips(curves), sync, moving, float(loudness.mean()), silent, *distances, skipped, note)
+    return FolderScores(
+        align=align_clips(curves),
+        sync=sync,
+        motion=moving,
+        loudness_dbfs=float(loudness.mean()),
+        silent=float(np.mean(loudness < SILENT)),
+        sound_distance=sound_distance,
+        picture_distance=picture_distance,
+        skipped=skipped,
+        note=note,
+    )
 
 
 def _measure(

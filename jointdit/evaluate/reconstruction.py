@@ -37,7 +37,13 @@ def pitch_errors(clip: Clip, truth: Clip) -> NDArray[np.float64]:
 
 def _partials(clip: Clip) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Power spectra [K, N], and the frequency [N] of the strongest partial, by a parabola through its log power."""
-    _, _, spectrum = stft(clip.audio.mean(0), nperseg=FRAME, noverlap=FRAME - STEP, nfft=LENGTH, boundary=None)
+    _, _, spectrum = stft(
+        clip.audio.mean(0),
+        nperseg=FRAME,
+        noverlap=FRAME - STEP,
+        nfft=LENGTH,
+        boundary=None,  # pyright: ignore[reportArgumentType] (documented; scipy's default is all that pyright sees)
+    )
     power = np.abs(spectrum) ** 2 + 1e-20
     peak = power.argmax(0).clip(1, len(power) - 2)
     left, middle, right = (np.log(power[peak + shift, np.arange(len(peak))]) for shift in (-1, 0, 1))

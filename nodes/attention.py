@@ -44,6 +44,7 @@ class ComfyAttention:
     ) -> Tensor:
         """attention_mask: added to the scores, [B, 1, S]."""
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        assert attn.to_k is not None and attn.to_v is not None and attn.to_out is not None  # as in both UNets' blocks
         query, key, value = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
         if attention_mask is not None:
             attention_mask = attention_mask.expand(-1, query.shape[1], -1)  # ComfyUI takes slices of its queries

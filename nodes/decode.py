@@ -67,7 +67,7 @@ class DecodeVideo(io.ComfyNode):
     def validate_inputs(cls, overlap: int | None, chunk_size: int | None) -> bool | str:
         if chunk_size is not None and not 1 <= chunk_size <= 256:
             return f"chunk_size is {chunk_size}, but must be from 1 to 256"
-        if None not in (overlap, chunk_size) and not 0 <= overlap < chunk_size:
+        if overlap is not None and chunk_size is not None and not 0 <= overlap < chunk_size:
             return f"overlap is {overlap}, but must be at least 0 and less than chunk_size, {chunk_size}"
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -25,7 +26,7 @@ class Guidance(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        modes = [io.DynamicCombo.Option(mode, _scales(scales)) for mode, scales in reversed(DEFAULTS.items())]
+        modes = [io.DynamicCombo.Option(mode, _scales(scales)) for mode, scales in reversed([*DEFAULTS.items()])]
         return io.Schema(
             node_id="JointDiTJointCFG",
             display_name="JointDiT JointCFG",
@@ -74,9 +75,9 @@ class Guidance(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, mode: Mapping[str, object] | None, sigma_low: float | None, sigma_high: float | None
+        cls, mode: Mapping[str, Any] | None, sigma_low: float | None, sigma_high: float | None
     ) -> bool | str:
-        if None in (mode, sigma_low, sigma_high):
+        if mode is None or sigma_low is None or sigma_high is None:
             return True
         try:
             JointCFG(mode=mode["mode"], interval=(sigma_low, sigma_high))
@@ -85,15 +86,13 @@ class Guidance(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(
-        cls, mode: Mapping[str, str | float], sigma_low: float, sigma_high: float, rescale: float
-    ) -> io.NodeOutput:
+    def execute(cls, mode: Mapping[str, Any], sigma_low: float, sigma_high: float, rescale: float) -> io.NodeOutput:
         scales = {name: value for name, value in mode.items() if name != "mode"}
         guidance = JointCFG(mode=mode["mode"], interval=(sigma_low, sigma_high), rescale=rescale, **scales)
         return io.NodeOutput(guidance)
 
 
-def _scales(defaults: Mapping[str, float]) -> list[io.Float.Input]:
+def _scales(defaults: Mapping[str, float]) -> list[io.Input]:
     return [
         io.Float.Input(name, default=value, min=0.0, max=HIGHEST, step=0.1, tooltip=TOOLTIPS[name])
         for name, value in defaults.items()

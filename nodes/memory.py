@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import comfy.model_management
 import torch
@@ -75,7 +76,7 @@ class ManagedModel:
     def with_joint_blocks(self, blocks: JointBlocks) -> ManagedModel:
         """The same components with other Joint Blocks. Each keeps its one patcher: of two, one would move away what the
         other has loaded."""
-        components = {name: getattr(self.pipe, name) for name in CLASSES} | {"joint_blocks": blocks}
+        components: dict[str, Any] = {name: getattr(self.pipe, name) for name in CLASSES} | {"joint_blocks": blocks}
         patchers = {name: patcher for name, patcher in self.patchers.items() if name != "joint_blocks"}
         return ManagedModel(ManagedPipeline(**components, defaults=self.pipe.defaults), patchers)
 

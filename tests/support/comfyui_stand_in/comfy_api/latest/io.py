@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ NUMBER = {"default", "min", "max", "step", "control_after_generate"}
 
 class Input:
     io_type = ""
-    known: set[str] = set()
+    known: Set[str] = frozenset()
 
     def __init__(self, id: str, **fields: Any) -> None:
         if unknown := fields.keys() - COMMON - self.known:
@@ -31,32 +32,57 @@ class Output:
         self.id, self.display_name, self.tooltip, self.is_output_list = id, display_name, tooltip, is_output_list
 
 
-def Custom(io_type: str, known: set[str] = frozenset()) -> type:
-    return type(
-        io_type,
-        (),
-        {
-            "Input": type("Input", (Input,), {"io_type": io_type, "known": set(known)}),
-            "Output": type("Output", (Output,), {"io_type": io_type}),
-        },
-    )
+_Input, _Output = Input, Output
 
 
-Int = Custom("INT", NUMBER)
-Float = Custom("FLOAT", NUMBER)
-String = Custom("STRING", {"default", "multiline"})
-Combo = Custom("COMBO", {"default", "options"})
-DynamicCombo = Custom("COMFY_DYNAMICCOMBO_V3", {"options"})
-Image, Audio, Video, Latent, Sigmas = (Custom(name) for name in ("IMAGE", "AUDIO", "VIDEO", "LATENT", "SIGMAS"))
+class ComfyTypeIO:
+    """A type that travels between nodes; each has an `Input` and an `Output` class of its own."""
+
+    class Input(_Input): ...
+
+    class Output(_Output): ...
+
+    def __init_subclass__(cls, io_type: str, known: Set[str] = frozenset()) -> None:
+        cls.Input = type("Input", (cls.Input,), {"io_type": io_type, "known": known})
+        cls.Output = type("Output", (cls.Output,), {"io_type": io_type})
 
 
-@dataclass
-class _Option:
-    key: str
-    inputs: list[Input]
+def Custom(io_type: str) -> type[ComfyTypeIO]:
+    return type(io_type, (ComfyTypeIO,), {}, io_type=io_type)
 
 
-DynamicCombo.Option = _Option
+class Int(ComfyTypeIO, io_type="INT", known=NUMBER): ...
+
+
+class Float(ComfyTypeIO, io_type="FLOAT", known=NUMBER): ...
+
+
+class String(ComfyTypeIO, io_type="STRING", known={"default", "multiline"}): ...
+
+
+class Combo(ComfyTypeIO, io_type="COMBO", known={"default", "options"}): ...
+
+
+class DynamicCombo(ComfyTypeIO, io_type="COMFY_DYNAMICCOMBO_V3", known={"options"}):
+    @dataclass
+    class Option:
+        key: str
+        inputs: list[Input]
+
+
+class Image(ComfyTypeIO, io_type="IMAGE"): ...
+
+
+class Audio(ComfyTypeIO, io_type="AUDIO"): ...
+
+
+class Video(ComfyTypeIO, io_type="VIDEO"): ...
+
+
+class Latent(ComfyTypeIO, io_type="LATENT"): ...
+
+
+class Sigmas(ComfyTypeIO, io_type="SIGMAS"): ...
 
 
 @dataclass

@@ -28,7 +28,7 @@ class CacheLatents(io.ComfyNode):
             display_name="JointDiT Cache Latents",
             category=CATEGORY,
             description="Cuts a folder of sounding videos into clips and keeps their latents for JointDiT Train, once. "
-            "What was stopped goes on when it is queued again.",
+            "Queue it again to continue after a stop.",
             search_aliases=["dataset", "training data", "encode videos"],
             is_experimental=True,
             is_output_node=True,
@@ -45,13 +45,13 @@ class CacheLatents(io.ComfyNode):
                     options=list(LAYOUTS),
                     default="classes",
                     tooltip="How captions are found. classes: folders are named like them, and a .txt beside a video "
-                    "speaks for it instead. synth: made by jointdit synth. Others: the published sets.",
+                    "takes precedence. synth: made by jointdit synth. Others: the published sets.",
                 ),
                 io.String.Input(
                     "name",
                     default="my_videos",
-                    tooltip="Name of the cache, in output/jointdit/caches. One that is there goes on; another size, "
-                    "rate or model needs another name.",
+                    tooltip="Name of the cache, in output/jointdit/caches. An existing one is continued; "
+                    "another size, rate or model needs another name.",
                 ),
                 *shape_inputs(),
             ],

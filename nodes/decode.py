@@ -30,8 +30,8 @@ class DecodeVideo(io.ComfyNode):
             node_id="JointDiTDecodeVideo",
             display_name="JointDiT Decode Video",
             category=CATEGORY,
-            description="Turns video latents into frames, a few at a time, so that long clips fit into memory. If they "
-            "do not, it goes on with fewer.",
+            description="Turns video latents into frames, a few at a time, so that long clips fit into memory. If "
+            "memory runs out, it retries with fewer.",
             search_aliases=["vae decode", "video decode"],
             inputs=[
                 model_input(),

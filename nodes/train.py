@@ -47,7 +47,7 @@ class Train(io.ComfyNode):
                     "name",
                     default="my_joint_blocks",
                     tooltip="Name of the result, models/jointdit/NAME.safetensors. The state is in "
-                    "output/jointdit/training/NAME; a training of that name that is there goes on.",
+                    "output/jointdit/training/NAME; an existing training of that name is continued.",
                 ),
                 io.Int.Input(
                     "steps",

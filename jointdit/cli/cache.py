@@ -36,7 +36,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser of `jointdit`."""
     text = (
         "Cut sounding videos into clips and keep their latents. Files that are broken, silent or without sound are "
-        "listed and left out. A run that was stopped goes on when the same command is given again."
+        "listed and left out. To continue after a stop, give the same command again."
     )
     parser = commands.add_parser("cache", help="make latents of videos, to train on", description=text)
     parser.add_argument("videos", metavar="DIR", type=Path, help="folder of videos")

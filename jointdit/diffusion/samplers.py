@@ -92,7 +92,7 @@ def heun(denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callba
         sound, denoised = x.audio, estimate.audio
         for substep in range(n - 1):
             start, end = audio[step * n + substep : step * n + substep + 2]
-            if start == end:  # the audio rests: nothing is asked of its expert
+            if start == end:  # the audio rests: its expert has nothing to do
                 continue
             assert audio_again is not None
             levels = grid.levels(step, substep + 1)
@@ -142,7 +142,7 @@ def _multistep(
         sound, denoised = x.audio, estimate.audio
         for substep in range(n):
             start, end = audio[step * n + substep : step * n + substep + 2]
-            if start == end:  # the audio rests: nothing is asked of its expert
+            if start == end:  # the audio rests: its expert has nothing to do
                 continue
             if substep:
                 assert audio_again is not None

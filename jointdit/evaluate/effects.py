@@ -45,7 +45,7 @@ def sound_features(clip: Clip) -> NDArray[np.float32]:
 
 
 def picture_features(clip: Clip) -> NDArray[np.float32]:
-    """What changes, where, and in which colour: at events, and on the whole. The picture itself hardly matters."""
+    """What changes, where, and in which colour: at events, and overall. The picture itself matters little."""
     small = np.stack([np.asarray(Image.fromarray(frame).resize((SIDE, SIDE))) for frame in clip.frames])
     frames = small.astype(np.float32)
     away, steps = frames - frames[0], np.diff(frames, axis=0)

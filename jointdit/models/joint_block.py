@@ -323,7 +323,7 @@ class JointBlocks(ModelMixin, ConfigMixin):
         super().__init__()
         if not len(stages) == len(video_channels) == len(audio_channels):
             raise InputError(
-                f"stages {stages}, video_channels {video_channels} and audio_channels {audio_channels} differ in length"
+                f"stages {stages}, video_channels {video_channels}, audio_channels {audio_channels}: give equally many"
             )
         if width % head_dim:
             raise InputError(f"width {width}: give a multiple of head_dim {head_dim}")

@@ -7,6 +7,7 @@ import torch
 from einops import rearrange
 from tiny_models import conditioning, inputs, joint_model
 
+from jointdit.errors import InputError
 from jointdit.latents import JointLatents
 from jointdit.models.experts import AudioExpert, VideoExpert
 from jointdit.models.experts.temporal import TemporalConv3d, flatten_temporal_convolutions
@@ -143,9 +144,9 @@ def test_query_chunks_are_exact_and_pooling_is_close():
 
 def test_levers_reject_nonsense():
     blocks = joint_model().joint_blocks
-    with pytest.raises(ValueError, match="query_chunk 0"):
+    with pytest.raises(InputError, match="query_chunk 0"):
         blocks.set_memory(query_chunk=0)
-    with pytest.raises(ValueError, match="video_pool 0"):
+    with pytest.raises(InputError, match="video_pool 0"):
         blocks.set_memory(video_pool=0)
 
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 import folder_paths
 
-from ..jointdit.checkpoints.folders import BUNDLED, INDEX, read_index
+from ..jointdit.checkpoints.components import INDEX
+from ..jointdit.checkpoints.folders import BUNDLED, read_index
 from ..jointdit.errors import InputError
 
 KEY = "jointdit"

@@ -10,23 +10,15 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import nn
 
-from ..jointdit.checkpoints.folders import CLASSES
+from ..jointdit.checkpoints.components import COMPONENTS, TEXT_ENCODERS
 from ..jointdit.latents import ClipShape
 from ..jointdit.models.joint_block import JointBlocks
 from ..jointdit.pipeline import JointDiTPipeline
 from .attention import follow_comfyui
 from .progress import Progress
 
-DENOISING = ("video_unet", "audio_unet", "joint_blocks")
-CONDITIONING = (
-    "video_vae",
-    "image_encoder",
-    "text_encoder",
-    "text_encoder_2",
-    "projection_model",
-    "language_model",
-    "joint_blocks",
-)
+DENOISING = tuple(name for name, component in COMPONENTS.items() if component.role == "denoiser")
+CONDITIONING = ("video_vae", "image_encoder", *TEXT_ENCODERS, "joint_blocks")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # The manager's own estimates: MiB for a latent pixel and byte of a UNet with fused attention, bytes for one of a VAE.
 UNET_MIB = 0.02
@@ -64,7 +56,7 @@ class ManagedModel:
         follow_comfyui(pipe)
         # Not CoreModelPatcher: where that one casts weights while they are used, it needs layers made for it.
         self.patchers = dict(patchers or {})
-        for name in CLASSES:
+        for name in COMPONENTS:
             component = getattr(pipe, name)
             if name not in self.patchers and isinstance(component, nn.Module):
                 self.patchers[name] = ModelPatcher(
@@ -76,7 +68,7 @@ class ManagedModel:
     def with_joint_blocks(self, blocks: JointBlocks) -> ManagedModel:
         """The same components with other Joint Blocks. Each keeps its one patcher: of two, one would move away what the
         other has loaded."""
-        components: dict[str, Any] = {name: getattr(self.pipe, name) for name in CLASSES} | {"joint_blocks": blocks}
+        components: dict[str, Any] = {name: getattr(self.pipe, name) for name in COMPONENTS} | {"joint_blocks": blocks}
         patchers = {name: patcher for name, patcher in self.patchers.items() if name != "joint_blocks"}
         return ManagedModel(ManagedPipeline(**components, defaults=self.pipe.defaults), patchers)
 

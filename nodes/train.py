@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from comfy_api.latest import io
 
-from ..jointdit.checkpoints.folders import load_joint_blocks
+from ..jointdit.checkpoints.joint_files import load_joint_blocks
 from ..jointdit.errors import InputError
 from ..jointdit.latents import ClipShape
 from ..jointdit.train.cache import LatentCache

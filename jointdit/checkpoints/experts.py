@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from accelerate import init_empty_weights
 from diffusers import AudioLDM2UNet2DConditionModel
 
 from ..errors import InputError
-from .folders import CLASSES, load_component, resolve
+from .components import Expert, published_folders
+from .folders import load_component, resolve
 from .single_file import load_single_file
-
-# Folders of the published layouts, by the name of the component here.
-VIDEO = {
-    "video_vae": "vae",
-    "video_unet": "unet",
-    "video_scheduler": "scheduler",
-    "image_encoder": "image_encoder",
-    "feature_extractor": "feature_extractor",
-}
-AUDIO = {
-    "audio_vae": "vae",
-    "vocoder": "vocoder",
-    "audio_unet": "unet",
-    "audio_scheduler": "scheduler",
-    "tokenizer": "tokenizer",
-    "text_encoder": "text_encoder",
-    "tokenizer_2": "tokenizer_2",
-    "text_encoder_2": "text_encoder_2",
-    "projection_model": "projection_model",
-    "language_model": "language_model",
-}
 
 # Attention heads of AudioLDM2's UNet: 8 everywhere, as its published config has it, or a head for 32 channels, as its
 # authors' code has it. The weights fit both.
@@ -53,7 +33,7 @@ def load_video_expert(
     """
     if Path(source).suffix == ".safetensors":
         return load_single_file(Path(source), dtype, frames)
-    return _load_folders(resolve(source, local_files_only), VIDEO, dtype)
+    return _load_folders(resolve(source, local_files_only), "video", dtype)
 
 
 def load_audio_expert(
@@ -65,7 +45,7 @@ def load_audio_expert(
     """AudioLDM2's components, also of its large and music variants: a folder in diffusers' layout or a Hub name."""
     if heads not in get_args(AudioHeads):
         raise InputError(f"audio heads {heads!r}: give one of {', '.join(get_args(AudioHeads))}")
-    components = _load_folders(resolve(source, local_files_only), AUDIO, dtype)
+    components = _load_folders(resolve(source, local_files_only), "audio", dtype)
     if heads == "authors":
         components["audio_unet"] = with_authors_heads(components["audio_unet"])
     return components
@@ -73,14 +53,18 @@ def load_audio_expert(
 
 def with_authors_heads(unet: AudioLDM2UNet2DConditionModel) -> AudioLDM2UNet2DConditionModel:
     """The same weights with a head for every 32 channels."""
-    heads = [channels // CHANNELS_PER_HEAD for channels in unet.config.block_out_channels]
+    heads = [channels // CHANNELS_PER_HEAD for channels in unet.config["block_out_channels"]]
     with init_empty_weights(include_buffers=False):
-        other = AudioLDM2UNet2DConditionModel.from_config(unet.config, attention_head_dim=heads)
+        made = AudioLDM2UNet2DConditionModel.from_config(unet.config, attention_head_dim=heads)
+    other = cast(AudioLDM2UNet2DConditionModel, made)
     other.load_state_dict(unet.state_dict(), assign=True)
     return other.eval()
 
 
-def _load_folders(folder: Path, parts: dict[str, str], dtype: torch.dtype) -> dict[str, Any]:
-    # Where a component may be one of several classes, the last is AudioLDM2's. Its published index names GPT2Model,
-    # which transformers 5 cannot continue; GPT2LMHeadModel has the same weights and hidden states.
-    return {name: load_component(CLASSES[name][-1], folder / part, dtype) for name, part in parts.items()}
+def _load_folders(folder: Path, expert: Expert, dtype: torch.dtype) -> dict[str, Any]:
+    # AudioLDM2's published index names GPT2Model, which transformers 5 cannot continue; the table's GPT2LMHeadModel has
+    # the same weights and hidden states.
+    return {
+        each.name: load_component(list(each.classes.values())[-1], folder / part, dtype)
+        for part, each in published_folders(expert).items()
+    }

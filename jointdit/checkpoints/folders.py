@@ -15,21 +15,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 import transformers
+from diffusers import ModelMixin
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from ..errors import InputError, some
-from ..models.joint_block import JointBlocks
+from .components import COMPONENTS, INDEX, OPTIONAL  # noqa: F401
+from .joint_files import joint_block_settings, load_joint_blocks, save_joint_blocks  # noqa: F401
 from .single_file import align_epsilon
 
+CLASSES = COMPONENTS  # with OPTIONAL and the functions of `joint_files`, names that `pipeline` still imports from here
+
 BUNDLED = {"tiny": Path(__file__).parents[1] / "tiny"}
-INDEX = "model_index.json"
 # Of a Hub repository: settings, and of each component's folder the plain weights, without their variants.
 FETCHED = ["*.json", "*/*.txt", "*/*.model", "*/*model.safetensors", "*/*model-*.safetensors"]
 # Weights of a component by diffusers' or transformers' name, whose variant stands before or after a shard's number.
@@ -42,28 +43,7 @@ CONSTANTS = re.compile(
     r"(^|\.)(position_ids|token_type_ids|relative_position_index|num_batches_tracked|attn\.(masked_)?bias)$"
 )
 
-# What a component may be. The names are the contract of the format; the module a class comes from is not written.
-CLASSES: dict[str, tuple[type, ...]] = {
-    "video_vae": (diffusers.AutoencoderKLTemporalDecoder,),
-    "video_unet": (diffusers.UNetSpatioTemporalConditionModel,),
-    "video_scheduler": (diffusers.EulerDiscreteScheduler,),
-    "image_encoder": (transformers.CLIPVisionModelWithProjection,),
-    "feature_extractor": (transformers.CLIPImageProcessor,),
-    "audio_vae": (diffusers.AutoencoderKL,),
-    "vocoder": (transformers.SpeechT5HifiGan,),
-    "audio_unet": (diffusers.AudioLDM2UNet2DConditionModel,),
-    "audio_scheduler": (diffusers.DDIMScheduler,),
-    "joint_blocks": (JointBlocks,),
-    "tokenizer": (transformers.CLIPTokenizerFast, transformers.RobertaTokenizer),
-    "text_encoder": (transformers.CLIPTextModel, transformers.ClapModel),
-    "tokenizer_2": (transformers.T5Tokenizer,),
-    "text_encoder_2": (transformers.T5EncoderModel,),
-    "projection_model": (diffusers.AudioLDM2ProjectionModel,),
-    "language_model": (transformers.GPT2LMHeadModel,),
-}
 TEXT_MODEL = "text_model."
-# Of AudioLDM2's text encoders; a model with one text encoder lacks them.
-OPTIONAL = ("tokenizer_2", "text_encoder_2", "projection_model", "language_model")
 # What diffusers and transformers raise over files and settings that are broken.
 BROKEN = (
     ArithmeticError,
@@ -114,27 +94,21 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 def load_components(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     """Every component that the index names, strictly; an optional one that it lacks is None."""
-    components: dict[str, Any] = dict.fromkeys(CLASSES)
+    components: dict[str, Any] = dict.fromkeys(COMPONENTS)
     for name, entry in index.items():
         if name.startswith("_") or name == "defaults" or entry == [None, None]:
             continue
-        known = {class_name(cls): cls for cls in CLASSES.get(name, ())}
+        known = COMPONENTS[name].classes if name in COMPONENTS else {}
         if not isinstance(entry, list) or len(entry) != 2 or entry[1] not in known:
             allowed = ", ".join(known) or "not a component of this model"
             raise InputError(f"{folder / INDEX}: {name} is {entry!r}; known: {allowed}")
         components[name] = load_component(known[entry[1]], folder / name, dtype)
-    if missing := [name for name in CLASSES if components[name] is None and name not in OPTIONAL]:
+    if missing := [each.name for each in COMPONENTS.values() if components[each.name] is None and not each.optional]:
         raise InputError(f"{folder / INDEX}: names no {some(missing)}; fetch or save the model again")
     return components
 
 
-def class_name(cls: type) -> str:
-    """The published name; transformers' image processors carry the ending Pil without torchvision, and its tokenizers
-    the ending Fast before version 5."""
-    return cls.__name__.removesuffix("Pil").removesuffix("Fast")
-
-
-def load_component(cls: type, folder: Path, dtype: torch.dtype) -> Any:
+def load_component(cls: type[Any], folder: Path, dtype: torch.dtype) -> Any:
     """One component from its folder. Models must have exactly the tensors that their config asks for.
 
     Of several variants of the weights the plain one is read, else fp16, else the first.
@@ -147,11 +121,11 @@ def load_component(cls: type, folder: Path, dtype: torch.dtype) -> Any:
         if not any((folder / name).is_file() for name in names):  # transformers would make one that knows no word
             raise InputError(f"{folder}: no vocabulary ({', '.join(names)}); fetch the model again")
     try:
-        if not issubclass(cls, nn.Module):
+        if not issubclass(cls, transformers.PreTrainedModel | ModelMixin):
             return cls.from_pretrained(folder, local_files_only=True)
-        variant = check_weights(cls, folder)
-        option = {"dtype": dtype} if issubclass(cls, transformers.PreTrainedModel) else {"torch_dtype": dtype}
-        model = cls.from_pretrained(folder, local_files_only=True, use_safetensors=True, variant=variant, **option)
+        options: dict[str, Any] = {"use_safetensors": True, "variant": check_weights(cls, folder)}
+        options["dtype" if issubclass(cls, transformers.PreTrainedModel) else "torch_dtype"] = dtype
+        model: Any = cls.from_pretrained(folder, local_files_only=True, **options)
     except InputError:
         raise
     except BROKEN as error:
@@ -161,14 +135,15 @@ def load_component(cls: type, folder: Path, dtype: torch.dtype) -> Any:
     return model.eval()
 
 
-def check_weights(cls: type[nn.Module], folder: Path) -> str | None:
+def check_weights(cls: type[Any], folder: Path) -> str | None:
     """Compares names and shapes of a folder's tensors with what its config asks for, before anything is loaded.
 
     Returns the variant ("fp16" and the like) whose files were compared, None for the plain ones.
     """
     with torch.device("meta"):
         if issubclass(cls, transformers.PreTrainedModel):
-            model = cls(cls.config_class.from_pretrained(folder, local_files_only=True))
+            config_class: Any = cls.config_class
+            model: Any = cls(config_class.from_pretrained(folder, local_files_only=True))
         else:
             model = cls.from_config(cls.load_config(folder, local_files_only=True))
     # Versions of transformers differ in whether names start with the base model's; all of them load both. Version 5 has
@@ -228,9 +203,9 @@ def save_components(folder: Path, components: Mapping[str, Any], index: Mapping[
             component.save_pretrained(partial / name)
             if isinstance(component, transformers.CLIPTextModel):
                 _name_by_inner_model(partial / name / "model.safetensors")
-            cls = next(cls for cls in reversed(CLASSES[name]) if isinstance(component, cls) or cls is CLASSES[name][0])
-            # Never the module's own name: inside ComfyUI this package has another one.
-            entries[name] = ["jointdit" if cls is JointBlocks else cls.__module__.split(".")[0], class_name(cls)]
+            known = COMPONENTS[name].classes
+            names = [published for published, cls in known.items() if isinstance(component, cls)] or list(known)[:1]
+            entries[name] = [COMPONENTS[name].library, names[-1]]
         (partial / INDEX).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -254,38 +229,3 @@ def _beside(folder: Path) -> Iterator[Path]:
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def joint_block_settings(blocks: JointBlocks) -> dict[str, Any]:
-    """What Joint Blocks are made with, as JSON has it."""
-    settings = {name: value for name, value in blocks.config.items() if not name.startswith("_")}
-    return json.loads(json.dumps(settings))
-
-
-def save_joint_blocks(blocks: JointBlocks, path: Path) -> None:
-    """A Joint Block file: what Stage A trained, with its config in the metadata. Written beside and renamed."""
-    beside = path.with_suffix(".partial")
-    tensors = {name: tensor.contiguous() for name, tensor in blocks.state_dict().items()}
-    try:
-        settings = json.dumps(joint_block_settings(blocks))
-        save_file(tensors, beside, metadata={"class": "JointBlocks", "config": settings})
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def load_joint_blocks(path: Path, dtype: torch.dtype = torch.float32) -> JointBlocks:
-    """Reads what `save_joint_blocks` wrote, strictly."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: not a readable .safetensors file ({error})") from error
-    if metadata.get("class") != "JointBlocks":
-        raise InputError(f"{path}: not a Joint Block file; its metadata names {metadata.get('class')!r}")
-    blocks = JointBlocks(**json.loads(metadata["config"]))
-    try:
-        blocks.load_state_dict(load_file(path))
-    except RuntimeError as error:
-        raise InputError(f"{path}: does not fit its own config ({' '.join(str(error).split())})") from error
-    return nn.Module.to(blocks, dtype).eval()  # diffusers' own `to` warns of layers that there are not

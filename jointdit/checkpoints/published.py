@@ -3,48 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ..errors import InputError
+from .components import INDEX, Expert, published_folders
 
-INDEX = "model_index.json"
 SETTINGS = re.compile(r"[\w-]+\.(json|txt|model)")  # configurations and tokenizers; no index of sharded weights
-DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"
-
-VIDEO = {
-    "feature_extractor": None,
-    "image_encoder": TRANSFORMERS,
-    "scheduler": None,
-    "unet": DIFFUSERS,
-    "vae": DIFFUSERS,
-}
-AUDIO = {
-    "feature_extractor": None,
-    "language_model": TRANSFORMERS,
-    "projection_model": DIFFUSERS,
-    "scheduler": None,
-    "text_encoder": TRANSFORMERS,
-    "text_encoder_2": TRANSFORMERS,
-    "tokenizer": None,
-    "tokenizer_2": None,
-    "unet": DIFFUSERS,
-    "vae": DIFFUSERS,
-    "vocoder": TRANSFORMERS,
-}
+# AudioLDM2's index names this folder besides: diffusers' own pipeline could not load the model without it.
+UNREAD: dict[Expert, tuple[str, ...]] = {"video": (), "audio": ("feature_extractor",)}
 
 
 @dataclass(frozen=True)
 class Published:
     """A model on the Hugging Face Hub.
 
-    components: the folders of diffusers' layout, each with its weights' file name without endings, or None.
-    licence: as the repository declares it.    single_file: the same model as one file, for ComfyUI's checkpoints.
+    licence: as the repository declares it.
+    single_file: the same model as one file, for ComfyUI's checkpoints.
     """
 
     repository: str
-    components: Mapping[str, str | None]
+    expert: Expert
     licence: str
     single_file: str | None = None
 
@@ -55,18 +35,21 @@ class Published:
 
 STABILITY, CC = "stable-video-diffusion-community", "cc-by-nc-sa-4.0"
 MODELS = {
-    "svd": Published("stabilityai/stable-video-diffusion-img2vid", VIDEO, STABILITY, "svd.safetensors"),
-    "svd-xt": Published("stabilityai/stable-video-diffusion-img2vid-xt", VIDEO, STABILITY, "svd_xt.safetensors"),
-    "audioldm2": Published("cvssp/audioldm2", AUDIO, CC),
-    "audioldm2-large": Published("cvssp/audioldm2-large", AUDIO, CC),
-    "audioldm2-music": Published("cvssp/audioldm2-music", AUDIO, CC),
+    "svd": Published("stabilityai/stable-video-diffusion-img2vid", "video", STABILITY, "svd.safetensors"),
+    "svd-xt": Published("stabilityai/stable-video-diffusion-img2vid-xt", "video", STABILITY, "svd_xt.safetensors"),
+    "audioldm2": Published("cvssp/audioldm2", "audio", CC),
+    "audioldm2-large": Published("cvssp/audioldm2-large", "audio", CC),
+    "audioldm2-music": Published("cvssp/audioldm2-music", "audio", CC),
 }
 
 
-def needed_files(model: Published, listing: Iterable[str], half: bool = True, single_file: bool = False) -> list[str]:
+def needed_files(
+    model: Published, listing: Iterable[str], half: bool = True, single_file: str | None = None
+) -> list[str]:
     """Of all paths in the repository, those that loading the model takes; the index of its folders is the last.
 
     One file of weights per component, in half precision if `half` and if it is published, and never a pickle.
+    single_file: the checkpoint in one file, instead of the folders.
     Raises InputError for what is not there.
     """
     paths = {PurePosixPath(path) for path in listing}
@@ -78,13 +61,15 @@ def needed_files(model: Published, listing: Iterable[str], half: bool = True, si
         raise InputError(f"{model.repository}: does not have {choices[-1]} any more")
 
     if single_file:
-        return [str(first_of(PurePosixPath(model.single_file)))]
+        return [str(first_of(PurePosixPath(single_file)))]
+    weights: dict[str, str | None] = {name: each.weights for name, each in published_folders(model.expert).items()}
+    weights |= dict.fromkeys(UNREAD[model.expert])
     needed = []
-    for component, weights in model.components.items():
-        folder = PurePosixPath(component)
+    for name in sorted(weights):
+        folder, stem = PurePosixPath(name), weights[name]
         settings = sorted(path for path in paths if path.parent == folder and SETTINGS.fullmatch(path.name))
         needed += settings or [first_of(folder / "config.json")]
-        if weights:
-            full = folder / f"{weights}.safetensors"
+        if stem:
+            full = folder / f"{stem}.safetensors"
             needed.append(first_of(full.with_suffix(".fp16.safetensors"), full) if half else first_of(full))
     return [str(path) for path in (*needed, first_of(PurePosixPath(INDEX)))]

@@ -11,15 +11,15 @@ from ..checkpoints.published import MODELS
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..checkpoints.download import Download
+    from ..checkpoints.hub import Download
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser of `jointdit`."""
     text = (
         "Fetch pretrained models from the Hugging Face Hub: exactly the files that are needed, weights as safetensors "
-        "and in half precision where they are published so. Files, sizes and licences are shown first. A download that "
-        "was stopped goes on when the same command is given again. HF_ENDPOINT names another hub."
+        "and in half precision where they are published so. Files, sizes and licences are shown first. An interrupted "
+        "download resumes when the same command is given again. HF_ENDPOINT names another hub."
     )
     parser = commands.add_parser(
         "fetch-models", help="fetch pretrained models, after asking", description=text, allow_abbrev=False
@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
     if not (arguments.yes or arguments.dry_run or sys.stdin.isatty() and sys.stdout.isatty()):
         raise InputError("there is no terminal to ask on; add --yes to fetch without asking, or --dry-run to list")
 
-    from ..checkpoints.download import check_access, check_place, fetch, look_up
+    from ..checkpoints.download import check_place, fetch
+    from ..checkpoints.hub import check_access, look_up
     from .progress import Progress, hushed_hub
 
     with hushed_hub():
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _show(download: Download) -> None:
-    from ..checkpoints.download import in_bytes
+    from ..checkpoints.hub import in_bytes
 
     terms = " and must be accepted there" if download.gated else ""
     print(f"{download.model.repository}, licence {download.licence}, which is on {download.page}{terms}")
@@ -87,7 +88,7 @@ def _show(download: Download) -> None:
 
 def _ask(downloads: list[Download], yes: bool) -> None:
     """Raises InputError if the answer is no. Nothing is asked if nothing is missing."""
-    from ..checkpoints.download import in_bytes
+    from ..checkpoints.hub import in_bytes
 
     missing = sum(download.missing for download in downloads)
     if yes or not missing:

@@ -123,7 +123,7 @@ def test_exactly_the_needed_files_of_the_published_layouts() -> None:
     assert len(SVD_NEEDED) == 9
     full = needed_files(MODELS["svd"], SVD_FILES, half=False)
     assert sorted(full) == [path.replace(".fp16", "") for path in SVD_NEEDED]
-    assert needed_files(MODELS["svd"], SVD_FILES, single_file=True) == ["svd.safetensors"]
+    assert needed_files(MODELS["svd"], SVD_FILES, single_file="svd.safetensors") == ["svd.safetensors"]
     audio = needed_files(MODELS["audioldm2"], AUDIO_FILES)
     assert sorted(audio) == sorted([*AUDIO_SETTINGS, *(name + ".safetensors" for name in AUDIO_WEIGHTS)])
     assert audio == needed_files(MODELS["audioldm2"], AUDIO_FILES, half=False)
@@ -230,7 +230,7 @@ def test_a_broken_download_goes_on_where_it_stopped(to, hub, hub_cache, tmp_path
     place = ["--to", tmp_path] if to else []
     hub.breaks = [Break(4 * MEGABYTE, "reset")] + [Break(0, "reset")] * 9
     line = refused("svd", *place, "--yes", "--quiet")
-    assert f"{hub.url}: the connection failed" in line and "goes on where it stopped" in line
+    assert f"{hub.url}: the connection failed" in line and "resumes where it stopped" in line
     assert not (tmp_path / "stable-video-diffusion-img2vid").exists()
     root = tmp_path if to else hub_cache
     assert not [path for path in root.rglob("*") if path.suffix == ".safetensors" or path.name == "model_index.json"]
@@ -351,6 +351,12 @@ def test_another_server_than_a_hub_is_told(hub, tmp_path, refused) -> None:
     assert "does not tell size and checksum of stabilityai/stable-video-diffusion-img2vid/svd.safetensors" in line
 
 
+def test_an_answer_without_a_commit_is_told(hub, hub_cache, refused) -> None:
+    listing = '[{"rfilename": "svd.safetensors", "size": 3, "blobId": "%s"}]' % ("0" * 40)
+    hub.page = b'{"id": "x", "siblings": %s}' % listing.encode()
+    assert f"{hub.url}: does not answer as the Hugging Face Hub does" in refused("svd", "--single-file", "--yes")
+
+
 def test_something_else_at_the_target_stays(hub, tmp_path, refused) -> None:
     target = tmp_path / "stable-video-diffusion-img2vid"
     (target / "unet").mkdir(parents=True)
@@ -385,7 +391,7 @@ def test_a_full_disk_takes_one_line_and_a_larger_one_goes_on(hub, tmp_path) -> N
     with command("svd", "--to", tmp_path, "--yes", preexec_fn=limited) as process:
         out, err = process.communicate(timeout=120)
     assert process.returncode == 2 and err.count("\n") == 1
-    assert "cannot be written (file too large)" in err and "goes on where it stopped" in err
+    assert "cannot be written (file too large)" in err and "resumes where it stopped" in err
     assert os.listdir(tmp_path) == [".stable-video-diffusion-img2vid.incomplete"]
     (partial,) = tmp_path.glob("*/*.incomplete")
     assert partial.stat().st_size == 4 * MEGABYTE

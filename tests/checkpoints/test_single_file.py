@@ -17,13 +17,8 @@ from safetensors.torch import save_file
 from tiny_models import write_experts
 
 from jointdit import InputError, JointCFG, JointDiTPipeline
-from jointdit.checkpoints.single_file import (
-    CONFIGS,
-    component_sources,
-    empty_components,
-    frames_of,
-    load_single_file,
-)
+from jointdit.checkpoints.single_file import CONFIGS, empty_components, frames_of, load_single_file
+from jointdit.checkpoints.single_file_names import component_sources
 from jointdit.media import read_clip
 
 FULL_CONFIGS = dict(CONFIGS)
@@ -101,7 +96,7 @@ def test_every_published_name_and_shape_is_found_at_full_size(monkeypatch):
         original = networks(small=False)
     published = {key: tuple(tensor.shape) for key, tensor in file_tensors(original).items()}
     sources = {
-        name: {each.key: each.shape for each in component_sources(name, model, published).values()}
+        name: {each.key: each.shape for each in component_sources(model, published).values()}
         for name, model in empty_components(25).items()
     }
     assert [len(each) for each in sources.values()] == [1428, 374, 392]
@@ -141,6 +136,28 @@ def test_a_wrong_tensor_is_named_with_the_file(small, tmp_path, key, change, mes
     with pytest.raises(InputError, match=r"/svd\.safetensors: " + message.format(key=key)) as caught:
         load_single_file(tmp_path / "svd.safetensors")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("component", "module", "name"),
+    [
+        ("video_unet", "", "scale"),
+        ("video_unet", "down_blocks.0", "adapters.0.weight"),
+        ("image_encoder", "", "logit_scale"),
+        ("image_encoder", "vision_model.embeddings", "register_tokens"),
+    ],
+)
+def test_a_tensor_whose_original_name_is_unknown_is_refused(small, component, module, name):
+    model = empty_components(14)[component]
+    place, _, last = name.rpartition(".")
+    parent = model.get_submodule(module)
+    for part in place.split(".") if place else ():
+        parent.add_module(part, torch.nn.Module())
+        parent = parent.get_submodule(part)
+    parent.register_parameter(last, torch.nn.Parameter(torch.zeros(1)))
+    full = f"{module}.{name}".removeprefix(".")
+    with pytest.raises(InputError, match=f"{component} has {full}, .*diffusers' layout"):
+        component_sources(model, {})
 
 
 def test_files_that_are_not_there_or_damaged_are_named(small, tmp_path):

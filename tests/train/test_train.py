@@ -21,7 +21,7 @@ from tiny_models import conditioning, joint_model, write_experts
 from tiny_models import joint_blocks as tiny_joint_blocks
 
 from jointdit import JointDiTPipeline
-from jointdit.checkpoints.folders import load_joint_blocks, save_joint_blocks
+from jointdit.checkpoints.joint_files import load_joint_blocks, save_joint_blocks
 from jointdit.cli import main
 from jointdit.errors import InputError
 from jointdit.latents import ClipShape

@@ -6,12 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from .encoders.autoencoders import AudioAutoencoder, VideoAutoencoder
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class ClipShape:
 
 @dataclass(frozen=True)
 class LatentLayout:
-    """How the autoencoders of one model turn pixels and samples into latents. Every factor comes from their configs."""
+    """How the autoencoders of one model turn pixels and samples into latents (`encoders.autoencoders.layout_of`)."""
 
     video_channels: int
     video_factor: int  # pixels a side of one video latent
@@ -64,20 +60,6 @@ class LatentLayout:
     mel_bins: int
     hop: int  # samples of one mel frame
     sample_rate: int
-
-    @classmethod
-    def of(cls, video: VideoAutoencoder, audio: AudioAutoencoder) -> LatentLayout:
-        """The layout of two autoencoders."""
-        vocoder = audio.vocoder.config
-        return cls(
-            video_channels=video.channels,
-            video_factor=video.factor,
-            audio_channels=audio.vae.config.latent_channels,
-            mel_factor=audio.factor,
-            mel_bins=vocoder.model_in_dim,
-            hop=math.prod(vocoder.upsample_rates),
-            sample_rate=vocoder.sampling_rate,
-        )
 
     @property
     def audio_latents_per_second(self) -> float:

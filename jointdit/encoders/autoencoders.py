@@ -8,32 +8,43 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isqrt
+from math import isqrt, prod
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import SpeechT5HifiGan
 
+from ..latents import LatentLayout
 from .mel import HOP, SAMPLE_RATE, log_mel
 
 FADE_SECONDS = 0.004
+
+
+def to_model_range(picture: Tensor) -> Tensor:
+    """Pixels of any shape, uint8 0..255 -> float32 -1..1, as the autoencoders and the image encoder take them."""
+    return picture.float() / 127.5 - 1
+
+
+def from_model_range(pixels: Tensor) -> Tensor:
+    """The reverse of `to_model_range`, rounded; what lies outside -1..1 is cut off."""
+    return (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
 @contextmanager
 def _upcast(vae: AutoencoderKLTemporalDecoder) -> Iterator[None]:
     """Run in float32 where the config asks for it (Stable Video Diffusion's encoder overflows in half precision)."""
     dtype = vae.dtype
-    upcast = dtype == torch.float16 and vae.config.force_upcast
+    upcast = dtype == torch.float16 and vae.config["force_upcast"]
     if upcast:
-        vae.to(dtype=torch.float32)
+        nn.Module.to(vae, torch.float32)
     try:
         yield
     finally:
         if upcast:
-            vae.to(dtype=dtype)
+            nn.Module.to(vae, dtype)
 
 
 def pack_latents(latents: Tensor, pack: int) -> Tensor:
@@ -61,7 +72,7 @@ class VideoAutoencoder:
     @classmethod
     def of(cls, vae: AutoencoderKLTemporalDecoder, unet: UNetSpatioTemporalConditionModel) -> VideoAutoencoder:
         """With the packing that the channels of `unet` imply."""
-        ours, theirs = vae.config.latent_channels, unet.config.out_channels
+        ours, theirs = vae.config["latent_channels"], unet.config["out_channels"]
         pack = isqrt(theirs // ours)
         if ours * pack**2 != theirs or theirs == 0:
             raise ValueError(f"the UNet has {theirs} latent channels; give {ours} (the autoencoder's) times a square")
@@ -70,16 +81,16 @@ class VideoAutoencoder:
     @property
     def channels(self) -> int:
         """Channels of the latents."""
-        return self.vae.config.latent_channels * self.pack**2
+        return self.vae.config["latent_channels"] * self.pack**2
 
     @property
     def patch(self) -> int:
-        return isqrt(self.vae.config.in_channels // 3)
+        return isqrt(self.vae.config["in_channels"] // 3)
 
     @property
     def factor(self) -> int:
         """Pixels of a side per latent."""
-        return self.pack * self.patch * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return self.pack * self.patch * 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     def fold(self, pixels: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, 3 p^2, H / p, W / p]."""
@@ -95,14 +106,14 @@ class VideoAutoencoder:
             wanted = f"[batch, 3, H, W] with sides that are multiples of {self.factor}"
             raise ValueError(f"pixels have shape {tuple(pixels.shape)}; give {wanted}")
         with _upcast(self.vae):
-            latents = self.vae.encode(self.fold(pixels.to(self.vae.dtype))).latent_dist.mode()
+            latents = self.vae.encode(self.fold(pixels.to(self.vae.dtype)), return_dict=False)[0].mode()
         return pack_latents(latents.to(pixels.dtype), self.pack)
 
     def encode_video(self, frames: Tensor, chunk_size: int = 8) -> Tensor:
         """[B, F, 3, H, W] -> scaled latents [B, F, C, h, w]. The encoder sees single frames: chunks change nothing."""
         chunks = frames.flatten(0, 1).split(chunk_size)
         latents = torch.cat([self.encode_image(chunk) for chunk in chunks])
-        return rearrange(latents, "(b f) c h w -> b f c h w", b=len(frames)) * self.vae.config.scaling_factor
+        return rearrange(latents, "(b f) c h w -> b f c h w", b=len(frames)) * self.vae.config["scaling_factor"]
 
     def decode_frames(self, latents: Tensor, chunk_size: int = 8, overlap: int = 0) -> Iterator[Tensor]:
         """Decode one clip chunk by chunk; memory does not grow with the number of frames.
@@ -111,22 +122,19 @@ class VideoAutoencoder:
         `overlap` frames are decoded in both of two neighbours and cross-faded, which hides the seam.
         Without overlap this equals `StableVideoDiffusionPipeline.decode_latents` with the same chunk size.
 
-        Args:
-            latents: [F, C, h, w], scaled.
-
-        Yields:
-            [f, 3, H, W] in -1..1 (not clamped), the frames in order, each once.
+        latents: [F, C, h, w], scaled.
+        Yields pixels [f, 3, H, W] in -1..1 (not clamped), the frames in order, each once.
         """
         if not 0 <= overlap < chunk_size:
             raise ValueError(f"overlap is {overlap}; it must be at least 0 and less than the chunk size, {chunk_size}")
         # One memory format for all: a convolution rounds differently in another one.
-        latents = unpack_latents(latents.to(self.vae.dtype), self.pack).contiguous() / self.vae.config.scaling_factor
+        latents = unpack_latents(latents.to(self.vae.dtype), self.pack).contiguous() / self.vae.config["scaling_factor"]
         tail = None
         start = 0
         while True:
             chunk = latents[start : start + chunk_size]
             last = start + chunk_size >= len(latents)
-            pixels = self.unfold(self.vae.decode(chunk, num_frames=len(chunk)).sample).float()
+            pixels = self.unfold(self.vae.decode(chunk, num_frames=len(chunk), return_dict=False)[0]).float()
             if tail is not None:
                 weight = torch.linspace(0, 1, overlap + 2, device=pixels.device)[1:-1, None, None, None]
                 pixels = torch.cat([torch.lerp(tail, pixels[:overlap], weight), pixels[overlap:]])
@@ -147,16 +155,14 @@ class VideoAutoencoder:
     ) -> Tensor:
         """Scaled latents [B, F, C, h, w] -> uint8 pixels [B, F, H, W, 3] on the CPU.
 
-        Args:
-            progress: called with (frames done, frames in all) after each chunk.
+        progress: called with (frames done, frames in all) after each chunk.
         """
         batch, frames, _, height, width = latents.shape
         out = torch.empty(batch, frames, height * self.factor, width * self.factor, 3, dtype=torch.uint8)
         for index, clip in enumerate(latents):
             done = 0
             for pixels in self.decode_frames(clip, chunk_size, overlap):
-                picture = (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
-                out[index, done : done + len(pixels)] = rearrange(picture, "f c h w -> f h w c").cpu()
+                out[index, done : done + len(pixels)] = rearrange(from_model_range(pixels), "f c h w -> f h w c").cpu()
                 done += len(pixels)
                 if progress is not None:
                     progress(index * frames + done, batch * frames)
@@ -175,13 +181,20 @@ class AudioAutoencoder:
     vocoder: SpeechT5HifiGan | None = None  # not needed for log-mels
 
     @property
+    def needed_vocoder(self) -> SpeechT5HifiGan:
+        """The vocoder. Raises ValueError if there is none."""
+        if self.vocoder is None:
+            raise ValueError("this AudioAutoencoder has no vocoder, so it knows log-mels only; make it with one")
+        return self.vocoder
+
+    @property
     def patch(self) -> int:
-        return isqrt(self.vae.config.in_channels)
+        return isqrt(self.vae.config["in_channels"])
 
     @property
     def factor(self) -> int:
         """Mel frames (10 ms each) per latent along time, and mel bins per latent."""
-        return self.patch * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return self.patch * 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     def fold(self, mel: Tensor) -> Tensor:
         """[B, T, M] -> [B, p^2, T / p, M / p]."""
@@ -193,8 +206,8 @@ class AudioAutoencoder:
 
     def encode_mel(self, mel: Tensor) -> Tensor:
         """Log-mel [B, T, 64] with T a multiple of the factor -> scaled latents [B, C, T / factor, 64 / factor]."""
-        latents = self.vae.encode(self.fold(mel).to(self.vae.dtype)).latent_dist.mode()
-        return latents.to(mel.dtype) * self.vae.config.scaling_factor
+        latents = self.vae.encode(self.fold(mel).to(self.vae.dtype), return_dict=False)[0].mode()
+        return latents.to(mel.dtype) * self.vae.config["scaling_factor"]
 
     def encode_audio(self, waveform: Tensor) -> Tensor:
         """[B, samples] -> scaled latents [B, C, l, m] (the mode); silence fills the last latent up."""
@@ -203,14 +216,30 @@ class AudioAutoencoder:
 
     def decode_mel(self, latents: Tensor) -> Tensor:
         """Scaled latents [B, C, l, m] -> log-mel [B, T, 64]."""
-        return self.unfold(self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample)
+        scaled = latents.to(self.vae.dtype) / self.vae.config["scaling_factor"]
+        return self.unfold(self.vae.decode(scaled, return_dict=False)[0])
 
     def decode_audio(self, latents: Tensor, samples: int) -> Tensor:
         """Scaled latents [B, C, l, m] -> float32 waveform [B, samples], cut or filled up with silence."""
-        mel = write_clock(self.decode_mel(latents), getattr(self.vocoder.config, "clock", ()))
+        vocoder = self.needed_vocoder
+        mel = write_clock(self.decode_mel(latents), getattr(vocoder.config, "clock", ()))
         # The published vocoder returns 32 samples more than its mel lasts, at the end.
-        waveform = self.vocoder(mel.to(self.vocoder.dtype)).reshape(len(mel), -1)[:, : mel.shape[1] * HOP]
+        waveform = vocoder(mel.to(vocoder.dtype)).reshape(len(mel), -1)[:, : mel.shape[1] * HOP]
         return fit_length(waveform.float(), samples)
+
+
+def layout_of(video: VideoAutoencoder, audio: AudioAutoencoder) -> LatentLayout:
+    """How these two turn pixels and samples into latents."""
+    vocoder = audio.needed_vocoder.config
+    return LatentLayout(
+        video_channels=video.channels,
+        video_factor=video.factor,
+        audio_channels=audio.vae.config["latent_channels"],
+        mel_factor=audio.factor,
+        mel_bins=vocoder.model_in_dim,
+        hop=prod(vocoder.upsample_rates),
+        sample_rate=vocoder.sampling_rate,
+    )
 
 
 def write_clock(mel: Tensor, levels: Sequence[float]) -> Tensor:

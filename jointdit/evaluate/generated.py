@@ -15,6 +15,7 @@ import torch
 from einops import rearrange
 from numpy.typing import NDArray
 
+from ..encoders.autoencoders import to_model_range
 from ..latents import ClipShape
 from ..media import Clip, read_clip
 from ..pipeline import JointDiTPipeline
@@ -204,7 +205,7 @@ def _kept(
 @torch.no_grad()
 def autoencoded(pipe: JointDiTPipeline, clip: Clip) -> Clip:
     """The clip through the model's autoencoders and its vocoder, as if the model had made just this."""
-    pixels = rearrange(torch.from_numpy(clip.frames), "f h w c -> 1 f c h w").float() / 127.5 - 1
+    pixels = to_model_range(rearrange(torch.from_numpy(clip.frames), "f h w c -> 1 f c h w"))
     frames = pipe.decode_video(pipe.video_codec.encode_video(pixels.to(pipe.device)))[0]
     samples = torch.from_numpy(clip.audio).to(pipe.device)
     audio = pipe.audio_codec.decode_audio(pipe.audio_codec.encode_audio(samples), samples.shape[-1])

@@ -60,7 +60,7 @@ from ..diffusion.denoiser import JointDenoiser
 from ..diffusion.guidance import GuidedDenoiser, JointCFG
 from ..diffusion.schedules import NoiseClock
 from ..diffusion.sync_guidance import SyncedDenoiser, SyncGuidance, loudness_readout
-from ..encoders.autoencoders import AudioAutoencoder, VideoAutoencoder
+from ..encoders.autoencoders import AudioAutoencoder, VideoAutoencoder, layout_of
 from ..encoders.conditioning import (
     TextEmbeddings,
     encode_audioldm2_text,
@@ -72,7 +72,7 @@ from ..encoders.conditioning import (
     without_image,
 )
 from ..errors import InputError
-from ..latents import ClipShape, JointLatents, LatentLayout
+from ..latents import ClipShape, JointLatents
 from ..media import MAX_BYTES, Clip, exact_fps, fit_audio, fit_image, read_image, resample_audio
 from ..models.experts.attention import shorten_cross_attention
 from ..models.experts.temporal import flatten_temporal_convolutions
@@ -169,7 +169,7 @@ class JointDiTPipeline(DiffusionPipeline):
         shorten_cross_attention(self.video_unet)
         self.video_codec = VideoAutoencoder.of(self.video_vae, self.video_unet)
         self.audio_codec = AudioAutoencoder(self.audio_vae, self.vocoder)
-        self.layout = LatentLayout.of(self.video_codec, self.audio_codec)
+        self.layout = layout_of(self.video_codec, self.audio_codec)
         self.memory = Memory()
 
     @classmethod
@@ -647,7 +647,7 @@ def _one_each(text: str | Sequence[str | None] | None, count: int) -> list[str |
 def identity_joint_blocks(components: dict[str, Any]) -> JointBlocks:
     """Joint Blocks that fit these two experts, untrained: they change nothing."""
     video, audio = components["video_unet"].config, components["audio_unet"].config
-    layout = LatentLayout.of(
+    layout = layout_of(
         VideoAutoencoder.of(components["video_vae"], components["video_unet"]),
         AudioAutoencoder(components["audio_vae"], components["vocoder"]),
     )

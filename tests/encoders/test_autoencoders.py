@@ -10,7 +10,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
-from jointdit.encoders.autoencoders import AudioAutoencoder, VideoAutoencoder, fit_length, unpack_latents
+from jointdit.encoders.autoencoders import (
+    AudioAutoencoder,
+    VideoAutoencoder,
+    fit_length,
+    from_model_range,
+    layout_of,
+    to_model_range,
+    unpack_latents,
+)
 from jointdit.encoders.mel import HOP, log_mel
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
@@ -172,6 +180,32 @@ def test_the_sound_has_the_asked_length_and_quiet_ends(kernels, samples):
     assert sound[:, 0].abs().max() == 0 and sound[:, -1].abs().max() < 1e-6
     mel = codec.vae.decode(torch.randn(2, 8, 10, 16)).sample.squeeze(1)
     assert codec.vocoder(mel).shape[-1] >= mel.shape[1] * HOP
+
+
+def test_without_a_vocoder_there_are_log_mels_but_no_sound():
+    codec = AudioAutoencoder(audio_autoencoder().vae)
+    latents = torch.randn(1, 8, 10, 16)
+    assert codec.decode_mel(latents).shape == (1, 40, 64)
+    with pytest.raises(ValueError, match="has no vocoder"):
+        codec.decode_audio(latents, 6400)
+
+
+def test_the_layout_of_two_autoencoders_needs_the_vocoders_rate():
+    video, audio = video_autoencoder(patch=4), audio_autoencoder()
+    layout = layout_of(video, audio)
+    assert (layout.video_channels, layout.video_factor) == (video.channels, video.factor)
+    assert (layout.audio_channels, layout.mel_factor, layout.mel_bins) == (8, audio.factor, 64)
+    assert (layout.hop, layout.sample_rate, layout.audio_latents_per_second) == (HOP, 16000, 25)
+    with pytest.raises(ValueError, match="has no vocoder"):
+        layout_of(video, AudioAutoencoder(audio.vae))
+
+
+def test_every_level_of_a_pixel_survives_the_model_range():
+    levels = torch.arange(256, dtype=torch.uint8)
+    pixels = to_model_range(levels)
+    assert pixels.dtype == torch.float32 and (pixels[0], pixels[-1]) == (-1, 1)
+    assert torch.equal(from_model_range(pixels), levels)
+    assert from_model_range(torch.tensor([-1.5, 1.5])).tolist() == [0, 255]
 
 
 def test_the_vocoder_hears_the_autoencoders_mel():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,11 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from ..toml_files import path_beside, read_toml, refuse_unknown
 
 SHOWN = 60  # characters of a wrong value that a message repeats
 
@@ -79,23 +74,15 @@ def _value(option: Option, text: str) -> object:
 def read_config(path: Path, options: Iterable[Option]) -> dict[str, str]:
     """The texts in a TOML file by option name. Paths in it are relative to the file's folder."""
     known = {option.name: option for option in options}
-    try:
-        with path.open("rb") as file:
-            config = tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"--config {path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"--config {path}: not valid TOML ({error})") from error
-    if unknown := sorted(config.keys() - known.keys()):
-        raise InputError(f"--config {path}: unknown option {', '.join(unknown)}; known are {', '.join(known)}")
+    config = read_toml(path)
+    refuse_unknown(path, config, known)
     texts = {}
     for name, value in config.items():
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise InputError(f"--config {path}: {name} must be a text or a number")
-        text = str(value)
-        if known[name].read is Path or known[name].read is model_name and (path.parent / text).exists():
-            text = str(path.parent / text)
-        texts[name] = text
+            raise InputError(f"{path}: {name} must be a text or a number")
+        read, texts[name] = known[name].read, str(value)
+        if read in (Path, model_name):
+            texts[name] = path_beside(path, texts[name], may_be_name=read is model_name)
     return texts
 
 

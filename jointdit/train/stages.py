@@ -6,20 +6,16 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 from ..errors import InputError
+from ..toml_files import path_beside, read_toml, refuse_unknown, toml_value
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-OWN_PATHS = ("cache", "output", "joint")  # the other names may be of models that are built in or on the Hub
+PATHS = ("cache", "output", "joint")
+MODELS = ("model", "video_expert", "audio_expert")  # paths, or names of models that are built in or on the Hub
 TEMPLATES = {"a": Path(__file__).with_name("stage_a.toml"), "b": Path(__file__).with_name("stage_b.toml")}
 
 
@@ -68,7 +64,7 @@ class TrainingConfig:
             if getattr(self, name) not in allowed:
                 refuse(name, f"one of {', '.join(allowed)}")
         if bool(self.video_expert) != bool(self.audio_expert):
-            refuse("audio_expert" if self.video_expert else "video_expert", "given, too: experts come in twos")
+            refuse("audio_expert" if self.video_expert else "video_expert", "given as well: both experts, or neither")
         for name in ("steps", "batch", "held_out", "micro_batch", "log_every", "save_every", "validate_every"):
             if getattr(self, name) < 1:
                 refuse(name, "at least 1")
@@ -94,21 +90,15 @@ def read_config(path: Path, changes: Mapping[str, str] | None = None) -> Trainin
 
     Paths in the file are relative to its folder. Raises InputError for options that are unknown, missing or wrong.
     """
-    try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not valid TOML ({error})") from error
-    for name in ("cache", "output", "joint", "model", "video_expert", "audio_expert"):
+    values = read_toml(path)
+    for name in (*PATHS, *MODELS):
         value = values.get(name)
-        if isinstance(value, str) and value and (name in OWN_PATHS or (path.parent / value).exists()):
-            values[name] = str(path.parent / value)
-    values |= {name: _toml_value(text) for name, text in (changes or {}).items()}
+        if isinstance(value, str) and value:
+            values[name] = path_beside(path, value, may_be_name=name in MODELS)
+    values |= {name: toml_value(text) for name, text in (changes or {}).items()}
     types = get_type_hints(TrainingConfig)
     known = [field.name for field in fields(TrainingConfig)]
-    if unknown := sorted(values.keys() - set(known)):
-        raise InputError(f"{path}: unknown option {unknown[0]!r}; known: {', '.join(known)}")
+    refuse_unknown(path, values, known)
     if missing := [name for name in known if name not in values]:
         raise InputError(f"{path}: the option {missing[0]!r} is missing; stage_a.toml of jointdit.train shows them all")
     for name, value in values.items():
@@ -123,10 +113,3 @@ def read_config(path: Path, changes: Mapping[str, str] | None = None) -> Trainin
         return TrainingConfig(**values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text

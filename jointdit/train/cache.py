@@ -1,15 +1,14 @@
 """Latents of both modalities with the embeddings of their pictures and captions, so that training runs the UNets alone.
 
-A cache is a folder: `cache.json` says what was encoded and with which weights; every shard is one safetensors file of
-whole recordings, written beside and renamed, so that a kill loses at most the shard in work and doubles nothing. Each
-of N processes writes shards of its own recordings.
+A cache is a folder: `cache.json` says what was encoded and with which encoders; every shard is one safetensors file of
+whole recordings that appears when it is complete, so that a kill loses at most the shard in work and doubles nothing.
+Each of N processes writes shards of its own recordings.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,17 +19,22 @@ from einops import rearrange
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import CLIPImageProcessor, PreTrainedTokenizerBase
 
+from ..checkpoints.components import COMPONENTS
+from ..encoders.autoencoders import to_model_range
 from ..encoders.conditioning import TextEmbeddings, encode_clip_image, pad_text
 from ..errors import InputError
 from ..latents import ClipShape
+from ..media.files import whole_file
 from ..pipeline import JointDiTPipeline
 from .recordings import Recording, TrainingClip, cut
 from .seeds import generator_of
 
 CONFIG = "cache.json"
 SHARD_CLIPS = 64
-ENCODERS = ("video_vae", "audio_vae", "image_encoder", "text_encoder", "text_encoder_2", "language_model")
+ENCODERS = [name for name, each in COMPONENTS.items() if each.role in ("autoencoder", "image", "text")]
+PROBE = "A DOG barks twice, then 2 claps & the café's bell: ding-dong!"  # told apart by tokenizers of one vocabulary
 PER_CLIP = ("video", "audio", "image_latents", "image_embeds")
 TEXT = ("audio_embeds", "audio_embeds_1", "audio_mask_1", "context")
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
@@ -45,7 +49,7 @@ class Encoding:
     height: int
     width: int
     noise_augmentation: float
-    weights: str  # digest of the encoders
+    weights: str  # digest of the encoders, tokenizers and the image processor
 
     @classmethod
     def of(cls, pipe: JointDiTPipeline, shape: ClipShape) -> Encoding:
@@ -57,16 +61,23 @@ class Encoding:
         return cls(shape.frames, str(shape.fps), shape.height, shape.width, augmentation, digest.hexdigest()[:16])
 
 
-def _fingerprint(model: nn.Module | None) -> str:
-    """Changes with any weight and with the precision. Sums of whole numbers: no device and no number of threads rounds
-    them in its own way."""
-    if model is None:
+def _fingerprint(component: nn.Module | PreTrainedTokenizerBase | CLIPImageProcessor | None) -> str:
+    """Changes with everything in a component that decides what it encodes: with any weight and their precision, with
+    the words of a tokenizer, with the range of pixels."""
+    if component is None:
         return "none"
-    sums = [
-        f"{name} {tensor.dtype} {tensor.contiguous().view(BITS[tensor.element_size()]).sum(dtype=torch.int64)}"
-        for name, tensor in model.state_dict().items()
-    ]
-    return hashlib.sha256("\n".join(sums).encode()).hexdigest()
+    if isinstance(component, nn.Module):
+        # Sums of whole numbers: no device and no number of threads rounds them in its own way.
+        facts = [
+            f"{name} {tensor.dtype} {tensor.contiguous().view(BITS[tensor.element_size()]).sum(dtype=torch.int64)}"
+            for name, tensor in component.state_dict().items()
+        ]
+    elif isinstance(component, PreTrainedTokenizerBase):
+        facts = [f"{token} {number}" for token, number in sorted(component.get_vocab().items())]
+        facts += [str(component.model_max_length), str(component(PROBE)["input_ids"])]
+    else:
+        facts = [str(list(component.image_mean)), str(list(component.image_std))]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,9 @@ def write_cache(
     """
     _claim(folder, Encoding.of(pipe, shape))
     mine = recordings[part::parts]
-    done, skipped, clips, number = set(), {}, 0, 0
+    done: set[str] = set()
+    skipped: dict[str, str] = {}
+    clips, number = 0, 0
     for path in _shards(folder, f"{part:03d}-of-{parts:03d}"):
         metadata = _metadata(path)
         done.update(metadata["recordings"])
@@ -114,7 +127,9 @@ def write_cache(
                 folder / f"shard-{part:03d}-of-{parts:03d}-{number:05d}.safetensors", pipe, rows, whole, left_out
             )
             number, clips = number + 1, clips + len(rows)
-        rows.clear(), whole.clear(), left_out.clear()
+        rows.clear()
+        whole.clear()
+        left_out.clear()
 
     todo = [recording for recording in mine if recording.name not in done]
     for index, recording in enumerate(todo):
@@ -147,9 +162,8 @@ def _claim(folder: Path, encoding: Encoding) -> None:
         if changed:
             raise InputError(f"{path}: made with another configuration ({', '.join(changed)}); choose another folder")
         return
-    beside = folder / f".{CONFIG}.{os.getpid()}"
-    beside.write_text(json.dumps(asdict(encoding), indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(asdict(encoding), indent=2) + "\n", encoding="utf-8")
 
 
 def _read_encoding(path: Path) -> Encoding:
@@ -164,7 +178,7 @@ def _read_encoding(path: Path) -> Encoding:
 def _encode(pipe: JointDiTPipeline, clip: TrainingClip) -> dict[str, Tensor]:
     """The noise on the picture follows from the clip's name, as everything else does."""
     device = pipe.device
-    frames = rearrange(torch.from_numpy(clip.frames), "f h w c -> f c h w").float().to(device) / 127.5 - 1
+    frames = to_model_range(rearrange(torch.from_numpy(clip.frames), "f h w c -> f c h w").to(device))
     noise = torch.randn(frames[:1].shape, generator=generator_of(clip.name)).to(device)
     augmented = frames[:1] + pipe.defaults.noise_augmentation * noise
     audio = torch.from_numpy(np.ascontiguousarray(clip.audio))[None].to(device)
@@ -199,9 +213,8 @@ def _write_shard(
         "recordings": list(recordings),
         "skipped": dict(skipped),
     }
-    beside = path.with_suffix(".partial")
-    save_file(tensors, beside, metadata={"shard": json.dumps(described)})
-    os.replace(beside, path)
+    with whole_file(path) as partial:
+        save_file(tensors, partial, metadata={"shard": json.dumps(described)})
 
 
 def _shards(folder: Path, part: str = "*") -> list[Path]:

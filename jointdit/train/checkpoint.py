@@ -1,9 +1,8 @@
-"""The whole state of a training run in one safetensors file, written beside and renamed."""
+"""The whole state of a training run in one safetensors file."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
+
+from ..media.files import whole_file
 
 
 def save_state(
@@ -30,9 +31,8 @@ def save_state(
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    beside = path.with_suffix(".partial")
-    save_file(tensors, beside, metadata={"counters": json.dumps(counters)})
-    os.replace(beside, path)
+    with whole_file(path) as partial:
+        save_file(tensors, partial, metadata={"counters": json.dumps(counters)})
 
 
 def load_state(

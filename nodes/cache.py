@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..jointdit.errors import InputError
 from ..jointdit.train.cache import write_cache
 from ..jointdit.train.recordings import LAYOUTS, find_recordings
-from . import places
+from . import folders, places
 from .memory import CONDITIONING, ManagedModel
 from .shape import shape_complaint, shape_inputs
 from .sockets import CATEGORY, Cache, model_input
@@ -75,7 +75,7 @@ class CacheLatents(io.ComfyNode):
         frames: int | None,
         fps: float | None,
     ) -> bool | str:
-        for found in (places.complaint(places.find_videos, videos), places.complaint(places.cache_folder, name)):
+        for found in (folders.complaint(places.find_videos, videos), folders.complaint(places.cache_folder, name)):
             if found is not True:
                 return found
         return shape_complaint(width, height, frames, fps) or True

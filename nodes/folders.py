@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import folder_paths
 
-from ..jointdit.checkpoints.components import INDEX
+from ..jointdit.checkpoints.components import INDEX, Expert
 from ..jointdit.checkpoints.folders import BUNDLED, read_index
 from ..jointdit.errors import InputError
 
 KEY = "jointdit"
 NO_JOINT_FILE = "none (identity)"
 
-Expert = Literal["video", "audio"]
 # A folder that tells the expert's layout from others; the name for `jointdit fetch-models`, and of the folder it makes.
 PARTS: dict[Expert, str] = {"video": "image_encoder", "audio": "language_model"}
 PUBLISHED: dict[Expert, tuple[str, str]] = {
@@ -55,8 +54,8 @@ def expert_names(kind: Expert) -> list[str]:
 
 def joint_files() -> dict[str, Path]:
     """Joint Block files in models/jointdit."""
-    paths = [path for root in folder_paths.get_folder_paths(KEY) for path in sorted(Path(root).glob("*.safetensors"))]
-    return {path.name: path for path in paths}
+    roots = map(Path, folder_paths.get_folder_paths(KEY))
+    return {path.name: path for root in roots for path in sorted(root.glob("[!.]*.safetensors"))}  # . is half-written
 
 
 def find_model(name: str) -> Path:
@@ -80,6 +79,17 @@ def find_joint_file(name: str) -> Path | None:
     if name == NO_JOINT_FILE:
         return None
     return _find(name, joint_files(), f"put the file into {_main_folder(KEY)}")
+
+
+def complaint(find: Callable[[str], object], name: str | None) -> bool | str:
+    """For `validate_inputs`: True, or what is wrong with the name; None is known only when the node runs."""
+    if name is None:
+        return True
+    try:
+        find(name)
+    except InputError as error:
+        return str(error)
+    return True
 
 
 def fingerprint(folder: Path | None) -> list[tuple[str, int]]:

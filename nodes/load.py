@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
 from comfy_api.latest import io
 
-from ..jointdit.errors import InputError
 from . import folders
 from .memory import DTYPES, ManagedModel, ManagedPipeline, dtype_of
 from .sockets import CATEGORY, Model
@@ -60,7 +58,7 @@ class LoadModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str) -> bool | str:
-        return _complaint(folders.find_model, model)
+        return folders.complaint(folders.find_model, model)
 
     @classmethod
     def fingerprint_inputs(cls, model: str, precision: str) -> object:
@@ -115,9 +113,9 @@ class LoadExperts(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, video_expert: str, audio_expert: str, joint_blocks: str) -> bool | str:
         found = (
-            _complaint(partial(folders.find_expert, "video"), video_expert),
-            _complaint(partial(folders.find_expert, "audio"), audio_expert),
-            _complaint(folders.find_joint_file, joint_blocks),
+            folders.complaint(partial(folders.find_expert, "video"), video_expert),
+            folders.complaint(partial(folders.find_expert, "audio"), audio_expert),
+            folders.complaint(folders.find_joint_file, joint_blocks),
         )
         return next((each for each in found if each is not True), True)
 
@@ -138,13 +136,3 @@ class LoadExperts(io.ComfyNode):
                 video, audio, folders.find_joint_file(joint_blocks), dtype_of(precision)
             )
         return io.NodeOutput(ManagedModel(pipe))
-
-
-def _complaint(find: Callable[[str], object], name: str | None) -> bool | str:
-    if name is None:  # linked: known only when it runs
-        return True
-    try:
-        find(name)
-    except InputError as error:
-        return str(error)
-    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
@@ -48,17 +47,6 @@ def state_folder(name: str) -> Path:
 def joint_file(name: str) -> Path:
     """Where the Joint Block file of a training goes."""
     return Path(folder_paths.get_folder_paths(KEY)[0]) / f"{_checked(name)}.safetensors"
-
-
-def complaint(find: Callable[[str], object], name: str | None) -> bool | str:
-    """For `validate_inputs`: True, or what is wrong with the name; None is known only when the node runs."""
-    if name is None:
-        return True
-    try:
-        find(name)
-    except InputError as error:
-        return str(error)
-    return True
 
 
 def _has_videos(folder: Path) -> bool:

@@ -18,7 +18,7 @@ from ..jointdit.latents import ClipShape
 from ..jointdit.train.cache import LatentCache
 from ..jointdit.train.engine import PRECISIONS, STATE, Engine
 from ..jointdit.train.stages import TEMPLATES, TrainingConfig, read_config
-from . import places
+from . import folders, places
 from .memory import DENOISING, ManagedModel
 from .progress import LossCurve, Progress
 from .sockets import CATEGORY, Cache, Model, model_input
@@ -106,7 +106,7 @@ class Train(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None) -> bool | str:
-        return places.complaint(_free_file, name)
+        return folders.complaint(_free_file, name)
 
     @classmethod
     def execute(

@@ -417,6 +417,15 @@ def test_single_files_of_the_video_expert_are_listed_and_loaded(models, monkeypa
     assert "svd_xt.safetensors' is not there" in node.validate_inputs(name, "audioldm2", "none (identity)")
 
 
+def test_joint_files_are_listed_unless_they_are_half_written(models):
+    for name in ("mine.safetensors", ".0123456789ab.safetensors"):
+        (models / "jointdit" / name).touch()
+    options = NODES["JointDiTLoadExperts"].define_schema().inputs[2].options
+    for path in (models / "jointdit").glob("*.safetensors"):
+        path.unlink()
+    assert options == ["none (identity)", "mine.safetensors"]
+
+
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [

@@ -106,7 +106,7 @@ class VideoAutoencoder:
             wanted = f"[batch, 3, H, W] with sides that are multiples of {self.factor}"
             raise ValueError(f"pixels have shape {tuple(pixels.shape)}; give {wanted}")
         with _upcast(self.vae):
-            latents = self.vae.encode(self.fold(pixels.to(self.vae.dtype)), return_dict=False)[0].mode()
+            latents = self.vae.encode(self.fold(pixels.to(self.vae.dtype)))[0].mode()
         return pack_latents(latents.to(pixels.dtype), self.pack)
 
     def encode_video(self, frames: Tensor, chunk_size: int = 8) -> Tensor:
@@ -134,7 +134,7 @@ class VideoAutoencoder:
         while True:
             chunk = latents[start : start + chunk_size]
             last = start + chunk_size >= len(latents)
-            pixels = self.unfold(self.vae.decode(chunk, num_frames=len(chunk), return_dict=False)[0]).float()
+            pixels = self.unfold(self.vae.decode(chunk, num_frames=len(chunk))[0]).float()
             if tail is not None:
                 weight = torch.linspace(0, 1, overlap + 2, device=pixels.device)[1:-1, None, None, None]
                 pixels = torch.cat([torch.lerp(tail, pixels[:overlap], weight), pixels[overlap:]])
@@ -206,7 +206,7 @@ class AudioAutoencoder:
 
     def encode_mel(self, mel: Tensor) -> Tensor:
         """Log-mel [B, T, 64] with T a multiple of the factor -> scaled latents [B, C, T / factor, 64 / factor]."""
-        latents = self.vae.encode(self.fold(mel).to(self.vae.dtype), return_dict=False)[0].mode()
+        latents = self.vae.encode(self.fold(mel).to(self.vae.dtype))[0].mode()
         return latents.to(mel.dtype) * self.vae.config["scaling_factor"]
 
     def encode_audio(self, waveform: Tensor) -> Tensor:
@@ -217,7 +217,7 @@ class AudioAutoencoder:
     def decode_mel(self, latents: Tensor) -> Tensor:
         """Scaled latents [B, C, l, m] -> log-mel [B, T, 64]."""
         scaled = latents.to(self.vae.dtype) / self.vae.config["scaling_factor"]
-        return self.unfold(self.vae.decode(scaled, return_dict=False)[0])
+        return self.unfold(self.vae.decode(scaled)[0])
 
     def decode_audio(self, latents: Tensor, samples: int) -> Tensor:
         """Scaled latents [B, C, l, m] -> float32 waveform [B, samples], cut or filled up with silence."""

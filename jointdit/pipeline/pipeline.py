@@ -80,7 +80,7 @@ from ..models.joint_block import JointBlocks
 from ..models.model import Conditioning, JointDiTModel
 from ..runtime.float8 import is_float8, store_in_float8
 from ..runtime.memory import PRESETS, Memory, chunk_feed_forward
-from ..runtime.offload import Residence
+from ..runtime.offload import Offloader
 from ..runtime.speed import Speed, set_speed
 
 Picture = np.ndarray | Image.Image | str | os.PathLike
@@ -136,7 +136,7 @@ class JointDiTPipeline(DiffusionPipeline):
     Components are those of `checkpoints.CLASSES`; `model` joins the two UNets and the Joint Blocks.
     """
 
-    _residence: Residence | None = None  # where components rest, if offloaded
+    _residence: Offloader | None = None  # where components rest, if offloaded
     _optional_components = list(OPTIONAL)
 
     def __init__(
@@ -199,7 +199,9 @@ class JointDiTPipeline(DiffusionPipeline):
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes a model folder that `from_pretrained` reads; beside first, then renamed."""
         if is_float8(self.video_unet):
-            raise InputError("the weights are stored in eight bits, which is for good; save the model as it was loaded")
+            raise InputError(
+                "the weights are stored in eight bits, which cannot be undone; save the model as it was loaded"
+            )
         index = {"_class_name": "JointDiTPipeline", "defaults": asdict(self.defaults)}
         save_components(Path(folder), {name: getattr(self, name) for name in CLASSES}, index)
 
@@ -258,7 +260,7 @@ class JointDiTPipeline(DiffusionPipeline):
             memory = PRESETS[memory]
         unets = (self.video_unet, self.audio_unet)
         if is_float8(self.video_unet) and not memory.float8:
-            raise InputError("the weights are stored in eight bits, which is for good; load the model again")
+            raise InputError("the weights are stored in eight bits, which cannot be undone; load the model again")
         device = torch.device(device or self.device)
         if self._residence is not None:
             self._residence.end()
@@ -272,7 +274,7 @@ class JointDiTPipeline(DiffusionPipeline):
             self.to(device)
         else:
             modules = {name: part for name, part in self.components.items() if isinstance(part, nn.Module)}
-            self._residence = Residence(modules, device, ["video_unet"] if memory.offload == "stage" else [])
+            self._residence = Offloader(modules, device, ["video_unet"] if memory.offload == "stage" else [])
         self.memory = memory
 
     def set_speed(self, speed: Speed) -> None:

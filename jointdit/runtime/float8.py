@@ -10,12 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from .offload import unet_blocks
+
 STORAGE = torch.float8_e4m3fn
 LARGEST = 16.0  # of a channel as stored: so its scale is an ordinary number in float16 too
 
 
 class Scaled(nn.Module):
     """A stored weight times a scale for each output channel, in the scale's dtype."""
+
+    scale: Tensor
 
     def __init__(self, scale: Tensor) -> None:
         super().__init__()
@@ -27,9 +31,9 @@ class Scaled(nn.Module):
 
 def store_in_float8(unet: nn.Module) -> None:
     """Linear and convolutional weights of the blocks of `unet`. The layers at both ends, embeddings, norms and biases
-    stay: they are few, and errors there are seen. A layer computes in the dtype that it had."""
-    for blocks in (unet.down_blocks, unet.mid_block, unet.up_blocks):
-        for layer in blocks.modules():
+    stay: they are few, and errors there are visible. A layer computes in the dtype that it had."""
+    for block in unet_blocks(unet):
+        for layer in block.modules():
             if isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d):
                 _store(layer)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from diffusers.models.attention import BasicTransformerBlock, TemporalBasicTransformerBlock
 from torch import nn
 
 from ..errors import InputError
@@ -22,7 +23,7 @@ class Memory:
     query_chunk: queries of one call of attention in Joint Blocks (fused attention does without).
     decode_chunk: frames that the video autoencoder decodes at once; its norms pool over them, so it shows a little.
     video_pool: Joint Blocks average the video's keys and values over so many tokens a side: approximate.
-    float8: the weights of both UNets' blocks are stored in eight bits (`float8.py`): approximate, and for good.
+    float8: the weights of both UNets' blocks are stored in eight bits (`float8.py`): approximate; cannot be undone.
     Raises InputError for values out of range.
     """
 
@@ -54,5 +55,5 @@ PRESETS = {
 def chunk_feed_forward(unet: nn.Module, chunks: bool) -> None:
     """Whether feed-forward layers take one frame at a time: a row of the spatial ones, a place of the temporal ones."""
     for module in unet.modules():
-        if hasattr(module, "set_chunk_feed_forward"):
+        if isinstance(module, BasicTransformerBlock | TemporalBasicTransformerBlock):
             module.set_chunk_feed_forward(1 if chunks else None, dim=0)

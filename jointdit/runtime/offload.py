@@ -1,7 +1,7 @@
-"""Weights that rest on the host and visit a device while they are used.
+"""Weights that rest on the host and are on a device only while they are used.
 
 accelerate's offload, which diffusers' pipelines use, hangs on a model's own `forward`. The joint model calls the blocks
-of its UNets itself, so here the pipeline says what it needs: `with residence.using("video_unet"): ...`.
+of its UNets itself, so here the pipeline says what it needs: `with offloader.using("video_unet"): ...`.
 """
 
 from __future__ import annotations
@@ -13,67 +13,70 @@ import torch
 from torch import Tensor, nn
 
 
-class Guest:
-    """Tensors, parameters or buffers, that come to a device and go again.
+class OffloadedTensors:
+    """Tensors, parameters or buffers, that are loaded to a device and unloaded again.
 
-    The host keeps its copy, so that going moves nothing: weights must not change while they are away.
+    The host keeps its copy, so that unloading copies nothing: weights must not change while they are on the device.
     """
 
     def __init__(self, tensors: Iterable[Tensor], device: torch.device) -> None:
         self.tensors, self.device = list(tensors), device
-        self.resting = [tensor.data.to("cpu") for tensor in self.tensors]
+        self.on_host = [tensor.data.to("cpu") for tensor in self.tensors]
         self.stream = None
         if device.type == "cuda":
             # From pinned memory a copy runs beside what is being computed.
-            self.resting = [tensor.pin_memory() for tensor in self.resting]
+            self.on_host = [tensor.pin_memory() for tensor in self.on_host]
             self.stream = torch.cuda.Stream(device)
-        self._coming: list[Tensor] | None = None
-        self.go()
+        self._copies: list[Tensor] | None = None
+        self.unload()
 
-    def call(self) -> None:
-        """Starts the copies, so that `come` need not wait long."""
-        with torch.cuda.stream(self.stream) if self.stream else nullcontext():
-            self._coming = [tensor.to(self.device, non_blocking=True, copy=True) for tensor in self.resting]
+    def prefetch(self) -> None:
+        """Starts the copies, so that `load` need not wait long."""
+        self._copies = self._start_copies()
 
-    def come(self) -> None:
+    def load(self) -> None:
         """The tensors are on the device."""
-        if self._coming is None:
-            self.call()
+        copies, self._copies = self._copies or self._start_copies(), None
         if self.stream:
             torch.cuda.current_stream(self.device).wait_stream(self.stream)
-        for tensor, here in zip(self.tensors, self._coming, strict=True):
-            tensor.data = here
-        self._coming = None
+        for tensor, copy in zip(self.tensors, copies, strict=True):
+            tensor.data = copy
 
-    def go(self) -> None:
+    def unload(self) -> None:
         """The tensors are on the host, and their memory on the device is free."""
         if self.stream:
-            # Otherwise the host would run ahead and call all guests before the first one's memory is free.
+            # Otherwise the host would run ahead and prefetch all blocks before the first one's memory is free.
             torch.cuda.current_stream(self.device).synchronize()
-        for tensor, rest in zip(self.tensors, self.resting, strict=True):
-            tensor.data = rest
+        for tensor, resting in zip(self.tensors, self.on_host, strict=True):
+            tensor.data = resting
+
+    def _start_copies(self) -> list[Tensor]:
+        with torch.cuda.stream(self.stream) if self.stream else nullcontext():
+            return [tensor.to(self.device, non_blocking=True, copy=True) for tensor in self.on_host]
 
 
-class Procession:
-    """Blocks that visit one at a time, each for its own forward, while the next one is on its way."""
+class BlockStreamer:
+    """Blocks that are on the device one at a time, each for its own forward, while the next one is prefetched."""
 
     def __init__(self, blocks: Sequence[nn.Module], device: torch.device) -> None:
-        guests = [Guest(_tensors(block), device) for block in blocks]
+        offloaded = [OffloadedTensors(_tensors(block), device) for block in blocks]
         self.hooks = []
-        for index, (block, guest) in enumerate(zip(blocks, guests, strict=True)):
-            following = guests[index + 1 : index + 2]
+        for index, (block, tensors) in enumerate(zip(blocks, offloaded, strict=True)):
+            following = offloaded[index + 1 : index + 2]
 
-            def come(*_, guest: Guest = guest, following: Sequence[Guest] = following) -> None:
-                guest.come()
+            def load(
+                *_, tensors: OffloadedTensors = tensors, following: Sequence[OffloadedTensors] = following
+            ) -> None:
+                tensors.load()
                 for each in following:
-                    each.call()
+                    each.prefetch()
 
-            def go(*_, guest: Guest = guest) -> None:
-                guest.go()
+            def unload(*_, tensors: OffloadedTensors = tensors) -> None:
+                tensors.unload()
 
             self.hooks += [
-                block.register_forward_pre_hook(come),
-                block.register_forward_hook(go, always_call=True),  # when memory ran out, too
+                block.register_forward_pre_hook(load),
+                block.register_forward_hook(unload, always_call=True),  # when memory ran out, too
             ]
 
     def end(self) -> None:
@@ -82,41 +85,48 @@ class Procession:
             hook.remove()
 
 
-class Residence:
-    """Components of a pipeline that rest on the host. Those named in `by_block` come a block at a time."""
+class Offloader:
+    """Keeps a pipeline's components on the host, and on the device only while they are used.
+
+    by_block: names of UNets whose blocks are loaded one at a time.
+    """
 
     def __init__(self, components: Mapping[str, nn.Module], device: torch.device, by_block: Iterable[str] = ()) -> None:
         self.device = device
-        self.guests, self.processions, self._here = {}, [], set()
+        self.streamers: list[BlockStreamer] = []
+        self._offloaded: dict[str, OffloadedTensors] = {}
+        self._in_use: set[str] = set()
         for name, component in components.items():
             blocks = unet_blocks(component) if name in by_block else []
-            self.processions.append(Procession(blocks, device))
-            apart = {id(tensor) for block in blocks for tensor in _tensors(block)}
-            self.guests[name] = Guest((each for each in _tensors(component) if id(each) not in apart), device)
+            self.streamers.append(BlockStreamer(blocks, device))
+            streamed = {id(tensor) for block in blocks for tensor in _tensors(block)}
+            rest = (each for each in _tensors(component) if id(each) not in streamed)
+            self._offloaded[name] = OffloadedTensors(rest, device)
 
     @contextmanager
     def using(self, *names: str) -> Iterator[None]:
         """These components are on the device; those that the pipeline lacks are left out."""
-        coming = [name for name in names if name in self.guests and name not in self._here]
+        loaded = [name for name in names if name in self._offloaded and name not in self._in_use]
         try:
-            for name in coming:
-                self._here.add(name)
-                self.guests[name].come()
+            for name in loaded:
+                self._in_use.add(name)
+                self._offloaded[name].load()
             yield
         finally:
-            for name in coming:
-                self._here.discard(name)
-                self.guests[name].go()
+            for name in loaded:
+                self._in_use.discard(name)
+                self._offloaded[name].unload()
 
     def end(self) -> None:
         """All components stay on the host."""
-        for procession in self.processions:
-            procession.end()
+        for streamer in self.streamers:
+            streamer.end()
 
 
 def unet_blocks(unet: nn.Module) -> list[nn.Module]:
     """The blocks of either UNet in the order of their use."""
-    return [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+    down, middle, up = (unet.get_submodule(name) for name in ("down_blocks", "mid_block", "up_blocks"))
+    return [*down.children(), middle, *up.children()]
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:

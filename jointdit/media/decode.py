@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from os import PathLike
+from typing import Any, overload
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.video.reformatter import Colorspace, Interpolation
 
 from ..errors import InputError
@@ -48,7 +51,7 @@ def read_clip(
         if not container.streams.video:
             raise InputError(f"{path}: there is no video in this file; name a file with one")
         grid = _frame_rate(path, container.streams.video[0]) if fps is None else exact_fps(fps)
-        limit = math.inf if max_seconds is None else max(1, round(Fraction(max_seconds) * grid))
+        limit = sys.maxsize if max_seconds is None else max(1, round(Fraction(max_seconds) * grid))
         frames, start = _read_frames(path, container, grid, limit)
     seconds = len(frames) / grid
     with _opened(path) as container:  # again from the start
@@ -81,7 +84,7 @@ def _check_seconds(max_seconds: float | None) -> None:
 
 
 @contextmanager
-def _opened(path: str | PathLike[str]) -> Iterator[av.container.InputContainer]:
+def _opened(path: str | PathLike[str]) -> Iterator[InputContainer]:
     try:
         with av.open(str(source_file(path)), metadata_errors="replace") as container:
             yield container
@@ -90,9 +93,21 @@ def _opened(path: str | PathLike[str]) -> Iterator[av.container.InputContainer]:
         raise InputError(f"{path}: not a readable sound or video file ({reason}); name another file") from error
 
 
+@overload
 def _decoded(
-    path: str | PathLike[str], container: av.container.InputContainer, stream: av.AudioStream | av.VideoStream
-) -> Iterator[av.AudioFrame | av.VideoFrame]:
+    path: str | PathLike[str], container: InputContainer, stream: av.AudioStream
+) -> Iterator[av.AudioFrame]: ...
+
+
+@overload
+def _decoded(
+    path: str | PathLike[str], container: InputContainer, stream: av.VideoStream
+) -> Iterator[av.VideoFrame]: ...
+
+
+def _decoded(
+    path: str | PathLike[str], container: InputContainer, stream: av.AudioStream | av.VideoStream
+) -> Iterator[Any]:
     if stream.codec_context is None:
         raise InputError(f"{path}: the {stream.type} is coded in an unknown way; convert it to mp4")
     if stream.type == "video":
@@ -111,35 +126,42 @@ def _frame_rate(path: str | PathLike[str], stream: av.VideoStream) -> Fraction:
 
 
 def _read_frames(
-    path: str | PathLike[str], container: av.container.InputContainer, fps: Fraction, limit: float
+    path: str | PathLike[str], container: InputContainer, fps: Fraction, limit: int
 ) -> tuple[np.ndarray, Fraction]:
     """At most `limit` frames on the grid k / fps, uint8 [T, H, W, 3], and the time of the first one in seconds."""
     frames: list[np.ndarray] = []
-    start, shown, end = None, None, Fraction(0)
+    shown: av.VideoFrame | None = None
+    start = end = Fraction(0)
 
-    def show_until(time: Fraction) -> None:
+    def show_until(frame: av.VideoFrame, time: Fraction) -> None:
         # A frame fills every grid step whose middle falls into its time.
         steps = min(limit, math.ceil((time - start) * fps - Fraction(1, 2)))
         if steps > len(frames):
-            picture = _upright(shown)
+            picture = _upright(frame)
             if steps * picture.nbytes > MAX_BYTES:
                 raise InputError(f"{path}: {steps} frames or more do not fit into memory; give max_seconds")
             frames.extend([picture] * (steps - len(frames)))
 
     for frame in _decoded(path, container, container.streams.video[0]):
-        time = end if frame.pts is None else frame.pts * frame.time_base
+        stamp = _seconds(frame, frame.pts)
+        time = end if stamp is None else stamp
         if shown is None:
             start = time
         else:
-            show_until(time)
+            show_until(shown, time)
         if len(frames) == limit:
             return np.stack(frames), start
         shown = frame
-        end = time + (frame.duration * frame.time_base if frame.duration else 1 / fps)
+        end = time + (_seconds(frame, frame.duration) or 1 / fps)
     if shown is None:
         raise InputError(f"{path}: there are no frames in this video; name another file")
-    show_until(max(end, start + 1 / fps))
+    show_until(shown, max(end, start + 1 / fps))
     return np.stack(frames), start
+
+
+def _seconds(frame: av.AudioFrame | av.VideoFrame, ticks: int | None) -> Fraction | None:
+    """A time on the frame's own clock in seconds; None where the file does not give it."""
+    return None if ticks is None or frame.time_base is None else ticks * frame.time_base
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
@@ -153,7 +175,7 @@ def _upright(frame: av.VideoFrame) -> np.ndarray:
 
 def _read_samples(
     path: str | PathLike[str],
-    container: av.container.InputContainer,
+    container: InputContainer,
     sample_rate: int | None,
     seconds: float | Fraction,
     start: Fraction | None = None,
@@ -171,8 +193,8 @@ def _read_samples(
             rate, channels = frame.sample_rate, frame.layout.nb_channels
         elif (frame.sample_rate, frame.layout.nb_channels) != (rate, channels):
             raise InputError(f"{path}: the sound changes its rate or channels on the way; convert it first")
-        if frame.pts is not None:
-            time = frame.pts * frame.time_base
+        time = _seconds(frame, frame.pts)
+        if time is not None:
             start = time if start is None else start
             if time >= start + seconds:
                 break

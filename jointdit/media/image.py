@@ -43,7 +43,7 @@ def read_image(path: str | PathLike[str]) -> np.ndarray:
                     raise Image.DecompressionBombError(f"{image.width * image.height} pixels")
                 return _rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
-        megapixels = int(re.search(r"\d+", str(error)).group()) // 1_000_000
+        megapixels = int(re.findall(r"\d+", str(error))[0]) // 1_000_000
         limit = MAX_PIXELS // 1_000_000
         raise InputError(f"{path}: {megapixels} megapixels, but at most {limit} are read; make it smaller") from error
     except UnidentifiedImageError as error:

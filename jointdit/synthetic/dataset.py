@@ -28,7 +28,9 @@ def synthesize(
 ) -> None:
     """Write 000000.mp4, 000000.json, ... of scenes `seed`, `seed + 1`, ...; each file appears whole or not at all.
 
-    size: width and height in pixels.    photos: a folder of photos to crop pictures from, instead of procedural ones.
+    size: width and height in pixels.
+    effect: of every scene; a random one for each where None.
+    photos: a folder of photos to crop pictures from, instead of procedural ones.
     progress: called with the number of finished clips.
     Raises InputError for an argument or a path that cannot be used.
     """

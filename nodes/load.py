@@ -12,7 +12,7 @@ from .memory import DTYPES, ManagedModel, ManagedPipeline, dtype_of
 from .sockets import CATEGORY, Model
 
 
-def _precision() -> io.Combo.Input:
+def _precision() -> io.Input:
     return io.Combo.Input(
         "precision",
         options=["auto", *DTYPES],

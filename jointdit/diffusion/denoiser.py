@@ -41,7 +41,7 @@ class _Part:
     conditioning: Conditioning
     isolated: Tensor  # [R]
     estimate: JointLatents
-    video: KeptVideo | None
+    video: KeptVideo
 
 
 class JointDenoiser:
@@ -49,16 +49,12 @@ class JointDenoiser:
     of its conditioning.
 
     max_batch: rows of a model evaluation (samples times passes) when memory is short; the numbers stay the same.
-    heaviest: `losses_with_substeps` and `audio_losses` weigh the error of epsilon by 1 + sigma^2 up to this. Where the
-    noise is strong, and what sounds when is decided, epsilon hardly errs while the clean estimate does.
     """
 
-    def __init__(
-        self, model: JointDiTModel, clock: NoiseClock, max_batch: int | None = None, heaviest: float = 1.0
-    ) -> None:
+    def __init__(self, model: JointDiTModel, clock: NoiseClock, max_batch: int | None = None) -> None:
         if max_batch is not None and max_batch < 1:
             raise ValueError(f"max_batch {max_batch}: give None or at least 1")
-        self.model, self.clock, self.max_batch, self.heaviest = model, clock, max_batch, heaviest
+        self.model, self.clock, self.max_batch = model, clock, max_batch
 
     def losses(
         self,
@@ -91,82 +87,6 @@ class JointDenoiser:
         target = training_targets(clean, noise, levels)
         video, audio = (raw.video.float() - target.video).square(), (raw.audio.float() - target.audio).square()
         return video.flatten(1).mean(1), audio.flatten(1).mean(1)
-
-    def losses_with_substeps(
-        self,
-        clean: JointLatents,
-        conditioning: Conditioning,
-        isolated: Tensor,
-        levels: Levels,
-        generator: torch.Generator,
-        count: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """`losses` at given levels, and those of `count` audio sub-steps of every sample that is not isolated: [B],
-        [B], [count full].
-
-        A sub-step has noise and a level of its own and attends to the video of the joint evaluation, as when sampling:
-        more of what the sound learns from the picture, for the price of the audio expert.
-        """
-        noise = clean.map(lambda x: torch.randn(x.shape, generator=generator).to(x.device))
-        noisy = add_noise(clean, noise, levels)
-        stem = self.model.stem(*model_inputs(noisy, levels, conditioning), conditioning)
-        raw, kept = self.model.trunk(stem, isolated, keep=True)
-        target = training_targets(clean, noise, levels)
-        video, audio = (raw.video.float() - target.video).square(), (raw.audio.float() - target.audio).square()
-        full = (~isolated).nonzero()[:, 0]
-        substeps = noise.audio.new_zeros(0)
-        if len(full):
-            substeps = self._substep_losses(clean.audio[full], conditioning.select(full), kept, generator, count)
-        return video.flatten(1).mean(1), audio.flatten(1).mean(1) * self._audio_weight(levels), substeps
-
-    def watching_losses(
-        self, clean: JointLatents, conditioning: Conditioning, levels: Levels, generator: torch.Generator, count: int
-    ) -> Tensor:
-        """The errors of `count` audio sub-steps alone, [count B]: without Out of the video expert, which gets no
-        gradient. levels: [B], of the joint evaluation that they attend to."""
-        noise = clean.map(lambda x: torch.randn(x.shape, generator=generator).to(x.device))
-        noisy = add_noise(clean, noise, levels)
-        with torch.no_grad():
-            stem = self.model.stem(*model_inputs(noisy, levels, conditioning), conditioning)
-        return self._substep_losses(clean.audio, conditioning, self.model.watch(stem), generator, count)
-
-    def _substep_losses(
-        self, clean: Tensor, conditioning: Conditioning, kept: KeptVideo, generator: torch.Generator, count: int
-    ) -> Tensor:
-        rows = torch.arange(len(clean), device=clean.device).repeat(count)
-        again = KeptVideo(tuple(block.select(rows) for block in kept.blocks))
-        return self._audio_losses(
-            clean[rows],
-            generator,
-            conditioning.audio_embeds.dtype,
-            lambda x, level: self.model.audio_only(x, level, conditioning.select(rows), again, isolated=False),
-        )
-
-    def audio_losses(self, clean: Tensor, conditioning: Conditioning, generator: torch.Generator) -> Tensor:
-        """`losses` of the audio expert alone, isolated: clean [B, C, l, m] -> [B]."""
-        return self._audio_losses(
-            clean,
-            generator,
-            conditioning.audio_embeds.dtype,
-            lambda x, level: self.model.audio_alone(x, level, conditioning),
-        )
-
-    def _audio_losses(
-        self,
-        clean: Tensor,
-        generator: torch.Generator,
-        dtype: torch.dtype,
-        predict: Callable[[Tensor, Tensor], Tensor],
-    ) -> Tensor:
-        levels = self.clock.sample_audio_levels(len(clean), generator)
-        levels = levels.select(torch.arange(len(clean), device=clean.device))
-        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-        noisy = clean + _wide(levels.audio_sigma, clean) * noise
-        raw = predict(scale_audio(noisy, levels).to(dtype), levels.audio_timestep)
-        return (raw.float() - noise).square().flatten(1).mean(1) * self._audio_weight(levels)
-
-    def _audio_weight(self, levels: Levels) -> Tensor:
-        return (1 + levels.audio_sigma**2).clamp(max=self.heaviest)
 
     def denoise(
         self, x: JointLatents, levels: Levels, passes: Sequence[Pass], keep: bool = False
@@ -226,7 +146,7 @@ class JointDenoiser:
             for rows in order.split(self.max_batch or len(order))
         ]
 
-        def by_pass(tensors: Sequence[Tensor]) -> list[Tensor]:
+        def by_pass(tensors: list[Tensor]) -> list[Tensor]:
             return list(torch.cat(tensors).index_select(0, back).chunk(len(passes)))
 
         def audio_again(audio: Tensor, levels: Levels) -> list[Tensor]:

@@ -17,7 +17,6 @@ from torch import Tensor
 from ..errors import InputError
 
 SHARED, INDEPENDENT = 0.5, 0.35  # shares of the training draws; one modality is clean in the rest
-AUDIO_DRAW_POWER = 0.6  # below 1: strong noise is drawn oftener
 
 TRAILING_SIGMA = 1.0  # of the video: below it, all that happens is decided
 
@@ -63,21 +62,6 @@ class SamplingGrid:
     def substeps(self) -> int:
         """n."""
         return (len(self.audio_sigmas) - 1) // self.steps
-
-    def between(self, share: Tensor) -> Levels:
-        """Levels [B] on the way, at `share` [B] of it from 0, the first step, to 1, the last: in between the audio's t
-        and the logarithm of the video's sigma are linear, and the audio's sigma is as near."""
-        steps = share.double() * (self.steps - 1)
-        low = steps.floor().long().clamp(max=max(self.steps - 2, 0))
-        high = (low + 1).clamp(max=self.steps - 1)
-        audio, log_audio, log_video = self.audio_timesteps, self.audio_sigmas.log(), self.video_sigmas[:-1].log()
-        n = self.substeps
-        found = (
-            torch.lerp(log_video[low], log_video[high], steps - low).exp(),
-            torch.lerp(audio[n * low], audio[n * high], steps - low),
-            torch.lerp(log_audio[n * low], log_audio[n * high], steps - low).exp(),
-        )
-        return Levels(*(level.float() for level in found))
 
     def levels(self, step: int, substep: int = 0) -> Levels:
         """Where video step `step` and its audio sub-step `substep` start."""
@@ -166,12 +150,6 @@ class NoiseClock:
         video = torch.where(clean & (side < 0.5), 0.0, video)
         audio = torch.where(clean & (side >= 0.5), 0.0, audio)
         return self.levels(self.video_sigma(video), self.audio_timestep(audio))
-
-    def sample_audio_levels(self, batch: int, generator: torch.Generator) -> Levels:
-        """Training draws [B] for the audio alone, beside a clean video: oftener where the noise is strong, and what
-        sounds when is decided."""
-        u = torch.rand(batch, generator=generator, dtype=torch.float64) ** AUDIO_DRAW_POWER
-        return self.levels(torch.full_like(u, self.sigma_min), self.audio_timestep(u))
 
     def grid(
         self,

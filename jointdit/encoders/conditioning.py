@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from typing import Any
 
 import torch
 from diffusers import AudioLDM2Pipeline
@@ -68,7 +69,7 @@ def encode_audioldm2_text(pipeline: AudioLDM2Pipeline, text: str, beside: str = 
     The eight states are also the Joint Blocks' context: always the same number of tokens, so no mask is needed.
     """
     device = pipeline.text_encoder.device  # the other components may rest elsewhere
-    both = pipeline.encode_prompt([text, beside] if beside else [text], device, 1, False)
+    both: Any = pipeline.encode_prompt([text, beside] if beside else [text], device, 1, False)
     sequence, mask, generated = (each[:1] for each in both)
     return TextEmbeddings(generated, sequence, mask, generated)
 
@@ -129,10 +130,34 @@ def without_image(cond: Conditioning) -> Conditioning:
     )
 
 
-def speak_for_image(joint_blocks: JointBlocks, cond: Conditioning, silent: Tensor) -> Conditioning:
-    """Where no text was given the picture speaks: `silent` [B] samples get the learned residual added."""
+def add_image_residual(joint_blocks: JointBlocks, cond: Conditioning, without_prompt: Tensor) -> Conditioning:
+    """The samples without a prompt, `without_prompt` [B], get what was learned to add to the empty text's embeddings
+    for their image."""
     first, second = joint_blocks.image_to_audio(cond.video_embeds)
-    weight = silent.to(first.dtype).reshape(-1, 1, 1)
+    weight = without_prompt.to(first.dtype).reshape(-1, 1, 1)
     return replace(
         cond, audio_embeds=cond.audio_embeds + weight * first, audio_embeds_1=cond.audio_embeds_1 + weight * second
     )
+
+
+def training_conditions(
+    joint_blocks: JointBlocks,
+    image_embeds: Tensor,
+    image_latents: Tensor,
+    text: TextEmbeddings,
+    without_prompt: Tensor,
+    unconditional: Tensor,
+    fps: Fraction,
+    motion_bucket: float,
+    noise_augmentation: float,
+) -> Conditioning:
+    """`join` with conditions dropped, so that guidance later has something to subtract.
+
+    text: embeddings of the empty text for the samples of either flag.
+    without_prompt: [B], samples whose text is dropped: the image's residual is added.
+    unconditional: [B], samples whose text and image are dropped: the null image, and no residual.
+    """
+    keep = (~unconditional).float()
+    embeds, latents = image_embeds * keep[:, None, None], image_latents * keep[:, None, None, None]
+    cond = join(embeds, latents, text, fps, motion_bucket, noise_augmentation)
+    return add_image_residual(joint_blocks, cond, without_prompt & ~unconditional)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from diffusers import AudioLDM2UNet2DConditionModel, UNetSpatioTemporalConditionModel
@@ -15,9 +15,12 @@ from torch.utils.checkpoint import checkpoint
 
 from ..latents import JointLatents
 from .experts import AudioExpert, Call, ExpertState, VideoExpert, call_directly, expand_timestep
-from .joint_block import JointBlocks, KeyValue, audio_tokens, video_tokens
+from .joint_block import JointBlock, JointBlocks, KeyValue, Tokens, audio_tokens, video_tokens
 
-V, A = TypeVar("V"), TypeVar("A")
+V = TypeVar("V")
+A = TypeVar("A")
+S = TypeVar("S")
+Both = tuple[ExpertState, ExpertState]  # video and audio between two stages
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,10 @@ class Stem:
 
     def select(self, index: Tensor) -> Stem:
         """The samples `index` [P], repeats allowed: passes with the same conditions share In."""
-        return Stem(*(_take(getattr(self, field.name), index) for field in fields(self)))
+        tensors = (self.video_embedding, self.audio_embedding, self.context, self.fps)
+        return Stem(
+            self.video.select(index), self.audio.select(index), *(each.index_select(0, index) for each in tensors)
+        )
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,6 @@ class KeptVideo:
     """Video keys and values of every Joint Block, of the samples that are not isolated, for audio sub-steps."""
 
     blocks: tuple[KeyValue | None, ...]
-
-
-def _take(value: ExpertState | Tensor, index: Tensor) -> ExpertState | Tensor:
-    return value.index_select(0, index) if isinstance(value, Tensor) else value.select(index)
 
 
 class JointDiTModel(nn.Module):
@@ -107,13 +109,13 @@ class JointDiTModel(nn.Module):
                 f"the video UNet has {experts} down blocks and the audio UNet "
                 f"{len(audio_unet.down_blocks)}: Joint Blocks stand after the same stages of both"
             )
-        stages = list(joint_blocks.config.stages)
+        stages = list(joint_blocks.config["stages"])
         if stages != sorted(set(stages) & set(range(experts + 1))):
             raise ValueError(f"stages {stages}: give rising numbers of 0 (In) to {experts} (mid)")
         self.video_unet = video_unet
         self.audio_unet = audio_unet
         self.joint_blocks = joint_blocks
-        self._block_after = dict(zip(stages, joint_blocks.blocks, strict=True))
+        self._block_after = dict(zip(stages, cast("Iterable[JointBlock]", joint_blocks.blocks), strict=True))
         self.gradient_checkpointing = False
         self.audio_stream: torch.cuda.Stream | None = None
 
@@ -183,55 +185,53 @@ class JointDiTModel(nn.Module):
             fps=cond.fps,
         )
 
-    def trunk(self, stem: Stem, isolated: bool | Tensor, keep: bool = False) -> tuple[JointLatents, KeptVideo | None]:
-        """Experts with their Joint Blocks, then Out. With `keep`, also the video's keys and values for sub-steps."""
-        video_expert, audio_expert = self._experts()
-        video, audio = stem.video, stem.audio
-        split = _split(isolated, stem.fps.shape[0], stem.fps.device)
-        kept = []
-        for stage in range(video_expert.stages):
-            if stage:
-                video, audio = self._both(
-                    partial(video_expert.run, video, stage), partial(audio_expert.run, audio, stage)
-                )
-            if stage in self._block_after:
-                delta_v, delta_a, key_value = self._join(stage, video, audio, stem, split)
-                video, audio = _add_video(video, delta_v), _add_audio(audio, delta_a)
-                if keep:
-                    kept.append(key_value)
-        prediction = JointLatents(*self._both(partial(video_expert.finish, video), partial(audio_expert.finish, audio)))
-        return prediction, KeptVideo(tuple(kept)) if keep else None
+    def trunk(self, stem: Stem, isolated: bool | Tensor, keep: bool = False) -> tuple[JointLatents, KeptVideo]:
+        """Experts with their Joint Blocks, then Out. With `keep`, also the video's keys and values for sub-steps, else
+        none."""
+        split = split_isolated(isolated, stem.fps.shape[0], stem.fps.device)
+        kept: list[KeyValue] = []
 
-    def watch(self, stem: Stem) -> KeptVideo:
-        """What `trunk` keeps, without Out, to train audio sub-steps: the experts get no gradient, the video halves
-        of the Joint Blocks do."""
-        video_expert, audio_expert = self._experts()
-        video, audio = stem.video, stem.audio
-        split = _split(False, stem.fps.shape[0], stem.fps.device)
-        kept = []
-        for stage in range(video_expert.stages):
-            if stage:
-                with torch.no_grad():
-                    video, audio = video_expert.run(video, stage), audio_expert.run(audio, stage)
-            if stage in self._block_after:
-                delta_v, delta_a, key_value = self._join(stage, video, audio, stem, split)
-                video, audio = _add_video(video, delta_v.detach()), _add_audio(audio, delta_a.detach())
+        def join(states: Both, stage: int) -> Both:
+            states, key_value = self.apply_joint_block(states, stage, stem, split)
+            if keep:
                 kept.append(key_value)
-        return KeptVideo(tuple(kept))
+            return states
 
-    def _join(
-        self, stage: int, video: ExpertState, audio: ExpertState, stem: Stem, split: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, KeyValue]:
-        """The Joint Block after `stage`."""
-        return self._call(
+        video, audio = self.through_stages((stem.video, stem.audio), self.run_experts, join)
+        video_expert, audio_expert = self._experts()
+        prediction = JointLatents(*self._both(partial(video_expert.finish, video), partial(audio_expert.finish, audio)))
+        return prediction, KeptVideo(tuple(kept))
+
+    def through_stages(self, state: S, run: Callable[[S, int], S], join: Callable[[S, int], S]) -> S:
+        """From after In to before Out: `run` for every further stage, and `join` after those with a Joint Block."""
+        for stage in range(len(self.video_unet.down_blocks) + 1):
+            if stage:
+                state = run(state, stage)
+            if stage in self._block_after:
+                state = join(state, stage)
+        return state
+
+    def run_experts(self, states: Both, stage: int) -> Both:
+        """Stage 1 .. n of both experts."""
+        (video, audio), (video_expert, audio_expert) = states, self._experts()
+        return self._both(partial(video_expert.run, video, stage), partial(audio_expert.run, audio, stage))
+
+    def apply_joint_block(
+        self, states: Both, stage: int, stem: Stem, split: tuple[Tensor, Tensor]
+    ) -> tuple[Both, KeyValue]:
+        """The states after the Joint Block of `stage`, and the video's keys and values of the samples that are not
+        isolated. split: from `split_isolated`."""
+        video, audio = states
+        delta_v, delta_a, key_value = self._call(
             self._block_after[stage],
             video_tokens(video.hidden, stem.fps, video.level, video.rows),
-            audio_tokens(audio.hidden, self.joint_blocks.config.audio_latents_per_second, audio.level),
+            self._audio_tokens(audio),
             stem.video_embedding,
             stem.audio_embedding,
             stem.context,
             *split,
         )
+        return (_add_video(video, delta_v), _add_audio(audio, delta_a)), key_value
 
     def audio_only(
         self,
@@ -246,29 +246,29 @@ class JointDiTModel(nn.Module):
         context = self.joint_blocks.embed_context(conditioning.context_image, conditioning.context_text)
         batch, device = audio.shape[0], audio.device
         embedding = self.joint_blocks.embed_audio_level(expand_timestep(audio_timestep, batch, device), context)
-        full, alone = _split(isolated, batch, device)
-        state = self._start_audio(audio, audio_timestep, conditioning)
+        split = split_isolated(isolated, batch, device)
         blocks = iter(kept.blocks)
-        for stage in range(expert.stages):
-            if stage:
-                state = expert.run(state, stage)
-            if stage in self._block_after:
-                tokens = audio_tokens(state.hidden, self.joint_blocks.config.audio_latents_per_second, state.level)
-                block = self._block_after[stage]
-                delta = self._call(block.audio_only, tokens, embedding, context, next(blocks), full, alone)
-                state = _add_audio(state, delta)
-        return expert.finish(state)
+
+        def join(state: ExpertState, stage: int) -> ExpertState:
+            block, tokens = self._block_after[stage], self._audio_tokens(state)
+            return _add_audio(state, self._call(block.audio_only, tokens, embedding, context, next(blocks), *split))
+
+        state = self._start_audio(audio, audio_timestep, conditioning)
+        return expert.finish(self.through_stages(state, expert.run, join))
 
     def audio_alone(self, audio: Tensor, audio_timestep: Tensor | float, conditioning: Conditioning) -> Tensor:
         """The audio expert with its isolated Joint Blocks, for which no video is needed."""
         nothing = KeptVideo((None,) * len(self._block_after))
         return self.audio_only(audio, audio_timestep, conditioning, nothing, isolated=True)
 
+    def _audio_tokens(self, state: ExpertState) -> Tokens:
+        return audio_tokens(state.hidden, self.joint_blocks.config["audio_latents_per_second"], state.level)
+
     def _start_audio(self, audio: Tensor, timestep: Tensor | float, cond: Conditioning) -> ExpertState:
         return self._experts()[1].start(audio, timestep, cond.audio_embeds, cond.audio_embeds_1, cond.audio_mask_1)
 
 
-def _split(isolated: bool | Tensor, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def split_isolated(isolated: bool | Tensor, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Indices of the full and of the isolated samples. Flags on the host do not make it wait for the device."""
     flags = torch.as_tensor(isolated).reshape(-1).expand(batch).cpu()
     full, alone = (~flags).nonzero()[:, 0], flags.nonzero()[:, 0]

@@ -63,12 +63,12 @@ from ..diffusion.sync_guidance import SyncedDenoiser, SyncGuidance, loudness_rea
 from ..encoders.autoencoders import AudioAutoencoder, VideoAutoencoder, layout_of
 from ..encoders.conditioning import (
     TextEmbeddings,
+    add_image_residual,
     encode_audioldm2_text,
     encode_clip_image,
     encode_clip_text,
     join,
     pad_text,
-    speak_for_image,
     without_image,
 )
 from ..errors import InputError
@@ -374,7 +374,7 @@ class JointDiTPipeline(DiffusionPipeline):
         with self.using("image_encoder"):
             image_embeds = encode_clip_image(self.feature_extractor, self.image_encoder, pixels)
 
-        silent = torch.tensor([prompt is None for prompt in prompts], device=device)
+        without_prompt = torch.tensor([prompt is None for prompt in prompts], device=device)
         with self.using(*TEXT_ENCODERS):
             positive = self.encode_text([prompt or "" for prompt in prompts])
             negative = self.encode_text([prompt or "" for prompt in negative_prompts], [each or "" for each in prompts])
@@ -383,7 +383,7 @@ class JointDiTPipeline(DiffusionPipeline):
         for text in (pad_text(positive, length), pad_text(negative, length)):
             both.append(join(image_embeds, latents, text, shape.fps, motion_bucket, noise_augmentation).to(dtype))
         with self.using("joint_blocks"):
-            conditional = speak_for_image(self.joint_blocks, both[0], silent)
+            conditional = add_image_residual(self.joint_blocks, both[0], without_prompt)
         return Conditions(conditional, without_image(both[1]), shape)
 
     def encode_text(self, texts: Sequence[str], beside: Sequence[str] | None = None) -> TextEmbeddings:

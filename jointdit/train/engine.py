@@ -28,10 +28,11 @@ from ..errors import InputError
 from ..media import read_clip
 from ..pipeline import JointDiTPipeline
 from . import memory
+from .average import update_average
 from .cache import LatentCache
 from .checkpoint import load_state, save_state
-from .loop import follow, learning_rate
 from .objective import JointObjective, Losses, to_device
+from .schedule import learning_rate
 from .seeds import generator_of
 from .stages import TrainingConfig
 
@@ -189,7 +190,7 @@ class Engine:
         rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.optimizer.zero_grad()
-        follow(self.average, self.trained, self.step + 1, config.average)
+        update_average(self.average, self.trained, self.step + 1, config.average)
         return means | {"gradient_norm": float(norm), "rate": rate}
 
     def _backward(self, numbers: Sequence[int]) -> dict[str, float]:

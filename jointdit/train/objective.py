@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..diffusion.denoiser import JointDenoiser
 from ..diffusion.schedules import Levels
-from ..encoders.conditioning import TextEmbeddings, join, speak_for_image
+from ..encoders.conditioning import TextEmbeddings, training_conditions
 from ..latents import JointLatents
 from ..models.joint_block import JointBlocks
 from ..models.model import Conditioning
@@ -31,8 +31,8 @@ class Draws:
     noise: JointLatents
     levels: Levels
     isolated: Tensor
-    silent: Tensor  # without text: the picture speaks
-    null: Tensor  # without text and picture
+    without_prompt: Tensor
+    unconditional: Tensor  # without text and image
 
 
 @dataclass(frozen=True)
@@ -66,22 +66,27 @@ class JointObjective:
     def losses(self, clips: CachedClips, draws: Draws) -> Losses:
         """Losses of B clips with their draws."""
         clean = JointLatents(clips.video, clips.audio)
-        cond = self.conditions(clips, draws.silent, draws.null)
+        cond = self.conditions(clips, draws.without_prompt, draws.unconditional)
         video, audio = self.denoiser.losses_at(clean, draws.noise, draws.levels, cond, draws.isolated)
         return Losses(video, audio, draws.levels)
 
-    def conditions(self, clips: CachedClips, silent: Tensor, null: Tensor) -> Conditioning:
-        """Conditions of B clips: the empty text where `silent` or `null` [B], no picture where `null`."""
-        wordless = silent | null
+    def conditions(self, clips: CachedClips, without_prompt: Tensor, unconditional: Tensor) -> Conditioning:
+        """Conditions of B clips: the empty text where either flag [B] is set, the null image where `unconditional`."""
+        empty = without_prompt | unconditional
         text = TextEmbeddings(
-            **{name: _choose(wordless, getattr(clips.no_text, name), getattr(clips.text, name)) for name in TEXT}
+            **{name: _choose(empty, getattr(clips.no_text, name), getattr(clips.text, name)) for name in TEXT}
         )
-        keep = (~null).to(clips.image_embeds.dtype)
-        fps = Fraction(self.encoding.fps)
-        embeds = clips.image_embeds * keep[:, None, None]
-        latents = clips.image_latents * keep[:, None, None, None]
-        cond = join(embeds, latents, text, fps, self.motion_bucket, self.encoding.noise_augmentation)
-        return speak_for_image(self.joint_blocks, cond, silent & ~null)
+        return training_conditions(
+            self.joint_blocks,
+            clips.image_embeds,
+            clips.image_latents,
+            text,
+            without_prompt,
+            unconditional,
+            Fraction(self.encoding.fps),
+            self.motion_bucket,
+            self.encoding.noise_augmentation,
+        )
 
     def draw(self, clips: CachedClips, numbers: Sequence[int], step: int) -> Draws:
         """Draws for the clips with these numbers in the cache; step -1 is that of validation."""
@@ -92,15 +97,15 @@ class JointObjective:
             flags.append(torch.rand(3, generator=generator))
             video.append(torch.randn(clips.video[row].shape, generator=generator))
             audio.append(torch.randn(clips.audio[row].shape, generator=generator))
-        isolated, silent, null = torch.stack(flags, 1)
+        isolated, without_prompt, unconditional = torch.stack(flags, 1)
         noise = JointLatents(torch.stack(video), torch.stack(audio))
         config = self.config
         return Draws(
             noise,
             Levels(*(torch.cat(parts) for parts in zip(*(vars(level).values() for level in levels), strict=True))),
             isolated < config.isolated,
-            silent < config.drop_text,
-            null < config.drop_all,
+            without_prompt < config.drop_text,
+            unconditional < config.drop_all,
         )
 
 

@@ -71,8 +71,8 @@ from jointdit.pipeline import Conditions
 from jointdit.runtime.memory import PRESETS, Memory, chunk_feed_forward
 from jointdit.runtime.offload import unet_blocks
 from jointdit.runtime.speed import Speed, graphs_compiled
+from jointdit.train.average import update_average
 from jointdit.train.engine import trained_module
-from jointdit.train.loop import follow
 
 PARTS = ("operations", "steps", "split", "growth", "memory", "training")
 PASSES = {  # isolated or not, of those that share the conditions, then of the others
@@ -763,7 +763,7 @@ def training_step(pipe: JointDiTPipeline, size: Size, stage: str, watch: Watch) 
         nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        follow(average, trained, step)
+        update_average(average, trained, step, decay=0.997)
     return (watch.now() - start) / 1e3
 
 

@@ -158,26 +158,3 @@ def test_the_posterior_mean_minimises_the_loss(video_sigma, timestep):
         assert (loss(Stretched(exact, factor, offset)) > best).all()
     gain = loss(exact, isolated=True) / best
     assert gain.min() > 0.999 and gain.max() > 1.01  # the other modality tells most about the noisier one
-
-
-def test_watching_trains_the_sound_and_how_it_sees_but_not_the_video_expert():
-    model = joint_model(open_gates=True)
-    joint, clean = JointDenoiser(model, clock()), noise(seed=1)
-    level = levels((0.01, 500), (0.5, 700))
-    losses = joint.watching_losses(clean, conditioning(2), level, torch.Generator().manual_seed(3), count=3)
-    assert losses.shape == (6,)
-    losses.mean().backward()
-    block = model.joint_blocks.blocks[0]
-    for part in (model.audio_unet, block.audio, block.video.to_k, block.video.to_v):
-        assert any(each.grad is not None and each.grad.abs().sum() > 0 for each in part.parameters())
-    assert all(each.grad is None for each in model.video_unet.parameters())
-
-
-@torch.no_grad()
-def test_a_watched_video_is_what_a_joint_evaluation_keeps(model):
-    joint, cond = JointDenoiser(model, clock()), conditioning(2)
-    inputs = model_inputs(noise(), levels((0.3, 300), (0.4, 700)), cond)
-    stem = joint.model.stem(*inputs, cond)
-    _, kept = model.trunk(stem, False, keep=True)
-    for ours, theirs in zip(model.watch(stem).blocks, kept.blocks, strict=True):
-        assert torch.equal(ours.key, theirs.key) and torch.equal(ours.value, theirs.value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import pytest
@@ -138,20 +137,3 @@ def test_schedulers_of_other_models_are_refused():
         NoiseClock(video_scheduler(), audio_scheduler(clip_sample=True))
     with pytest.raises(ValueError, match="sigma_min None"):
         NoiseClock(video_scheduler(sigma_min=None), audio_scheduler())
-
-
-def test_levels_on_the_way_are_those_of_the_grid_and_between_them():
-    grid = clock().grid(4, audio=torch.linspace(900, 0, 9), audio_substeps=2)
-    steps = grid.between(torch.tensor([0.0, 1 / 3, 2 / 3, 1.0]))
-    for name, step in itertools.product(("video_sigma", "audio_timestep", "audio_sigma"), range(4)):
-        torch.testing.assert_close(getattr(steps, name)[step], getattr(grid.levels(step), name)[0])
-    middle = grid.between(torch.tensor([0.5]))
-    assert grid.video_sigmas[1] > middle.video_sigma > grid.video_sigmas[2]
-    assert middle.audio_timestep.item() == pytest.approx(562.5)
-
-
-def test_draws_for_the_audio_alone_are_oftener_noisy_and_leave_the_video_clean():
-    levels = clock().sample_audio_levels(4000, torch.Generator().manual_seed(0))
-    assert (levels.audio_timestep >= 700).float().mean() == pytest.approx(0.45, abs=0.03)
-    assert levels.audio_timestep.min() < 50 and levels.audio_timestep.max() > 990
-    torch.testing.assert_close(levels.video_sigma, torch.full((4000,), clock().sigma_min))

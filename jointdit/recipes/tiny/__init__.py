@@ -1,1 +1,1 @@
-"""The recipe of the bundled model `tiny`."""
+"""How the bundled model `tiny` was made: `python -m jointdit.recipes.tiny COMMAND`. README.md beside this file."""

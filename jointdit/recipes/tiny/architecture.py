@@ -1,126 +1,120 @@
-"""The architecture of the bundled model `tiny`: the real classes at small size.
-
-Its scenes are 20 frames of 128 x 128 at 12.5 frames a second with 1.6 s of 16 kHz sound, so that one frame lasts 80 ms,
-as long as one token of the audio expert after In, and every side stays even through all levels of both UNets.
-"""
+"""The architecture of the bundled model: the real classes at small size."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
-from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
     AudioLDM2UNet2DConditionModel,
+    AutoencoderKL,
+    AutoencoderKLTemporalDecoder,
     DDIMScheduler,
     EulerDiscreteScheduler,
     UNetSpatioTemporalConditionModel,
 )
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
-    CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
 )
 
-from ...latents import ClipShape
+from ...diffusion.schedules import NoiseClock
+from ...encoders.mel import BINS
 from ...models.joint_block import JointBlocks
+from .recipe import Architecture, Sampling
 
-SHAPE = ClipShape(frames=20, fps=Fraction(25, 2), height=128, width=128)
-MOTION_BUCKET = 127
-NOISE_AUGMENTATION = 0.02
-TEXT_WIDTH = 64
-TEXT_LENGTH = 24
-IMAGE_WIDTH = 64
-PICTURE_SIZE = 64  # what the image encoder sees
-VIDEO_CHANNELS = (128, 96, 64)  # four channels a norm group at both ends, as the linear start needs
-AUDIO_CHANNELS = (64, 64, 64)
-JOINT_STAGES = (0, 1, 3)
-PACK = 2  # video latents a side that one UNet token holds
-VOCABULARY = 800
-# The way of the default sampler. Below 2 the small model leaves more noise than it removes, so the video goes from
-# there to its end at once; in the last three steps the sound follows.
-SIGMAS = (200.0, 130.0, 83.0, 52.0, 32.0, 19.0, 11.0, 6.5, 4.0, 2.0, 0.02, 0.01, 0.005, 0.0)
-AUDIO_SUBSTEPS, AUDIO_START = 8, 970.0
-# Noise levels of the two pretrained models, which the small ones share; but their few latents are lost in less noise.
-VIDEO_SCHEDULER = EulerDiscreteScheduler(
-    prediction_type="v_prediction",
-    timestep_type="continuous",
-    timestep_spacing="leading",
-    use_karras_sigmas=True,
-    sigma_min=0.002,
-    sigma_max=SIGMAS[0],
-)
-AUDIO_SCHEDULER = DDIMScheduler(
-    beta_start=0.0015,
-    beta_end=0.0195,
-    beta_schedule="scaled_linear",
-    clip_sample=False,
-    set_alpha_to_one=False,
-    steps_offset=1,
-    timestep_spacing="leading",
-)
-PROCESSOR = CLIPImageProcessor(
-    size={"shortest_edge": PICTURE_SIZE}, crop_size={"height": PICTURE_SIZE, "width": PICTURE_SIZE}
-)
+
+def video_vae() -> AutoencoderKLTemporalDecoder:
+    """Sees pixels folded 8 x 8 into channels, in one level."""
+    return AutoencoderKLTemporalDecoder(
+        in_channels=3 * 8 * 8,
+        out_channels=3 * 8 * 8,
+        down_block_types=("DownEncoderBlock2D",),
+        block_out_channels=(128,),
+        layers_per_block=1,
+        latent_channels=16,
+        force_upcast=False,
+    )
+
+
+def audio_vae() -> AutoencoderKL:
+    """Sees log-mels folded 4 x 4 into channels, in one level."""
+    return AutoencoderKL(
+        in_channels=4 * 4,
+        out_channels=4 * 4,
+        down_block_types=("DownEncoderBlock2D",),
+        up_block_types=("UpDecoderBlock2D",),
+        block_out_channels=(96,),
+        layers_per_block=1,
+        latent_channels=8,
+        norm_num_groups=24,
+        sample_size=BINS,
+        force_upcast=False,
+    )
 
 
 class TinyModel(nn.Module):
-    """What is trained together on top of the finished autoencoders. Every part is a component of the saved model."""
+    """What is trained together on top of the finished autoencoders. Every part is a component of the saved model.
 
-    def __init__(self, vocabulary: int, video_channels: int, audio_channels: int) -> None:
+    vocabulary: tokens of the text encoder.    video_channels, audio_channels: of the latents, the video's packed.
+    frames: of a clip.
+    """
+
+    def __init__(
+        self, sizes: Architecture, vocabulary: int, video_channels: int, audio_channels: int, frames: int
+    ) -> None:
         super().__init__()
         self.video_unet = UNetSpatioTemporalConditionModel(
             in_channels=2 * video_channels,
             out_channels=video_channels,
             down_block_types=("DownBlockSpatioTemporal",) * 2 + ("CrossAttnDownBlockSpatioTemporal",),
             up_block_types=("CrossAttnUpBlockSpatioTemporal",) + ("UpBlockSpatioTemporal",) * 2,
-            block_out_channels=VIDEO_CHANNELS,
+            block_out_channels=sizes.video_channels,
             addition_time_embed_dim=32,
             projection_class_embeddings_input_dim=96,
             layers_per_block=1,
-            cross_attention_dim=IMAGE_WIDTH,
+            cross_attention_dim=sizes.image_width,
             num_attention_heads=(4, 4, 2),
-            num_frames=SHAPE.frames,
+            num_frames=frames,
             sample_size=8,
         )
+        audio_levels: dict[str, Any] = {  # three of each, though the class is annotated with one
+            "down_block_types": ("DownBlock2D",) * 2 + ("CrossAttnDownBlock2D",),
+            "up_block_types": ("CrossAttnUpBlock2D",) + ("UpBlock2D",) * 2,
+            "block_out_channels": sizes.audio_channels,
+            "cross_attention_dim": ((None, sizes.text_width, sizes.text_width),) * 3,
+        }
         self.audio_unet = AudioLDM2UNet2DConditionModel(
             in_channels=audio_channels,
             out_channels=audio_channels,
-            down_block_types=("DownBlock2D",) * 2 + ("CrossAttnDownBlock2D",),
-            up_block_types=("CrossAttnUpBlock2D",) + ("UpBlock2D",) * 2,
-            block_out_channels=AUDIO_CHANNELS,
             layers_per_block=1,
             attention_head_dim=4,
             norm_num_groups=16,
-            cross_attention_dim=((None, TEXT_WIDTH, TEXT_WIDTH),) * 3,
+            **audio_levels,
         )
         self.joint_blocks = JointBlocks(
-            stages=JOINT_STAGES,
-            video_channels=[(*VIDEO_CHANNELS, VIDEO_CHANNELS[-1])[stage] for stage in JOINT_STAGES],
-            audio_channels=[(*AUDIO_CHANNELS, AUDIO_CHANNELS[-1])[stage] for stage in JOINT_STAGES],
-            width=96,
+            stages=sizes.joint_stages,
+            video_channels=[(*sizes.video_channels, sizes.video_channels[-1])[stage] for stage in sizes.joint_stages],
+            audio_channels=[(*sizes.audio_channels, sizes.audio_channels[-1])[stage] for stage in sizes.joint_stages],
+            width=sizes.joint_width,
             head_dim=32,
-            image_dim=IMAGE_WIDTH,
-            text_dim=TEXT_WIDTH,
-            audio_dims=(TEXT_WIDTH, TEXT_WIDTH),
+            image_dim=sizes.image_width,
+            text_dim=sizes.text_width,
+            audio_dims=(sizes.text_width, sizes.text_width),
         )
         self.text_encoder = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=vocabulary,
-                hidden_size=TEXT_WIDTH,
-                intermediate_size=4 * TEXT_WIDTH,
+                hidden_size=sizes.text_width,
+                intermediate_size=4 * sizes.text_width,
                 num_hidden_layers=2,
                 num_attention_heads=4,
-                max_position_embeddings=TEXT_LENGTH,
-                projection_dim=TEXT_WIDTH,
+                max_position_embeddings=sizes.text_length,
+                projection_dim=sizes.text_width,
                 bos_token_id=0,
                 eos_token_id=1,
                 pad_token_id=1,
@@ -128,63 +122,56 @@ class TinyModel(nn.Module):
         )
         self.image_encoder = CLIPVisionModelWithProjection(
             CLIPVisionConfig(
-                image_size=PICTURE_SIZE,
+                image_size=sizes.picture_size,
                 patch_size=16,
-                hidden_size=IMAGE_WIDTH,
-                intermediate_size=2 * IMAGE_WIDTH,
+                hidden_size=sizes.image_width,
+                intermediate_size=2 * sizes.image_width,
                 num_hidden_layers=2,
                 num_attention_heads=4,
-                projection_dim=IMAGE_WIDTH,
+                projection_dim=sizes.image_width,
             )
         )
 
 
-def train_tokenizer(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
-    """Byte-level BPE in CLIP's manner, learned from `captions`, saved in `folder` and loaded from there."""
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+def video_scheduler(sampling: Sampling) -> EulerDiscreteScheduler:
+    """Stable Video Diffusion's noise levels, up to the highest that is sampled from: few latents are lost in less
+    noise."""
+    return EulerDiscreteScheduler(
+        prediction_type="v_prediction",
+        timestep_type="continuous",
+        timestep_spacing="leading",
+        use_karras_sigmas=True,
+        sigma_min=0.002,
+        sigma_max=sampling.sigmas[0],
     )
-    words = pre_tokenizers.Split(Regex(r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), behavior="removed", invert=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<|startoftext|>", "<|endoftext|>"],
-        initial_alphabet=sorted(alphabet),
-        end_of_word_suffix="</w>",
-        show_progress=False,
+
+
+def audio_scheduler() -> DDIMScheduler:
+    """AudioLDM2's noise levels."""
+    return DDIMScheduler(
+        beta_start=0.0015,
+        beta_end=0.0195,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="leading",
     )
-    tokenizer.train_from_iterator(captions, trainer)
-    model = json.loads(tokenizer.to_str())["model"]
-    # Every byte must also exist as a word's last one, or unseen words would lose it.
-    known = ["<|startoftext|>", "<|endoftext|>", *sorted(alphabet), *(byte + "</w>" for byte in sorted(alphabet))]
-    learned = [token for token in model["vocab"] if token not in set(known)]
-    return save_tokenizer({token: index for index, token in enumerate(known + learned)}, model["merges"], folder)
 
 
-def save_tokenizer(vocabulary: Mapping[str, int], merges: Iterable[Sequence[str]], folder: Path) -> CLIPTokenizer:
-    """A tokenizer of these tokens and merges, saved in `folder` and loaded from there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
-    write_text(folder / "merges.txt", "#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n")
-    CLIPTokenizer.from_pretrained(folder, model_max_length=TEXT_LENGTH).save_pretrained(folder)
-    return load_tokenizer(folder)
+def noise_clock(sampling: Sampling) -> NoiseClock:
+    """The noise levels of both modalities."""
+    return NoiseClock(video_scheduler(sampling), audio_scheduler())
 
 
-def load_tokenizer(folder: Path) -> CLIPTokenizer:
-    """The tokenizer that `train_tokenizer` saved."""
-    return CLIPTokenizer.from_pretrained(folder)
+def image_processor(picture_size: int) -> CLIPImageProcessor:
+    """Of the image encoder."""
+    return CLIPImageProcessor(
+        size={"shortest_edge": picture_size}, crop_size={"height": picture_size, "width": picture_size}
+    )
 
 
-def write_text(path: Path, text: str) -> None:
-    """Beside first, then renamed."""
-    beside = path.with_suffix(".partial")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
-
-
-def picture_for_encoder(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 [B, 3, H, W] -> what the image encoder sees, uint8 [B, 3, 64, 64], antialiased."""
-    resized = torch.nn.functional.interpolate(pixels.float(), (PICTURE_SIZE,) * 2, mode="bicubic", antialias=True)
+def picture_for_encoder(pixels: Tensor, picture_size: int) -> Tensor:
+    """uint8 [B, 3, H, W] -> what the image encoder sees, uint8 [B, 3, s, s] with s = picture_size, antialiased."""
+    resized = torch.nn.functional.interpolate(pixels.float(), (picture_size,) * 2, mode="bicubic", antialias=True)
     return resized.round().clamp(0, 255).to(torch.uint8)

@@ -11,6 +11,7 @@ improve on it.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from diffusers import (
@@ -41,32 +42,32 @@ def start_linear(
 ) -> None:
     """Set the weights of a model of one level, whose group norms have four channels a group.
 
-    Args:
-        patches: [N, in_channels], folded pixels.
-        noise: deviation of the noise that latents will carry in training; the posterior's constant deviation.
-        penalty: weight of the latents' mean square in the loss, beside the mean squared error. Each latent's scale
-            starts where the costs of noise and penalty balance.
+    patches: [N, in_channels], folded pixels.
+    noise: deviation of the noise that latents will carry in training; the posterior's constant deviation.
+    penalty: weight of the latents' mean square in the loss, beside the mean squared error. Each latent's scale starts
+    where the costs of noise and penalty balance.
     """
     config = model.config
-    encoder, decoder = model.encoder, model.decoder
+    levels, latents, inputs = config["block_out_channels"], config["latent_channels"], config["in_channels"]
+    vae: Any = model  # the annotations of diffusers allow for layers that are not there
+    encoder, decoder = vae.encoder, vae.decoder
     norm = encoder.conv_norm_out
-    if len(config.block_out_channels) != 1 or norm.num_channels != 4 * norm.num_groups:
-        raise ValueError(f"block_out_channels is {config.block_out_channels}; give one level, 4 channels a norm group")
-    (width,) = config.block_out_channels
-    latents = config.latent_channels
-    mean, deviation, directions = principal_components(patches, min(width // 4, config.in_channels))
-    balance = noise / math.sqrt(config.in_channels / latents * penalty)
+    if len(levels) != 1 or norm.num_channels != 4 * norm.num_groups:
+        raise ValueError(f"block_out_channels is {levels}; give one level, 4 channels a norm group")
+    (width,) = levels
+    mean, deviation, directions = principal_components(patches, min(width // 4, inputs))
+    balance = noise / math.sqrt(inputs / latents * penalty)
     spread = (deviation[:latents] * balance).sqrt()  # the deviation of each latent
     value = torch.arange(0, 4 * len(directions), 4)  # v; -v follows, then the two constants
     first, one = value[:latents], torch.arange(latents)
 
-    for name, module in model.named_modules():
+    for name, module in vae.named_modules():
         if isinstance(module, nn.GroupNorm) and module.num_channels == width:
             module.weight[value] = module.weight[value + 1] = CONSTANT / math.sqrt(2)
         if name.endswith(("conv2", "to_out.0")):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
-    for conv in (encoder.conv_in, encoder.conv_out, model.quant_conv, decoder.conv_in, decoder.conv_out):
+    for conv in (encoder.conv_in, encoder.conv_out, vae.quant_conv, decoder.conv_in, decoder.conv_out):
         nn.init.zeros_(conv.weight)
         nn.init.zeros_(conv.bias)
     for conv in (encoder.conv_in, decoder.conv_in):
@@ -78,8 +79,8 @@ def start_linear(
     encoder.conv_in.bias[value], encoder.conv_in.bias[value + 1] = -into @ mean, into @ mean
     encoder.conv_out.weight[one, first, 1, 1] = spread
     encoder.conv_out.weight[one, first + 1, 1, 1] = -spread
-    model.quant_conv.weight[one, one, 0, 0] = 1.0
-    model.quant_conv.bias[latents:] = 2 * math.log(noise)
+    vae.quant_conv.weight[one, one, 0, 0] = 1.0
+    vae.quant_conv.bias[latents:] = 2 * math.log(noise)
 
     decoder.conv_in.weight[first, one, 1, 1] = 1 / spread
     decoder.conv_in.weight[first + 1, one, 1, 1] = -1 / spread
@@ -88,8 +89,8 @@ def start_linear(
     decoder.conv_out.weight[:, first + 1, 1, 1] = -out
     decoder.conv_out.bias.copy_(mean)
     if isinstance(model, AutoencoderKL):
-        nn.init.dirac_(model.post_quant_conv.weight)
-        nn.init.zeros_(model.post_quant_conv.bias)
+        nn.init.dirac_(vae.post_quant_conv.weight)
+        nn.init.zeros_(vae.post_quant_conv.bias)
     else:
         nn.init.dirac_(decoder.time_conv_out.weight)
         nn.init.zeros_(decoder.time_conv_out.bias)
@@ -102,7 +103,8 @@ def start_as_mixture(unet: UNetSpatioTemporalConditionModel | AudioLDM2UNet2DCon
 
     The inputs go through conv_in's skip connection to the last residual block, whose shortcut mixes them.
     """
-    norm, first, last = unet.conv_norm_out, unet.conv_in, unet.conv_out
+    layers: Any = unet
+    norm, first, last = layers.conv_norm_out, layers.conv_in, layers.conv_out
     kinds, outputs = mixture.shape
     in_group = -(-outputs // norm.num_groups)  # signals in a norm group
     if norm.num_channels != 4 * norm.num_groups or max(in_group, kinds) > 2 or first.in_channels != kinds * outputs:
@@ -121,7 +123,7 @@ def start_as_mixture(unet: UNetSpatioTemporalConditionModel | AudioLDM2UNet2DCon
         first.bias[place] = 0
         first.weight[(place, kind * outputs + output, *middle)] = 1.0
 
-    block = unet.up_blocks[-1].resnets[-1]
+    block = layers.up_blocks[-1].resnets[-1]
     spatial = getattr(block, "spatial_res_block", block)
     for residual in (spatial, getattr(block, "temporal_res_block", None)):
         if residual is not None:

@@ -14,6 +14,7 @@ once more, since channels halve at every stage and the last is by far the larges
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,11 +48,8 @@ def exponential_hinges() -> tuple[Tensor, float]:
 
 
 def oscillator_gains() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Oscillators that repeat with the clock, and a first guess of how the units drive them.
-
-    Returns:
-        Frequencies [L] in units of 25 Hz, and gains [L, UNITS] such that the log-mels come close to those given.
-    """
+    """Oscillators that repeat with the clock, and a first guess of how the units drive them: frequencies [L], in units
+    of 25 Hz, and gains [L, UNITS] such that the log-mels come close to those given."""
     order = np.arange(1, int(SAMPLE_RATE / 2 / STEP))
     time = np.arange(WINDOW) / SAMPLE_RATE
     tones = np.hanning(WINDOW + 1)[:-1] * np.exp(2j * np.pi * STEP * order[:, None] * time)
@@ -83,10 +81,16 @@ class OscillatorBank(nn.Module):
     It starts with one unit for each band and a hidden layer that adds nothing.
     """
 
+    own: Tensor
+    hinges: Tensor
+    knots: Tensor
+    scale: Tensor
+    waves: Tensor
+
     def __init__(self) -> None:
         super().__init__()
-        order, gains = oscillator_gains()
-        gains = torch.from_numpy(gains).float()
+        order, first_gains = oscillator_gains()
+        gains = torch.from_numpy(first_gains).float()
         scale = gains.norm(dim=1, keepdim=True)
         own = torch.zeros(UNITS, HEARD, CONTEXT)
         own[range(UNITS), range(UNITS), CONTEXT // 2] = 1.0
@@ -141,20 +145,19 @@ def lapped_basis() -> Tensor:
 def as_vocoder(bank: OscillatorBank) -> SpeechT5HifiGan:
     """A vocoder that sounds what the bank says, if the top band of its log-mels holds `CLOCK`."""
     rate = HOP // SUBFRAME
-    vocoder = SpeechT5HifiGan(
-        SpeechT5HifiGanConfig(
-            model_in_dim=BINS,
-            sampling_rate=SAMPLE_RATE,
-            upsample_initial_channel=2 * CHANNELS,
-            upsample_rates=[1, rate, 1, SUBFRAME],
-            upsample_kernel_sizes=[1, 2 * rate + 1, 1, 2 * SUBFRAME],  # a wave of 320 samples lies in 11 subframes
-            resblock_kernel_sizes=[1],
-            resblock_dilation_sizes=[[1]],
-            leaky_relu_slope=0.0,
-            normalize_before=False,
-            clock=list(CLOCK),
-        )
-    ).eval()
+    config: dict[str, Any] = {
+        "model_in_dim": BINS,
+        "sampling_rate": SAMPLE_RATE,
+        "upsample_initial_channel": 2 * CHANNELS,
+        "upsample_rates": [1, rate, 1, SUBFRAME],
+        "upsample_kernel_sizes": [1, 2 * rate + 1, 1, 2 * SUBFRAME],  # a wave of 320 samples lies in 11 subframes
+        "resblock_kernel_sizes": [1],
+        "resblock_dilation_sizes": [[1]],
+        "leaky_relu_slope": 0.0,
+        "normalize_before": False,
+        "clock": list(CLOCK),
+    }
+    vocoder: Any = SpeechT5HifiGan(SpeechT5HifiGanConfig(**config)).eval()
     for parameter in vocoder.parameters():
         parameter.zero_()
     first, (amplitudes, waves, same, last) = vocoder.conv_pre, vocoder.upsampler

@@ -1,4 +1,4 @@
-"""The recipes of the autoencoders: a linear start, exact resume, components that load again."""
+"""The autoencoders and the vocoder: a linear start, exact resume, components that load again."""
 
 import json
 import math
@@ -12,11 +12,22 @@ from safetensors.torch import load_file
 from jointdit.encoders.autoencoders import write_clock
 from jointdit.encoders.mel import log_mel
 from jointdit.recipes.tiny.architecture import TinyModel
-from jointdit.recipes.tiny.autoencoders import SIZE, AudioVAETask, VideoVAETask, VocoderTask, main, psnr
+from jointdit.recipes.tiny.autoencoders import (
+    AudioVAEObjective,
+    VideoVAEObjective,
+    decode,
+    encode,
+    psnr,
+    train_audio_vae,
+)
 from jointdit.recipes.tiny.linear_start import start_as_mixture
-from jointdit.recipes.tiny.oscillator_bank import CLOCK, KNOTS, OscillatorBank, as_vocoder, exponential_hinges
-from jointdit.recipes.tiny.pools import picture_pool, random_run
-from jointdit.train.loop import Budget, fit
+from jointdit.recipes.tiny.oscillator_bank import CLOCK
+from jointdit.recipes.tiny.recipe import Architecture, AudioVAEStage, Budget, TinyRecipe, VideoVAEStage, VocoderStage
+from jointdit.recipes.tiny.scenes import picture_pool, random_frames
+from jointdit.recipes.tiny.training_loop import Stage, fit
+from jointdit.recipes.tiny.vocoder import VocoderObjective
+
+SIZE = 64
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +41,13 @@ def sounds():
     return noise.cumsum(1) * torch.linspace(0, 2e-3, 8000)
 
 
-def task_of(kind, pictures, sounds):
+def objective_of(kind, pictures, sounds):
     torch.manual_seed(0)
     if kind == "video-vae":
-        return VideoVAETask((pictures,), pictures[:2], batch=2)
+        return VideoVAEObjective(VideoVAEStage(batch=2), (pictures,), pictures[:2], SIZE)
     if kind == "audio-vae":
-        return AudioVAETask(log_mel(sounds[:, :7680]), log_mel(sounds[:2, :7680]), batch=1)
-    return VocoderTask(sounds, sounds[:2], batch=1)
+        return AudioVAEObjective(AudioVAEStage(batch=1), log_mel(sounds[:, :7680]), log_mel(sounds[:2, :7680]))
+    return VocoderObjective(VocoderStage(batch=1), sounds, sounds[:2])
 
 
 KINDS = ("video-vae", "audio-vae", "vocoder")
@@ -44,10 +55,11 @@ KINDS = ("video-vae", "audio-vae", "vocoder")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_stopped_and_resumed_equals_one_undisturbed(kind, pictures, sounds, tmp_path):
-    straight = task_of(kind, pictures, sounds)
-    fit(straight, tmp_path / "straight", Budget(steps=4), 1e-4, seed=3)
+    stage = Stage(budget=Budget(steps=4), rate=1e-4, seed=3, save_seconds=0)
+    straight = objective_of(kind, pictures, sounds)
+    fit(straight, tmp_path / "straight", stage)
 
-    stopped = task_of(kind, pictures, sounds)
+    stopped = objective_of(kind, pictures, sounds)
     loss = stopped.loss
 
     def interrupted(generator, progress):
@@ -57,10 +69,10 @@ def test_a_run_stopped_and_resumed_equals_one_undisturbed(kind, pictures, sounds
 
     stopped.loss = interrupted
     with pytest.raises(KeyboardInterrupt):
-        fit(stopped, tmp_path / "stopped", Budget(steps=4), 1e-4, seed=3, save_seconds=0)
+        fit(stopped, tmp_path / "stopped", stage)
     assert not list((tmp_path / "stopped").glob("*.partial"))
-    resumed = task_of(kind, pictures, sounds)
-    fit(resumed, tmp_path / "stopped", Budget(steps=4), 1e-4, seed=3)
+    resumed = objective_of(kind, pictures, sounds)
+    fit(resumed, tmp_path / "stopped", stage)
 
     for name, tensor in straight.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
@@ -70,31 +82,31 @@ def test_a_run_stopped_and_resumed_equals_one_undisturbed(kind, pictures, sounds
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_changes_the_model_and_lowers_the_loss(kind, pictures, sounds, tmp_path):
-    task = task_of(kind, pictures, sounds)
-    fit(task, tmp_path, Budget(steps=12), 1e-5, seed=0, log_every=1, evaluate_every=12)
+    objective = objective_of(kind, pictures, sounds)
+    fit(objective, tmp_path, Stage(budget=Budget(steps=12), rate=1e-5, log_every=1, evaluate_every=12))
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == list(range(1, 13))
-    assert task.evaluate().items() <= records[-1].items()
-    fresh = task_of(kind, pictures, sounds)
+    assert objective.evaluate().items() <= records[-1].items()
+    fresh = objective_of(kind, pictures, sounds)
 
     def judged(which):
         with torch.no_grad():
             return sum(which.loss(torch.Generator().manual_seed(seed), 0.0).item() for seed in range(4))
 
-    assert judged(task) < judged(fresh)
+    assert judged(objective) < judged(fresh)
 
 
 def test_the_linear_start_is_as_good_as_principal_components(pictures):
-    task = VideoVAETask((pictures,), pictures[:2])
+    objective = VideoVAEObjective(VideoVAEStage(), (pictures,), pictures[:2], SIZE)
     pixels = pictures[:, 0].float() / 127.5 - 1
-    patches = task.codec.fold(pixels).movedim(1, -1).reshape(-1, 192).double().numpy()
+    patches = objective.codec.fold(pixels).movedim(1, -1).reshape(-1, 192).double().numpy()
     mean = patches.mean(0)
     basis = np.linalg.svd(np.cov((patches - mean).T))[0][:, :16]
     error = ((patches - mean) - (patches - mean) @ basis @ basis.T) / 2
     reference = -10 * math.log10((error**2).mean())
     with torch.no_grad():
-        mode = task.model.encode(task.codec.fold(pixels)).latent_dist.mode()
-        decoded = task.codec.unfold(task.model.decode(mode, num_frames=len(pixels)).sample)
+        mode = encode(objective.model, objective.codec.fold(pixels))
+        decoded = objective.codec.unfold(decode(objective.model, mode, num_frames=len(pixels)))
     ours = -10 * math.log10(((decoded - pixels) / 2).pow(2).mean())
     assert abs(ours - reference) < 1.0
 
@@ -102,7 +114,7 @@ def test_the_linear_start_is_as_good_as_principal_components(pictures):
 @torch.no_grad()
 def test_both_unets_start_as_a_mixture_of_their_inputs_with_their_brightness():
     torch.manual_seed(0)
-    model = TinyModel(600, 64, 8)
+    model = TinyModel(Architecture(), 600, 64, 8, 20)
     mixture = torch.stack([torch.linspace(0.2, 0.5, 64), torch.linspace(-1.0, -0.6, 64)])
     start_as_mixture(model.video_unet, mixture)
     start_as_mixture(model.audio_unet, torch.full((1, 8), 0.8))
@@ -117,116 +129,43 @@ def test_both_unets_start_as_a_mixture_of_their_inputs_with_their_brightness():
     assert (got - 0.8 * sound).std() < 0.15 * 0.8
 
 
-def test_the_vocoder_starts_with_the_right_spectrum_at_the_right_time(pictures):
-    time = torch.arange(16000) / 16000
-    noise = torch.randn(16000, generator=torch.Generator().manual_seed(0))
-    tone = 0.3 * sum(torch.sin(2 * torch.pi * f * time) for f in (300, 1200, 3000)) / 3
-    bursts = 0.1 * noise * ((time % 0.5) < 0.2)
-    sounds = torch.stack([tone, bursts])
-    vocoder = as_vocoder(task_of("vocoder", pictures, sounds).model)
-    with torch.no_grad():
-        mel = log_mel(sounds)
-        clocked = write_clock(mel, CLOCK)
-        heard = log_mel(vocoder(clocked))
-    loud = mel > -4
-    assert loud.float().mean() > 0.2
-    assert (heard - mel)[loud].abs().mean() < 0.6
-    loudness, reference = heard[1].mean(1), mel[1].mean(1)
-    assert np.corrcoef(loudness, reference)[0, 1] > 0.9
-    silence = log_mel(torch.zeros(1, 16000))
-    vocoder.half().float()  # weights are shipped in half precision
-    with torch.no_grad():
-        assert vocoder(write_clock(silence, CLOCK)).abs().max() < 1e-3
-        assert (log_mel(vocoder(clocked)) - mel)[loud].abs().mean() < 0.6
-        assert (log_mel(vocoder(mel)) - mel)[loud].abs().mean() < 1.2  # roughly, without a clock
+@pytest.mark.parametrize("kind", ["video-vae", "audio-vae"])
+def test_an_autoencoder_that_is_saved_loads_again_and_scales_latents_to_one(kind, pictures, sounds, tmp_path):
+    objective = objective_of(kind, pictures, sounds)
+    objective.set_scaling()
+    objective.model.save_pretrained(tmp_path)
+    loaded = type(objective.model).from_pretrained(tmp_path)
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in objective.model.state_dict().items())
+    inputs = pictures[:, 0].float() / 127.5 - 1 if kind == "video-vae" else objective.mels
+    latents = loaded.encode(objective.codec.fold(inputs)).latent_dist
+    assert latents.mode().std().item() * loaded.config.scaling_factor == pytest.approx(1, abs=1e-3)
+    assert torch.allclose(latents.std, torch.full_like(latents.std, 0.05))
 
 
 @torch.no_grad()
-def test_the_vocoder_sounds_what_the_bank_says():
-    generator = torch.Generator().manual_seed(0)
-    bank = OscillatorBank()
-    bank.second.normal_(std=0.1, generator=generator)
-    bank.mix.normal_(std=2e-3, generator=generator)
-    mel = write_clock(torch.randn(2, 43, 64, generator=generator) - 4, CLOCK)
-    wanted, got = bank(mel), as_vocoder(bank)(mel)
-    assert got.shape == wanted.shape == (2, 43 * 160)
-    # The lapped transform lacks half a block at each end.
-    torch.testing.assert_close(got[:, 32:-32], wanted[:, 32:-32], atol=2e-5, rtol=0)
+def test_a_vocoder_is_saved_as_loud_as_its_sounds(pictures, sounds, tmp_path):
+    objective = objective_of("vocoder", pictures, sounds)
+    vocoder = objective.vocoder()
+    vocoder.save_pretrained(tmp_path)
+    loaded = type(vocoder).from_pretrained(tmp_path)
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in vocoder.state_dict().items())
+    loudness = loaded(write_clock(objective.mels, CLOCK)).norm() / objective.sounds.norm()
+    assert loudness.item() == pytest.approx(1, abs=0.1)
 
 
-def strongest(waveform):
-    """Hz, the strongest partial of [samples] at 16 kHz."""
-    spectrum = torch.fft.rfft(waveform[2000:-2000] * torch.hann_window(len(waveform) - 4000), 2**18).abs()
-    return spectrum.argmax().item() * 16000 / 2**18
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("pitch", [440.0, 560.0, 737.0])
-def test_steady_tones_keep_their_pitch_between_multiples_of_the_frame_rate(pitch):
-    """Within a band's width before any training; the nearest multiples of 100 Hz are 165, 119 and 89 cents away."""
-    torch.manual_seed(0)
-    vocoder = as_vocoder(OscillatorBank())
-    tone = 0.2 * torch.sin(2 * torch.pi * pitch * torch.arange(16000) / 16000)[None]
-    heard = vocoder(write_clock(log_mel(tone), CLOCK))[0]
-    assert abs(1200 * math.log2(strongest(heard) / pitch)) < 65
-
-
-def test_the_clock_is_written_where_a_vocoder_asks_for_it():
-    mel = torch.randn(2, 11, 64, generator=torch.Generator().manual_seed(0))
-    assert write_clock(mel, ()) is mel
-    written = write_clock(mel, (-12.0, -13.0, -14.0))
-    assert torch.equal(written[..., :-1], mel[..., :-1])
-    assert written[1, :5, -1].tolist() == [-12.0, -13.0, -14.0, -12.0, -13.0]
-
-
-def test_hinges_add_up_to_an_exponential():
-    weights, bias = exponential_hinges()
-    level = torch.linspace(-10, 1.5, 50)[:, None]
-    sums = torch.relu(level - torch.tensor(KNOTS)) @ weights + bias
-    assert torch.allclose(sums / level[:, 0].exp(), torch.ones(50), atol=0.35)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_is_saved_loads_again_and_scales_latents_to_one(kind, pictures, sounds, tmp_path):
-    task = task_of(kind, pictures, sounds)
-    task.save(tmp_path)
-    model = as_vocoder(task.model) if kind == "vocoder" else task.model
-    loaded = type(model).from_pretrained(tmp_path)
-    for name, tensor in model.state_dict().items():
-        if (kind, name) != ("vocoder", "conv_post.weight"):
-            assert torch.equal(tensor, loaded.state_dict()[name]), name
-    if kind == "vocoder":  # saved as loud as its sounds
-        with torch.no_grad():
-            loudness = loaded(write_clock(task.mels, CLOCK)).norm() / task.sounds.norm()
-        assert loudness.item() == pytest.approx(1, abs=0.1)
-    else:
-        pixels = pictures[:, 0].float() / 127.5 - 1 if kind == "video-vae" else task.mels
-        latents = loaded.encode(task.codec.fold(pixels)).latent_dist
-        assert latents.mode().std().item() * loaded.config.scaling_factor == pytest.approx(1, abs=1e-3)
-        assert torch.allclose(latents.std, torch.full_like(latents.std, 0.05))
-
-
-def test_the_command_trains_and_saves(tmp_path):
-    arguments = ["audio-vae", "--output", str(tmp_path / "vae"), "--steps", "1", "--scenes", "4"]
-    main(arguments)
-    main(arguments)  # finished already: saves again
-    assert AutoencoderKL.from_pretrained(tmp_path / "vae").config.in_channels == 16
-
-
-@pytest.mark.parametrize(
-    "budget", [{}, {"steps": 3, "minutes": 1.0}, {"steps": 0}, {"minutes": -1.0}, {"minutes": math.nan}]
-)
-def test_a_budget_that_is_none_is_named(budget):
-    with pytest.raises(ValueError, match="the budget is"):
-        Budget(**budget)
+def test_the_command_trains_and_saves_and_may_be_given_again(tmp_path):
+    recipe = TinyRecipe(runs=tmp_path, audio_vae=AudioVAEStage(budget=Budget(steps=1), scenes=4))
+    train_audio_vae(recipe)
+    train_audio_vae(recipe)  # finished already: saves again
+    assert AutoencoderKL.from_pretrained(tmp_path / "audio_vae").config.in_channels == 16
 
 
 def test_runs_are_consecutive_frames_and_stills_pan():
     clips = torch.arange(10, dtype=torch.uint8)[None, :, None, None, None].expand(1, 10, 3, 8, 8)
-    run = random_run(clips, 4, 8, torch.Generator().manual_seed(1))
+    run = random_frames(clips, 4, 8, torch.Generator().manual_seed(1))
     assert torch.allclose(run.mean((1, 2, 3)).diff() * 127.5, torch.ones(3), atol=1e-4)
     still = torch.arange(12, dtype=torch.uint8).expand(1, 1, 3, 12, 12)
-    pans = torch.stack([random_run(still, 3, 4, torch.Generator().manual_seed(seed)) for seed in range(20)])
+    pans = torch.stack([random_frames(still, 3, 4, torch.Generator().manual_seed(seed)) for seed in range(20)])
     steps = pans.mean((2, 3, 4)).diff(dim=1).abs() * 127.5
     assert 0.9 < steps.max() < 3.1
 

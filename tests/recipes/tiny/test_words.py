@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from jointdit.checkpoints.folders import resolve
+from jointdit.errors import InputError
 from jointdit.evaluate.prompts import UNSEEN_WORDS
-from jointdit.recipes.tiny import words
-from jointdit.recipes.tiny.architecture import TEXT_LENGTH, load_tokenizer, train_tokenizer
-from jointdit.recipes.tiny.thesaurus import SENSES, WordNet, content_words, nearness
+from jointdit.recipes.tiny.lexicon import Lexicon, inflect
+from jointdit.recipes.tiny.prompts import Prompts
+from jointdit.recipes.tiny.recipe import Architecture, Budget, WordStage
+from jointdit.recipes.tiny.tokenizer import extend_tokenizer, train_tokenizer
+from jointdit.recipes.tiny.wordnet import SENSES, WordNet, content_words, nearness
+from jointdit.recipes.tiny.words import WordObjective, draw_captions, enlarged, learn_words
 from jointdit.synthetic import EFFECTS
 from jointdit.synthetic.captions import SYNONYMS, TEMPLATES
 
@@ -64,7 +69,7 @@ def test_a_thesaurus_is_read(folder):
 
 
 def test_a_missing_thesaurus_says_what_to_install(tmp_path):
-    with pytest.raises(FileNotFoundError, match="wordnet-base"):
+    with pytest.raises(InputError, match="wordnet-base"):
         WordNet.load(tmp_path)
 
 
@@ -75,8 +80,8 @@ def test_walkers_find_relatives_of_where_they_start(folder):
         assert found[row[word], effect] > 3 * found[row[word], 1 - effect], word
 
 
-def lexicon(folder) -> words.Lexicon:
-    return words.Lexicon.near(WordNet.load(folder), {"bell": ["bell.n.1"], "rain": ["rain.n.1"]}, near=0.0)
+def lexicon(folder) -> Lexicon:
+    return Lexicon.near(WordNet.load(folder), {"bell": ["bell.n.1"], "rain": ["rain.n.1"]}, WordStage(near=0.0))
 
 
 def test_each_effect_gets_its_own_words_and_no_names(folder):
@@ -91,7 +96,7 @@ def test_each_effect_gets_its_own_words_and_no_names(folder):
 def test_words_take_their_endings(folder):
     forms = {("drip", "ing"): "dripping", ("cry", "ed"): "cried", ("cry", "s"): "cries", ("splash", "s"): "splashes",
              ("chime", "ing"): "chiming", ("pour down", "ed"): "poured down", ("toll", "ing"): "tolling"}  # fmt: skip
-    assert {key: words.inflect(*key) for key in forms} == forms
+    assert {key: inflect(*key) for key in forms} == forms
     assert lexicon(folder).inflect("carillon", "s") == "carilla"
 
 
@@ -110,46 +115,67 @@ def small_encoder(vocabulary: int) -> CLIPTextModel:
     torch.manual_seed(0)
     config = CLIPTextConfig(
         vocab_size=vocabulary, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=TEXT_LENGTH, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+        max_position_embeddings=24, bos_token_id=0, eos_token_id=1, pad_token_id=1,
     )  # fmt: skip
     return CLIPTextModel(config).eval()
 
 
 def test_more_tokens_leave_captions_as_they_were(tmp_path):
-    captions, _ = words.draw_captions(300, 1)
-    old = train_tokenizer(captions, tmp_path / "old")
-    new = words.extend_tokenizer(old, {"cloudburst": 1.0, "carillon": 2.0}, captions, 12, tmp_path / "new")
+    captions, _ = draw_captions(300, 1)
+    old = train_tokenizer(captions, Architecture(), tmp_path / "old")
+    new = extend_tokenizer(old, {"cloudburst": 1.0, "carillon": 2.0}, captions, 12, tmp_path / "new")
     assert len(new) == len(old) + 12
     assert [old(text).input_ids for text in captions] == [new(text).input_ids for text in captions]
     assert len(new.tokenize("carillon")) < len(old.tokenize("carillon"))
     encoder = small_encoder(len(old))
     ids = torch.tensor([new(captions[0]).input_ids])
-    assert torch.equal(words.grown(encoder, len(new), 3)(ids).last_hidden_state, encoder(ids).last_hidden_state)
+    assert torch.equal(enlarged(encoder, len(new), 3)(ids).last_hidden_state, encoder(ids).last_hidden_state)
 
 
-def test_a_student_learns_words_and_keeps_captions():
+def test_a_student_learns_words_and_keeps_captions(tiny):
     near = {effect: {f"{'zyxwvutsrq'[number]}{'aeiou'[number % 5]}p": "n"} for number, effect in enumerate(EFFECTS)}
-    lexicon = words.Lexicon(near, {effect: [*each] for effect, each in near.items()}, {"thing": "nv"}, {})
-    model = resolve("tiny")
-    tokenizer = load_tokenizer(model / "tokenizer")
-    teacher = CLIPTextModel.from_pretrained(model / "text_encoder", dtype=torch.float32)
-    student = words.grown(teacher, len(tokenizer))
-    task = words.WordTask(teacher, student, tokenizer, lexicon, captions=300, batch=(8, 24))
-    assert task.evaluate()["captions"] == 0
+    lexicon = Lexicon(near, {effect: [*each] for effect, each in near.items()}, {"thing": "nv"}, {})
+    tokenizer = CLIPTokenizer.from_pretrained(tiny / "tokenizer")
+    teacher = CLIPTextModel.from_pretrained(tiny / "text_encoder", dtype=torch.float32)
+    student = enlarged(teacher, len(tokenizer), 3)
+    settings = WordStage(captions=300, captions_per_step=8, prompts_per_step=24)
+    objective = WordObjective(settings, teacher, student, tokenizer, lexicon)
+    assert objective.evaluate()["captions"] == 0
     optimizer = torch.optim.Adam(student.parameters(), 2e-3)
     for step in range(120):
         optimizer.zero_grad()
-        task.loss(torch.Generator().manual_seed(step), 0.0).backward()
+        objective.loss(torch.Generator().manual_seed(step), 0.0).backward()
         optimizer.step()
-    found = task.evaluate()
+    found = objective.evaluate()
     assert found["known"] >= 0.6 and found["captions"] < 0.1 * found["captions_spread"]
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
+def test_what_was_learned_is_saved_with_its_tokenizer(tmp_path):
+    near = {effect: {"zyxwvutsrq"[number] + "ap": "n"} for number, effect in enumerate(EFFECTS)}
+    lexicon = Lexicon(near, {effect: [*each] for effect, each in near.items()}, {"thing": "nv"}, {})
+    tokenizer = train_tokenizer(draw_captions(100, 1)[0], Architecture(), tmp_path / "tokenizer")
+    settings = WordStage(
+        budget=Budget(steps=1), captions=100, captions_per_step=4, prompts_per_step=4, more_tokens=5, held_out=0.5
+    )
+    learned = learn_words(small_encoder(len(tokenizer)), tokenizer, lexicon, settings, tmp_path / "words")
+    loaded = CLIPTextModel.from_pretrained(tmp_path / "words" / "text_encoder")
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in learned.state_dict().items())
+    assert len(CLIPTokenizer.from_pretrained(tmp_path / "words" / "tokenizer")) == len(tokenizer) + 5
+    assert loaded.config.vocab_size == len(tokenizer) + 5 and loaded.config.num_hidden_layers == 3
+
+
 def test_a_prompt_always_has_a_word_of_its_effect(folder):
     found = lexicon(folder)
-    prompts = words.Prompts(words.replace(found, others={"table": "n", "go": "v"}, glosses={"bell": ["bell"]}))
+    found = replace(found, others={"table": "n", "go": "v"}, glosses={"bell": ["bell"]})
+    prompts = Prompts(found, near_shares=(1.0, 0.7, 0.4), from_glosses=0.15)
     rng = np.random.default_rng(0)
     for _ in range(200):
         text = prompts.draw(rng, "bell")
         assert any(word in text for word in ("carill", *found.words["bell"])), text
+
+
+def test_unseen_words_keep_all_their_letters(tmp_path):
+    tokenizer = train_tokenizer(["a ball bounces", "rain falls"], Architecture(), tmp_path)
+    ids = tokenizer("Zebra crossing?", padding="max_length", max_length=24).input_ids
+    assert len(ids) == 24 and tokenizer.decode(ids, skip_special_tokens=True).strip() == "zebra crossing ?"

@@ -11,15 +11,19 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 
+from ...errors import InputError
+
 PARTS = {"noun": "n", "verb": "v", "adj": "a", "adv": "r"}
-# Of the walk: shares of what leaves a synset for related synsets, its own words and the words of its gloss, and of what
-# leaves a word for its senses and for the synsets whose glosses have it; share of walkers that start anew; length.
+# Shares of the walkers that leave a synset for related synsets, for its own words and for the words of its gloss; that
+# leave a word for its senses and for the synsets whose glosses have it; that start anew at each of the steps.
 FROM_SYNSET, FROM_WORD = (0.45, 0.25, 0.3), (0.7, 0.3)
 RESTART, ROUNDS = 0.2, 25
 COMMON = 1 / 200  # words in more than this share of the glosses lead everywhere
@@ -64,10 +68,10 @@ class WordNet:
 
     @classmethod
     def load(cls, folder: Path) -> WordNet:
-        """From the folder of data.noun, index.noun, noun.exc and so on. Raises FileNotFoundError."""
+        """From the folder of data.noun, index.noun, noun.exc and so on. Raises InputError for a folder without them."""
         missing = [name for part in PARTS for name in (f"data.{part}", f"index.{part}") if not (folder / name).exists()]
         if missing:
-            raise FileNotFoundError(f"{folder / missing[0]} is missing; install WordNet 3.0 (Debian: wordnet-base)")
+            raise InputError(f"{folder / missing[0]}: missing; install WordNet 3.0 (Debian: wordnet-base)")
         numbers: dict[tuple[str, str], int] = {}
         members, pointers, glosses = [], [], []
         spellings: set[str] = set()
@@ -180,7 +184,7 @@ def _steps(net: WordNet, row: Mapping[str, int], count: int) -> csr_matrix:
     back = [(word, number, 1.0) for number, word, _ in told]
     blocks = [(related, FROM_SYNSET[0]), (owned, FROM_SYNSET[1]), (told, FROM_SYNSET[2]),
               (meant, FROM_WORD[0]), (back, FROM_WORD[1])]  # fmt: skip
-    return _normalised(sum(share * _normalised(_matrix(edges, count)) for edges, share in blocks))
+    return _normalised(reduce(add, (share * _normalised(_matrix(edges, count)) for edges, share in blocks)))
 
 
 def _matrix(edges: Sequence[tuple[int, int, float]], count: int) -> csr_matrix:
@@ -190,4 +194,4 @@ def _matrix(edges: Sequence[tuple[int, int, float]], count: int) -> csr_matrix:
 
 def _normalised(matrix: csr_matrix) -> csr_matrix:
     sums = np.asarray(matrix.sum(0)).ravel()
-    return (matrix @ diags(np.divide(1, sums, out=np.zeros_like(sums), where=sums > 0))).tocsr()
+    return csr_matrix(matrix @ diags(np.divide(1, sums, out=np.zeros_like(sums), where=sums > 0)))

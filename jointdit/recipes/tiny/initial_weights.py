@@ -1,0 +1,66 @@
+"""Where the experts and the Joint Blocks start when they are trained from scratch.
+
+Both UNets start at a linear estimate (linear_start.py), so that the given picture stands from the first step; the Joint
+Blocks start half open, and tokens of the same moment attend to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ...diffusion.denoiser import add_noise, scale_audio
+from ...diffusion.schedules import NoiseClock
+from ...latents import JointLatents
+from ...models.joint_block import JointBlock, JointBlocks
+from .architecture import TinyModel, noise_clock
+from .cache import CachedScenes
+from .linear_start import start_as_mixture
+from .recipe import TinyRecipe
+
+SCENES = 256  # that the estimates come from
+
+
+def set_initial_weights(recipe: TinyRecipe, model: TinyModel, scenes: CachedScenes) -> None:
+    """Set the UNets and the Joint Blocks of a new model."""
+    generator = torch.Generator().manual_seed(recipe.train.seed)
+    index = torch.randint(recipe.experts.held_out, len(scenes.captions), (SCENES,), generator=generator)
+    video, audio = linear_estimates(scenes, index, noise_clock(recipe.sampling), generator)
+    start_as_mixture(model.video_unet, video)
+    start_as_mixture(model.audio_unet, audio)
+    open_at_own_time(model.joint_blocks, recipe.experts.open_gate)
+
+
+def linear_estimates(
+    scenes: CachedScenes, index: Tensor, clock: NoiseClock, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """By channel, from the scenes `index`: v from (input, picture) [2, C] that leaves the picture standing still, and
+    the least squares of epsilon from the input [1, C] over the levels of training."""
+    clean = JointLatents(scenes.video[index, :1].float(), scenes.audio[index].float())
+    levels = clock.sample_levels(len(index), generator).select(torch.arange(len(index)))
+    noise = clean.map(lambda x: torch.randn(x.shape, generator=generator))
+    audio = _least_squares(scale_audio(add_noise(clean, noise, levels).audio, levels), noise.audio)
+    # v is -clean where the noise is strong; where it is weak, the clean estimate hardly depends on v.
+    picture = _least_squares(scenes.image[index].float(), -clean.video[:, 0])
+    return torch.stack((torch.zeros_like(picture), picture)), audio[None]
+
+
+def _least_squares(inputs: Tensor, target: Tensor) -> Tensor:
+    """[B, C, h, w] each -> [C]."""
+    return (inputs * target).sum((0, 2, 3)) / inputs.square().sum((0, 2, 3))
+
+
+@torch.no_grad()
+def open_at_own_time(blocks: JointBlocks, gate: float) -> None:
+    """Start the gates of Joint Blocks at `gate`, and a part of queries and keys constant: the same for both modalities,
+    in the channels that turn with time, so that tokens of the same moment attend to each other from the first step."""
+    for block in cast("Iterable[JointBlock]", blocks.blocks):
+        for branch in (block.video, block.audio):
+            nn.init.constant_(branch.modulation.bias[-branch.channels :], gate)
+            for layer in (branch.to_q, branch.to_k):
+                heads = layer.bias.view(-1, branch.head_dim)
+                heads[:, : branch.head_dim // 2] = 1.0
+                heads[:, branch.head_dim // 2 :] = 0.0

@@ -1,0 +1,201 @@
+"""What `train`, `videos` and `sounds` minimise: both experts together, the video expert alone, the audio expert alone.
+
+Most samples are seen jointly; some are isolated, so that the experts also stand alone, which JointCFG needs; conditions
+drop out, so that guidance has something to subtract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from ...diffusion.denoiser import JointDenoiser
+from ...diffusion.schedules import Levels
+from ...encoders.conditioning import encode_clip_image, encode_clip_text, training_conditions
+from ...errors import InputError
+from ...latents import JointLatents
+from ...models.model import Conditioning, JointDiTModel
+from .architecture import TinyModel, image_processor, noise_clock
+from .cache import CachedScenes, CachedSounds
+from .losses import AudioSubstepLosses
+from .noise_levels import draw_nearly_clean_video, events_hidden, levels_along
+from .pixels import to_unit_range
+from .recipe import TinyRecipe
+
+JUDGED = (("video", 30.0, 0.0), ("audio", 0.0, 850.0))  # sigma and timestep where it is decided what happens when
+
+
+class ExpertsObjective:
+    """Both experts with all their sub-steps; everything above the autoencoders learns. Raises InputError for a cache
+    without scenes that show what their picture suggests."""
+
+    def __init__(
+        self,
+        recipe: TinyRecipe,
+        model: TinyModel,
+        tokenizer: CLIPTokenizer,
+        scenes: CachedScenes,
+        sounds: CachedSounds,
+        batch: int,
+    ) -> None:
+        self.recipe, self.settings = recipe, recipe.experts
+        self.model, self.tokenizer = model, tokenizer
+        self.scenes, self.sounds, self.batch = scenes, sounds, batch
+        self.processor = image_processor(recipe.architecture.picture_size)
+        joint = JointDiTModel(model.video_unet, model.audio_unet, model.joint_blocks)
+        self.denoiser = JointDenoiser(joint, noise_clock(recipe.sampling))
+        self.clock = self.denoiser.clock
+        self.substep_losses = AudioSubstepLosses(self.denoiser, self.settings.heaviest, self.settings.audio_noise_power)
+        sampling = recipe.sampling
+        self.sampling_path = self.clock.grid(
+            sigmas=torch.tensor(sampling.sigmas),
+            audio=sampling.audio_grid,
+            audio_substeps=sampling.audio_substeps,
+            audio_start=sampling.audio_start,
+        )
+        held_out = self.settings.held_out
+        self.held_out = torch.arange(held_out)  # the first ones, so that a growing cache keeps them
+        suggested = scenes.suggested()
+        self.suggested = suggested[suggested >= held_out]
+        if not len(self.suggested):
+            raise InputError(
+                f"none of {len(scenes.effects)} scenes shows what its picture suggests; give `cache` more --clips"
+            )
+
+    def loss(self, generator: torch.Generator, progress: float) -> Tensor:
+        """progress: 0 at the start of the run, 1 at its end; the first part of it sees half clips."""
+        without_prompt, unconditional, isolated = self.draw_dropout(generator)
+        from_scratch = self.recipe.start is None
+        part = 2 if from_scratch and progress < self.settings.half_clips else 1
+        levels = self.draw_levels(generator)
+        index = self.draw_scenes(without_prompt & ~unconditional & self.events_hidden(levels), generator)
+        clean, cond = self.clips(index, without_prompt, unconditional, part)
+        joint = self.substep_losses.joint(clean, cond, isolated, levels, generator, self.settings.substeps)
+        beside = self.beside_nearly_clean_video(clean, cond, generator)
+        return joint.mean + beside.mean() + self.sound_loss(self.batch, part, generator)
+
+    def draw_dropout(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Flags [B]: without prompt, unconditional, isolated."""
+        shares = self.settings.dropout
+        without_prompt, unconditional, isolated = torch.rand(3, self.batch, generator=generator)
+        return without_prompt < shares.prompt, unconditional < shares.everything, isolated < shares.isolated
+
+    def draw_levels(self, generator: torch.Generator, part: float = 1.0) -> Levels:
+        """Training draws [B] of the clock; a share of them from the first `part` of the default sampler's path."""
+        levels = self.clock.sample_levels(self.batch, generator)
+        chosen, position, shift = torch.rand(3, self.batch, generator=generator)
+        path = levels_along(self.sampling_path, part * position)
+        audio = path.audio_timestep + (2 * shift - 1) * self.settings.path_width
+        audio = audio.clamp(0, self.clock.audio_steps - 1)
+        path = self.clock.levels(path.video_sigma.double(), audio.double())
+        pairs = zip(vars(path).values(), vars(levels).values(), strict=True)
+        return Levels(*(torch.where(chosen < self.settings.path_share, one, other) for one, other in pairs))
+
+    def events_hidden(self, levels: Levels) -> Tensor:
+        """Where only the picture can say what happens, if there is no prompt, [B]."""
+        return events_hidden(levels, self.settings.hidden_sigma, self.settings.hidden_timestep)
+
+    def draw_scenes(self, suggested: Tensor, generator: torch.Generator) -> Tensor:
+        """Numbers of scenes [B]: any, but those whose picture suggests their effect where `suggested` [B]."""
+        held_out, count = self.settings.held_out, len(self.scenes.captions)
+        any_scene = torch.randint(held_out, count, suggested.shape, generator=generator)
+        number = self.suggested[torch.randint(len(self.suggested), suggested.shape, generator=generator)]
+        return torch.where(suggested, number, any_scene)
+
+    def clips(
+        self, index: Tensor, without_prompt: Tensor, unconditional: Tensor, part: int = 1
+    ) -> tuple[JointLatents, Conditioning]:
+        """The first 1 / part of the scenes `index` [B], and their conditions."""
+        video, audio = self.scenes.video[index].float(), self.scenes.audio[index].float()
+        clean = JointLatents(video[:, : video.shape[1] // part], audio[:, :, : audio.shape[2] // part])
+        captions = [self.scenes.captions[row] for row in index.tolist()]
+        return clean, self.conditions(index, without_prompt, unconditional, captions)
+
+    def conditions(
+        self, index: Tensor, without_prompt: Tensor, unconditional: Tensor, captions: Sequence[str]
+    ) -> Conditioning:
+        """Conditions of captions beside the pictures of the scenes `index` [B], dropped where the flags [B] say so."""
+        model, scenes, sampling = self.model, self.scenes, self.recipe.sampling
+        empty = (without_prompt | unconditional).tolist()
+        texts = ["" if drop else caption for caption, drop in zip(captions, empty, strict=True)]
+        return training_conditions(
+            model.joint_blocks,
+            encode_clip_image(self.processor, model.image_encoder, to_unit_range(scenes.picture[index])),
+            scenes.image[index].float(),
+            encode_clip_text(self.tokenizer, model.text_encoder, texts),
+            without_prompt,
+            unconditional,
+            self.recipe.shape.fps,
+            sampling.motion_bucket,
+            sampling.noise_augmentation,
+        )
+
+    def beside_nearly_clean_video(
+        self, clean: JointLatents, conditioning: Conditioning, generator: torch.Generator
+    ) -> Tensor:
+        """Losses of the audio's sub-steps beside a video in which it is seen what happens when."""
+        levels = draw_nearly_clean_video(self.clock, self.batch, generator, self.settings.audio_noise_power)
+        count = self.settings.given_video_substeps
+        return self.substep_losses.beside_video(clean, conditioning, levels, generator, count)
+
+    def sound_loss(self, count: int, part: int, generator: torch.Generator) -> Tensor:
+        """Error of the raw epsilon for sounds alone. Any picture stands beside them: the text has to decide."""
+        index = torch.randint(len(self.sounds.captions), (count,), generator=generator)
+        picture = torch.randint(self.settings.held_out, len(self.scenes.captions), (count,), generator=generator)
+        audio = self.sounds.audio[index].float()
+        captions = [self.sounds.captions[row] for row in index.tolist()]
+        unconditional = torch.rand(count, generator=generator) < self.settings.dropout.everything
+        cond = self.conditions(picture, torch.zeros_like(unconditional), unconditional, captions)
+        return self.substep_losses.audio_alone(audio[:, :, : audio.shape[2] // part], cond, generator).mean()
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Errors of the clean estimates of held-out scenes where it is decided what happens when, beside the finished
+        other modality, joint and isolated: what the Joint Blocks gain."""
+        self.model.eval()
+        found: dict[str, float] = {}
+        for name, isolated in (("joint", False), ("isolated", True)):
+            for modality, sigma, timestep in JUDGED:
+                sigma = max(sigma, self.clock.sigma_min)
+                levels = self.clock.levels(*(torch.tensor([level], dtype=torch.float64) for level in (sigma, timestep)))
+                parts = []
+                for number, index in enumerate(self.held_out.split(self.batch)):
+                    none = torch.zeros(len(index), dtype=torch.bool)
+                    clean, cond = self.clips(index, none, none)
+                    generator = torch.Generator().manual_seed(number)
+                    video, audio = self.denoiser.losses(clean, cond, none | isolated, generator, levels)
+                    parts.append(video if modality == "video" else audio)
+                square = levels.audio_sigma**2 if modality == "audio" else levels.video_sigma**2 / (1 + sigma**2)
+                found[f"{modality}_{name}"] = (torch.cat(parts).mean() * square).item()
+        return found
+
+
+class VideoObjective(ExpertsObjective):
+    """The video expert with the video's halves of the Joint Blocks: what moves. The sound stands beside it as it is."""
+
+    def loss(self, generator: torch.Generator, progress: float) -> Tensor:
+        without_prompt, unconditional, isolated = self.draw_dropout(generator)
+        levels = self.draw_levels(generator, self.recipe.sampling.part_above(self.settings.moving_sigma))
+        index = self.draw_scenes(without_prompt & ~unconditional & self.events_hidden(levels), generator)
+        clean, cond = self.clips(index, without_prompt, unconditional)
+        return self.denoiser.losses(clean, cond, isolated, generator, levels)[0].mean()
+
+
+class SoundObjective(ExpertsObjective):
+    """The audio expert with the audio's halves of the Joint Blocks: beside a nearly clean video, and alone."""
+
+    def loss(self, generator: torch.Generator, progress: float) -> Tensor:
+        stage = self.recipe.sounds
+        shares = torch.tensor([[stage.without_prompt], [stage.unconditional], [stage.suggested]])
+        without_prompt, unconditional, suggested = torch.rand(3, self.batch, generator=generator) < shares
+        index = self.draw_scenes(without_prompt & ~unconditional & suggested, generator)
+        clean, cond = self.clips(index, without_prompt, unconditional)
+        strength = stage.faintest + (1 - stage.faintest) * torch.rand(self.batch, generator=generator)
+        paler = torch.lerp(clean.video[:, :1], clean.video, rearrange(strength, "b -> b 1 1 1 1"))
+        beside = self.beside_nearly_clean_video(replace(clean, video=paler), cond, generator)
+        return beside.mean() + self.sound_loss(self.batch, 1, generator)

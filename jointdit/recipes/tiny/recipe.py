@@ -1,0 +1,287 @@
+"""Every setting of the recipe, with the values that the README's commands use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from ...diffusion.schedules import AudioGrid
+from ...errors import InputError
+from ...latents import ClipShape
+from .training_loop import Budget, Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoVAEStage(Stage):
+    """scenes: kept in memory; three times as many stills come to them.    batch: half-size frames of a step, twice.
+    latent_noise: deviation of the noise on the latents.    latent_penalty: weight of their mean square."""
+
+    budget: Budget = Budget(minutes=25)
+    rate: float = 1.5e-4
+    scenes: int = 500
+    batch: int = 16
+    latent_noise: float = 0.05
+    latent_penalty: float = 3e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioVAEStage(Stage):
+    """scenes: kept in memory.    batch: whole log-mels of a step.    The others as in `VideoVAEStage`."""
+
+    budget: Budget = Budget(steps=1)
+    rate: float = 2e-4
+    scenes: int = 400
+    batch: int = 8
+    latent_noise: float = 0.05
+    latent_penalty: float = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocoderStage(Stage):
+    """scenes: kept in memory.    audio_vae: folder of an autoencoder whose log-mels are also learned from."""
+
+    budget: Budget = Budget(steps=1)
+    rate: float = 6e-4
+    scenes: int = 64
+    batch: int = 6
+    audio_vae: Path | None = None
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What `cache` renders and encodes.
+
+    clips: scenes of any effect, from `seed` on.    clips_per_suggestion: for each of so many, one more scene is made
+    whose effect is what its picture suggests.    clips_per_shard: of one file.
+    sounds_per_clip: scenes of which the sound alone is kept, from `sound_seed` + `seed` on.
+    part: (K, N), so that this process makes every N-th shard from the K-th on.
+    """
+
+    clips: int = 6000
+    seed: int = 4_000_000
+    clips_per_suggestion: int = 5
+    clips_per_shard: int = 100
+    sounds_per_clip: int = 2
+    sound_seed: int = 500_000_000
+    part: tuple[int, int] = (0, 1)
+
+    def __post_init__(self) -> None:
+        part, parts = self.part
+        if not 0 <= part < parts:
+            raise InputError(f"part {part}/{parts}: give K/N with K from 0 to N - 1")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of what stands above the autoencoders.
+
+    video_channels, audio_channels: of the levels of both UNets. Initial weights need four channels in a norm group at
+    the first and last level: 128 of the video UNet, whose norms have 32 groups, and 64 of the audio UNet's 16.
+    joint_stages: stages of both experts (0 is In) that a Joint Block follows.
+    latents_per_position: video latents a side that are folded into one position of the UNet.
+    picture_size: pixels a side of what the image encoder sees.    vocabulary: tokens that are learned from captions.
+    """
+
+    video_channels: tuple[int, int, int] = (128, 96, 64)
+    audio_channels: tuple[int, int, int] = (64, 64, 64)
+    joint_stages: tuple[int, ...] = (0, 1, 3)
+    joint_width: int = 96
+    text_width: int = 64
+    text_length: int = 24
+    image_width: int = 64
+    picture_size: int = 64
+    latents_per_position: int = 2
+    vocabulary: int = 800
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the finished model samples by default; training draws a part of its noise levels along this path.
+
+    sigmas: of the video. Below 2 the small model leaves more noise than it removes, so the video goes from there to its
+    end at once; in the last three steps the sound follows.
+    """
+
+    sigmas: tuple[float, ...] = (200.0, 130.0, 83.0, 52.0, 32.0, 19.0, 11.0, 6.5, 4.0, 2.0, 0.02, 0.01, 0.005, 0.0)
+    audio_grid: AudioGrid = "trailing"
+    audio_substeps: int = 8
+    audio_start: float = 970.0
+    motion_bucket: int = 127
+    noise_augmentation: float = 0.02
+    guidance: Mapping[str, str | float] = field(
+        default_factory=lambda: {"mode": "joint-cfg", "video_joint_scale": 1.0, "audio_joint_scale": 2.5}
+    )
+
+    def part_above(self, sigma: float) -> float:
+        """The part of the path, from its first step to its last, in which the video's noise is above `sigma`."""
+        return sum(each > sigma for each in self.sigmas[1:]) / (len(self.sigmas) - 2)
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Shares of samples: whose modalities do not see each other; without a prompt, whose picture suggests the effect;
+    without any condition."""
+
+    isolated: float = 0.25
+    prompt: float = 0.3
+    everything: float = 0.1
+
+
+def _learning_rate_factors() -> dict[str, float]:
+    ends = ("conv_in", "up_blocks.2.resnets.1", "conv_norm_out", "conv_out")
+    slow = {f"{unet}.{end}": 0.3 for unet in ("video_unet", "audio_unet") for end in ends}
+    return {"joint_blocks": 4.0, "text_encoder": 4.0} | slow
+
+
+@dataclass(frozen=True)
+class Experts:
+    """What `train`, `videos` and `sounds` share.
+
+    held_out: scenes, the first of the cache, that are never trained on.
+    rate_factors: by the beginning of a parameter's name, what the learning rate is multiplied by.
+    open_gate: where the gates of the Joint Blocks start.
+    half_clips: share of `train`, from scratch, that sees the first half of each clip alone.
+    heaviest, audio_noise_power: see `AudioSubstepLosses`.
+    substeps: audio sub-steps beside each joint evaluation.
+    given_video_substeps: audio sub-steps beside each video that is nearly clean.
+    path_share: of the noise levels, drawn along the path of the default sampler.    path_width: how far beside it the
+    audio's timestep may be.    moving_sigma: of the video; `videos` learns the part of the path above it, where it is
+    decided what moves.    hidden_sigma, hidden_timestep: above, noise hides what happens in a modality.
+    """
+
+    held_out: int = 48
+    rate_factors: Mapping[str, float] = field(default_factory=_learning_rate_factors)
+    open_gate: float = 0.5
+    half_clips: float = 0.4
+    dropout: Dropout = Dropout()
+    heaviest: float = 1000.0
+    audio_noise_power: float = 0.6
+    substeps: int = 1
+    given_video_substeps: int = 2
+    path_share: float = 0.5
+    path_width: float = 150.0
+    moving_sigma: float = 1.0
+    hidden_sigma: float = 1.0
+    hidden_timestep: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertStage(Stage):
+    """A run of `train`. batch: scenes of a step."""
+
+    budget: Budget = Budget(minutes=120)
+    rate: float = 8e-4
+    batch: int = 8
+    log_every: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoStage(ExpertStage):
+    """bfloat16: autocast, faster on processors that have such instructions. The other stages learn sounds, whose errors
+    weigh up to `Experts.heaviest` times as much in strong noise, and so would the rounding."""
+
+    budget: Budget = Budget(minutes=100)
+    seed: int = 21
+    bfloat16: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundStage(ExpertStage):
+    """A run of `sounds`. without_prompt, unconditional: shares of samples.
+    suggested: share of the samples without a prompt whose effect is what the picture suggests; a given video may show
+    another.
+    faintest: the least strength of what happens in the video, since the model paints it paler than the scenes.
+    """
+
+    budget: Budget = Budget(minutes=40)
+    seed: int = 23
+    without_prompt: float = 0.35
+    unconditional: float = 0.1
+    suggested: float = 0.5
+    faintest: float = 0.4
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """How the image encoder learns what pictures suggest.
+
+    gain, tint: how far the brightness and the colours of a picture are changed, as shares.
+    kept: weight of answering as before.    held_out: pictures.
+    """
+
+    steps: int = 4000
+    batch: int = 64
+    rate: float = 1e-3
+    seed: int = 0
+    gain: float = 0.4
+    tint: float = 0.15
+    kept: float = 1.0
+    held_out: int = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordStage(Stage):
+    """How the text encoder learns words that captions do not have.
+
+    wordnet: folder of WordNet 3.0.
+    near: how much more often than by chance a random walk must be at a word.    clear: share of the walks there that
+    must be of one effect.    rare: added to chance, since a word with few links is near everything by accident.
+    words_per_effect: at most.    held_out: share of the words that only the log's scores use.
+    captions: drawn from `caption_seed` on; `held_out_seed` is for the scores.
+    captions_per_step, prompts_per_step: of a batch.    near_shares: of a prompt's words, how many are near its effect;
+    one of these is drawn.    from_glosses: share of the prompts that are parts of definitions.
+    before_end: weight of the states before the end of a prompt, which cannot know all of it.
+    keep_captions: weight of answering captions as before.
+    more_tokens: for the new words, since a word that is one token is learned soonest.    layers: of the new encoder.
+    """
+
+    budget: Budget = Budget(steps=9000)
+    rate: float = 2e-3
+    wordnet: Path = Path("/usr/share/wordnet")
+    near: float = 2.0
+    clear: float = 0.6
+    rare: float = 3e-6
+    words_per_effect: int = 450
+    held_out: float = 0.0
+    captions: int = 12_000
+    caption_seed: int = 40_000
+    held_out_seed: int = 50_000
+    captions_per_step: int = 64
+    prompts_per_step: int = 192
+    near_shares: tuple[float, ...] = (1.0, 0.7, 0.4)
+    from_glosses: float = 0.15
+    before_end: float = 0.3
+    keep_captions: float = 4.0
+    more_tokens: int = 2400
+    layers: int = 3
+
+
+@dataclass(frozen=True)
+class TinyRecipe:
+    """How the bundled model is made: the settings of every command, and what they share.
+
+    runs: folder of everything that is made.
+    start: a model whose encoders, tokenizer and, where `runs` has no state yet, weights are used.
+    output: folder of what `suggestions` and `export` write.
+    shape: of the scenes. One frame lasts 80 ms, as long as one token of the audio expert after In, and every side stays
+    even through all levels of both UNets.
+    """
+
+    runs: Path = Path("runs/tiny")
+    start: Path | None = None
+    output: Path = Path("jointdit/tiny")
+    shape: ClipShape = ClipShape(frames=20, fps=Fraction(25, 2), height=128, width=128)
+    architecture: Architecture = Architecture()
+    sampling: Sampling = Sampling()
+    video_vae: VideoVAEStage = VideoVAEStage()
+    audio_vae: AudioVAEStage = AudioVAEStage()
+    vocoder: VocoderStage = VocoderStage()
+    cache: Cache = Cache()
+    experts: Experts = Experts()
+    train: ExpertStage = ExpertStage()
+    videos: VideoStage = VideoStage()
+    sounds: SoundStage = SoundStage()
+    suggestions: Suggestions = Suggestions()
+    words: WordStage = WordStage()

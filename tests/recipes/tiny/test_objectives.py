@@ -1,0 +1,80 @@
+"""What the experts' training minimises: which scenes, levels and conditions it draws."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from jointdit.errors import InputError
+from jointdit.recipes.tiny.cache import suggested_effects
+from jointdit.recipes.tiny.objectives import ExpertsObjective, SoundObjective, VideoObjective
+
+
+def test_without_a_prompt_scenes_show_what_their_picture_suggests(make_objective):
+    objective = make_objective()
+    suggested = set(objective.scenes.suggested().tolist())
+    assert 6 in suggested, "six scenes of any effect, and one of the effect that its picture suggests"
+    flags = torch.arange(200) % 2 == 0
+    index = objective.draw_scenes(flags, torch.Generator().manual_seed(0))
+    assert set(index[flags].tolist()) == {number for number in suggested if number >= 2}
+    assert set(index[~flags].tolist()) == set(range(2, 7)), "the first two are held out"
+
+
+def test_a_cache_without_any_suggested_scene_is_refused(make_objective):
+    objective = make_objective()
+    unlike = ["ball" if effect != "ball" else "bell" for effect in suggested_effects(objective.scenes.picture)]
+    scenes = replace(objective.scenes, effects=tuple(unlike))
+    with pytest.raises(InputError, match="none of 7 scenes shows what its picture suggests"):
+        ExpertsObjective(objective.recipe, objective.model, objective.tokenizer, scenes, objective.sounds, batch=1)
+
+
+def test_conditions_drop_out_as_guidance_expects(make_objective):
+    objective = make_objective()
+    torch.nn.init.normal_(objective.model.joint_blocks.image_to_text[0].weight)
+    without_prompt = torch.tensor([False, True, False])
+    unconditional = torch.tensor([False, False, True])
+    captions = [objective.scenes.captions[2]] * 3
+    with torch.no_grad():
+        cond = objective.conditions(torch.tensor([2, 2, 2]), without_prompt, unconditional, captions)
+    assert cond.image_latents[2].abs().sum() == cond.context_image[2].abs().sum() == 0
+    assert not torch.equal(cond.audio_embeds[0], cond.audio_embeds[1]), "the text counts"
+    assert not torch.equal(cond.audio_embeds[1], cond.audio_embeds[2]), "without a prompt the image's residual is there"
+    torch.testing.assert_close(cond.context_text[1], cond.context_text[2])
+
+
+def test_all_parts_learn_together(make_objective):
+    objective = make_objective(batch=3)
+    objective.loss(torch.Generator().manual_seed(0), 0.0).backward()
+    for part in ("video_unet", "audio_unet", "joint_blocks", "text_encoder", "image_encoder"):
+        assert any(
+            each.grad is not None and each.grad.abs().sum() > 0 for each in getattr(objective.model, part).parameters()
+        )
+
+
+def test_the_video_objective_needs_no_gradient_of_the_audios_end(make_objective):
+    objective = make_objective(VideoObjective)
+    objective.loss(torch.Generator().manual_seed(0), 0.0).backward()
+    assert objective.model.video_unet.conv_out.weight.grad.abs().sum() > 0
+    assert objective.model.audio_unet.conv_out.weight.grad is None
+
+
+def test_the_sound_objective_teaches_the_audio_expert_and_not_the_video_expert(make_objective):
+    objective = make_objective(SoundObjective)
+    objective.loss(torch.Generator().manual_seed(0), 0.0).backward()
+    gradients = {name: parameter.grad for name, parameter in objective.model.named_parameters()}
+    assert gradients["audio_unet.conv_in.weight"].abs().sum() > 0
+    assert all(gradient is None for name, gradient in gradients.items() if name.startswith("video_unet."))
+
+
+def test_a_share_of_the_levels_lies_on_the_path_of_the_sampler(make_objective, recipe):
+    experts = replace(recipe.experts, path_share=1.0, path_width=0.0)
+    objective = make_objective(changed=replace(recipe, experts=experts), batch=64)
+    drawn = objective.draw_levels(torch.Generator().manual_seed(0))
+    order = drawn.video_sigma.argsort()
+    assert (drawn.audio_timestep[order].diff() >= 0).all(), "both noises fall together"
+    assert drawn.video_sigma.max() > 100 and 800 < drawn.audio_timestep.max() <= recipe.sampling.audio_start
+    torch.testing.assert_close(drawn.audio_sigma, objective.clock.audio_sigma(drawn.audio_timestep).float())
+    moving = objective.draw_levels(torch.Generator().manual_seed(0), recipe.sampling.part_above(1.0))
+    assert moving.video_sigma.min() > 1

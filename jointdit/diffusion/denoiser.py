@@ -84,9 +84,7 @@ class JointDenoiser:
         """`losses` of given noise and levels [B]."""
         noisy = add_noise(clean, noise, levels)
         raw = self.model(*model_inputs(noisy, levels, conditioning), conditioning, isolated)
-        target = training_targets(clean, noise, levels)
-        video, audio = (raw.video.float() - target.video).square(), (raw.audio.float() - target.audio).square()
-        return video.flatten(1).mean(1), audio.flatten(1).mean(1)
+        return squared_errors(raw, training_targets(clean, noise, levels))
 
     def denoise(
         self, x: JointLatents, levels: Levels, passes: Sequence[Pass], keep: bool = False
@@ -218,6 +216,12 @@ def training_targets(clean: JointLatents, noise: JointLatents, levels: Levels) -
     """What the raw predictions should be: v = (noise - sigma clean) / sqrt(sigma^2 + 1), and epsilon, the noise."""
     sigma = _wide(levels.video_sigma, clean.video)
     return JointLatents((noise.video - sigma * clean.video) * (sigma**2 + 1).rsqrt(), noise.audio)
+
+
+def squared_errors(raw: JointLatents, target: JointLatents) -> tuple[Tensor, Tensor]:
+    """Of raw predictions, the mean of each sample: [B] for the video and for the audio."""
+    video, audio = (raw.video.float() - target.video).square(), (raw.audio.float() - target.audio).square()
+    return video.flatten(1).mean(1), audio.flatten(1).mean(1)
 
 
 def add_noise(clean: JointLatents, noise: JointLatents, levels: Levels) -> JointLatents:

@@ -131,8 +131,8 @@ def without_image(cond: Conditioning) -> Conditioning:
 
 
 def add_image_residual(joint_blocks: JointBlocks, cond: Conditioning, without_prompt: Tensor) -> Conditioning:
-    """The samples without a prompt, `without_prompt` [B], get what was learned to add to the empty text's embeddings
-    for their image."""
+    """Adds to the text embeddings of the samples without a prompt, `without_prompt` [B], what was learned to stand in
+    for one: a residual from their image."""
     first, second = joint_blocks.image_to_audio(cond.video_embeds)
     weight = without_prompt.to(first.dtype).reshape(-1, 1, 1)
     return replace(

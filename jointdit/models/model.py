@@ -203,7 +203,8 @@ class JointDiTModel(nn.Module):
         return prediction, KeptVideo(tuple(kept))
 
     def through_stages(self, state: S, run: Callable[[S, int], S], join: Callable[[S, int], S]) -> S:
-        """From after In to before Out: `run` for every further stage, and `join` after those with a Joint Block."""
+        """From In to before Out: `run` for every stage after In, and `join` after those, In too, that a Joint Block
+        follows."""
         for stage in range(len(self.video_unet.down_blocks) + 1):
             if stage:
                 state = run(state, stage)

@@ -121,7 +121,7 @@ def decode(vae: Any, latents: Tensor, **inputs: int) -> Tensor:
 
 
 def add_latent_noise(mode: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
-    """A decoder that has seen noise forgives what a diffusion model leaves of it."""
+    """Latents with noise, so that the decoder tolerates what a diffusion model leaves of it."""
     return mode + deviation * torch.randn(mode.shape, generator=generator)
 
 

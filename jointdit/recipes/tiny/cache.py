@@ -109,7 +109,7 @@ def write_cache(recipe: TinyRecipe) -> None:
 
 @torch.no_grad()
 def write_sounds(recipe: TinyRecipe, audio: AudioAutoencoder) -> None:
-    """Renders and encodes sounds, over pictures too small to cost time."""
+    """Renders and encodes sounds, with pictures too small to cost time."""
     settings, path = recipe.cache, recipe.runs / LATENTS / SOUNDS
     if path.exists():
         return

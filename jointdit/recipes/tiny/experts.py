@@ -1,8 +1,8 @@
 """The commands `train`, `videos` and `sounds`: experts, Joint Blocks and encoders, trained on cached latents.
 
-Each goes on where it stopped, and starts from the averaged weights of the one before. Three things save time: initial
-weights that leave the picture standing; the audio expert, which is cheap, is trained on sub-steps and on sounds alone
-too; the first part of training from scratch sees half clips.
+Each resumes where it stopped, and starts from the averaged weights of the one before. Three things save time: initial
+weights that already show the given picture; the audio expert, which is cheap, also learns from sub-steps and from
+sounds alone; the first part of training from scratch sees half clips.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where the experts and the Joint Blocks start when they are trained from scratch.
 
-Both UNets start at a linear estimate (linear_start.py), so that the given picture stands from the first step; the Joint
-Blocks start half open, and tokens of the same moment attend to each other.
+Both UNets start at a linear estimate (linear_start.py), so that from the first step the video shows the given picture;
+the Joint Blocks start half open, and tokens of the same moment attend to each other.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def set_initial_weights(recipe: TinyRecipe, model: TinyModel, scenes: CachedScen
 def linear_estimates(
     scenes: CachedScenes, index: Tensor, clock: NoiseClock, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """By channel, from the scenes `index`: v from (input, picture) [2, C] that leaves the picture standing still, and
-    the least squares of epsilon from the input [1, C] over the levels of training."""
+    """By channel, from the scenes `index`: v from (input, picture) [2, C] that keeps the picture still, and the least
+    squares of epsilon from the input [1, C] over the levels of training."""
     clean = JointLatents(scenes.video[index, :1].float(), scenes.audio[index].float())
     levels = clock.sample_levels(len(index), generator).select(torch.arange(len(index)))
     noise = clean.map(lambda x: torch.randn(x.shape, generator=generator))

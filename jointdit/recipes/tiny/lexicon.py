@@ -84,12 +84,12 @@ class Lexicon:
 
 
 def endings(parts: str) -> list[str]:
-    """Which forms there are of a word that is these parts of speech."""
+    """The endings that a word of these parts of speech can have."""
     return [""] + ["s"] * ("n" in parts or "v" in parts) + ["ing", "ed"] * ("v" in parts)
 
 
 def weight_of(rank: int) -> float:
-    """Of a word among an effect's."""
+    """The weight of an effect's word, by its place among them."""
     return (rank + 30) ** -0.75
 
 

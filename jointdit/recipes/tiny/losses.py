@@ -1,8 +1,8 @@
-"""Losses of audio sub-steps: the sound of a clip at noise levels of its own, beside one evaluation of its video.
+"""Losses of audio sub-steps: the sound of a clip at noise levels of its own, attending to one evaluation of its video.
 
-A sampler takes several audio steps for one step of the video, which the audio expert attends to through the keys and
-values that the joint evaluation kept. Training does the same, for the price of the small audio expert: beside a joint
-evaluation, and beside a video that is nearly clean, from which the sound learns when something happens.
+A sampler takes several audio steps for one step of the video: the audio expert runs alone and attends to the keys and
+values of the video that the joint evaluation kept. Training does the same, for the price of the small audio expert:
+after each joint evaluation, and given a video that is nearly clean, from which the sound learns when things happen.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ...diffusion.denoiser import JointDenoiser, add_noise, model_inputs, scale_audio, training_targets
+from ...diffusion.denoiser import (
+    JointDenoiser,
+    add_noise,
+    model_inputs,
+    scale_audio,
+    squared_errors,
+    training_targets,
+)
 from ...diffusion.schedules import Levels
 from ...latents import JointLatents
 from ...models.joint_block import KeyValue
@@ -59,25 +66,22 @@ class AudioSubstepLosses:
         generator: torch.Generator,
         substeps: int,
     ) -> JointLosses:
-        """Both modalities at `levels` [B], and `substeps` audio sub-steps beside them. isolated: [B]."""
+        """Both modalities at `levels` [B], and `substeps` audio sub-steps that attend to this video. isolated: [B]."""
         noise = _noise_of(clean, generator)
         inputs = model_inputs(add_noise(clean, noise, levels), levels, conditioning)
         raw, kept = self.model.trunk(self.model.stem(*inputs, conditioning), isolated, keep=True)
-        target = training_targets(clean, noise, levels)
-        video, audio = (raw.video.float() - target.video).square(), (raw.audio.float() - target.audio).square()
+        video, audio = squared_errors(raw, training_targets(clean, noise, levels))
         full = (~isolated).nonzero()[:, 0]
         further = noise.audio.new_zeros(0)
         if len(full):
             further = self._substeps(clean.audio[full], conditioning.select(full), kept, generator, substeps)
-        return JointLosses(
-            video.flatten(1).mean(1), audio.flatten(1).mean(1) * self._weight(levels.audio_sigma), further
-        )
+        return JointLosses(video, audio * self._weight(levels.audio_sigma), further)
 
-    def beside_video(
+    def given_video(
         self, clean: JointLatents, conditioning: Conditioning, levels: Levels, generator: torch.Generator, substeps: int
     ) -> Tensor:
-        """`substeps` audio sub-steps [n B] beside an evaluation at `levels` [B]: the audio expert learns, and how it
-        sees the video, but not the video expert, whose Out does not run."""
+        """Errors [n B] of `substeps` audio sub-steps that attend to the video at `levels` [B]. The audio expert learns,
+        and how it sees the video; the video expert does not, and its Out does not run."""
         inputs = model_inputs(add_noise(clean, _noise_of(clean, generator), levels), levels, conditioning)
         with torch.no_grad():
             stem = self.model.stem(*inputs, conditioning)

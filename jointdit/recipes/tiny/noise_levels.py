@@ -1,4 +1,4 @@
-"""Noise levels that training draws beside those of `NoiseClock.sample_levels`."""
+"""Noise levels that training draws in addition to those of `NoiseClock.sample_levels`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def levels_along(grid: SamplingGrid, position: Tensor) -> Levels:
 
 
 def draw_audio_levels(clock: NoiseClock, batch: int, generator: torch.Generator, power: float) -> Levels:
-    """Levels [B] for the audio alone, beside a clean video. power: 1 draws all timesteps alike; below 1, strong noise,
+    """Levels [B] for the audio alone, with a clean video. power: 1 draws all timesteps alike; below 1, strong noise,
     where it is decided what sounds when, is drawn more often."""
     u = torch.rand(batch, generator=generator, dtype=torch.float64) ** power
     return clock.levels(torch.full_like(u, clock.sigma_min), clock.audio_timestep(u))
@@ -33,7 +33,7 @@ def draw_audio_levels(clock: NoiseClock, batch: int, generator: torch.Generator,
 
 def draw_nearly_clean_video(clock: NoiseClock, batch: int, generator: torch.Generator, power: float) -> Levels:
     """Levels [B] of a video that is clean, as a given one is, in half of the draws and nearly finished in the others,
-    beside audio levels of `draw_audio_levels`."""
+    with audio levels of `draw_audio_levels`."""
     u = (torch.rand(batch, generator=generator, dtype=torch.float64) - 0.5).clamp(min=0)
     return clock.levels(clock.video_sigma(u), draw_audio_levels(clock, batch, generator, power).audio_timestep)
 

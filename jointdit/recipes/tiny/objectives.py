@@ -27,7 +27,7 @@ from .noise_levels import draw_nearly_clean_video, events_hidden, levels_along
 from .pixels import to_unit_range
 from .recipe import TinyRecipe
 
-JUDGED = (("video", 30.0, 0.0), ("audio", 0.0, 850.0))  # sigma and timestep where it is decided what happens when
+JUDGED = (("video", 30.0, 0.0), ("audio", 0.0, 850.0))  # sigma and timestep at which it is decided what happens when
 
 
 class ExpertsObjective:
@@ -76,8 +76,8 @@ class ExpertsObjective:
         index = self.draw_scenes(without_prompt & ~unconditional & self.events_hidden(levels), generator)
         clean, cond = self.clips(index, without_prompt, unconditional, part)
         joint = self.substep_losses.joint(clean, cond, isolated, levels, generator, self.settings.substeps)
-        beside = self.beside_nearly_clean_video(clean, cond, generator)
-        return joint.mean + beside.mean() + self.sound_loss(self.batch, part, generator)
+        given_video = self.given_video_losses(clean, cond, generator)
+        return joint.mean + given_video.mean() + self.sound_loss(self.batch, part, generator)
 
     def draw_dropout(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Flags [B]: without prompt, unconditional, isolated."""
@@ -135,16 +135,15 @@ class ExpertsObjective:
             sampling.noise_augmentation,
         )
 
-    def beside_nearly_clean_video(
-        self, clean: JointLatents, conditioning: Conditioning, generator: torch.Generator
-    ) -> Tensor:
-        """Losses of the audio's sub-steps beside a video in which it is seen what happens when."""
+    def given_video_losses(self, clean: JointLatents, conditioning: Conditioning, generator: torch.Generator) -> Tensor:
+        """Losses of audio sub-steps that attend to a nearly clean video, in which it can be seen what happens when."""
         levels = draw_nearly_clean_video(self.clock, self.batch, generator, self.settings.audio_noise_power)
         count = self.settings.given_video_substeps
-        return self.substep_losses.beside_video(clean, conditioning, levels, generator, count)
+        return self.substep_losses.given_video(clean, conditioning, levels, generator, count)
 
     def sound_loss(self, count: int, part: int, generator: torch.Generator) -> Tensor:
-        """Error of the raw epsilon for sounds alone. Any picture stands beside them: the text has to decide."""
+        """Error of the raw epsilon for sounds alone. The picture among their conditions is that of any scene, so that
+        the text decides."""
         index = torch.randint(len(self.sounds.captions), (count,), generator=generator)
         picture = torch.randint(self.settings.held_out, len(self.scenes.captions), (count,), generator=generator)
         audio = self.sounds.audio[index].float()
@@ -155,7 +154,7 @@ class ExpertsObjective:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Errors of the clean estimates of held-out scenes where it is decided what happens when, beside the finished
+        """Errors of the clean estimates of held-out scenes where it is decided what happens when, given the finished
         other modality, joint and isolated: what the Joint Blocks gain."""
         self.model.eval()
         found: dict[str, float] = {}
@@ -176,7 +175,7 @@ class ExpertsObjective:
 
 
 class VideoObjective(ExpertsObjective):
-    """The video expert with the video's halves of the Joint Blocks: what moves. The sound stands beside it as it is."""
+    """For the video expert and the video's halves of the Joint Blocks, at the noise levels where the video moves."""
 
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
         without_prompt, unconditional, isolated = self.draw_dropout(generator)
@@ -187,7 +186,7 @@ class VideoObjective(ExpertsObjective):
 
 
 class SoundObjective(ExpertsObjective):
-    """The audio expert with the audio's halves of the Joint Blocks: beside a nearly clean video, and alone."""
+    """For the audio expert and the audio's halves of the Joint Blocks: given a nearly clean video, and alone."""
 
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
         stage = self.recipe.sounds
@@ -197,5 +196,5 @@ class SoundObjective(ExpertsObjective):
         clean, cond = self.clips(index, without_prompt, unconditional)
         strength = stage.faintest + (1 - stage.faintest) * torch.rand(self.batch, generator=generator)
         paler = torch.lerp(clean.video[:, :1], clean.video, rearrange(strength, "b -> b 1 1 1 1"))
-        beside = self.beside_nearly_clean_video(replace(clean, video=paler), cond, generator)
-        return beside.mean() + self.sound_loss(self.batch, 1, generator)
+        given_video = self.given_video_losses(replace(clean, video=paler), cond, generator)
+        return given_video.mean() + self.sound_loss(self.batch, 1, generator)

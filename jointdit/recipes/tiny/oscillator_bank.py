@@ -27,8 +27,8 @@ from ...encoders.mel import BINS, HOP, SAMPLE_RATE, WINDOW, mel_filters
 
 # Below silence: a log-mel without a clock is at place 0 throughout, and a vocoder without one hears nothing there.
 CLOCK = (-12.0, -13.0, -14.0, -15.0)
-HEARD = BINS - 1  # bands below the clock's
-UNITS = HEARD - 1  # one for each band, but the last hears two
+BANDS = BINS - 1  # below the clock's
+UNITS = BANDS - 1  # one for each band, but the last has two
 CHANNELS = 252  # of the amplitudes; the first stage has twice as many, and each one after it half
 CONTEXT = 7  # frames that a unit hears, the width of a vocoder's first convolution
 KNOTS = (-12.0, -9.0, -7.2, -5.3, -3.5, -1.8, -0.2, 1.1)  # the first is below silence: a straight line
@@ -92,7 +92,7 @@ class OscillatorBank(nn.Module):
         order, first_gains = oscillator_gains()
         gains = torch.from_numpy(first_gains).float()
         scale = gains.norm(dim=1, keepdim=True)
-        own = torch.zeros(UNITS, HEARD, CONTEXT)
+        own = torch.zeros(UNITS, BANDS, CONTEXT)
         own[range(UNITS), range(UNITS), CONTEXT // 2] = 1.0
         own[-1, -2:, CONTEXT // 2] = 0.5
         hinges, self.bias = exponential_hinges()
@@ -105,7 +105,7 @@ class OscillatorBank(nn.Module):
         }
         for name, constant in constants.items():
             self.register_buffer(name, constant, persistent=False)
-        self.mix = nn.Parameter(torch.zeros(UNITS, HEARD, CONTEXT))
+        self.mix = nn.Parameter(torch.zeros(UNITS, BANDS, CONTEXT))
         self.level = nn.Parameter(torch.zeros(UNITS))
         distance = torch.arange(UNITS) - torch.arange(CHANNELS)[:, None] % UNITS
         self.first = nn.Parameter(0.5 * torch.randn(CHANNELS, UNITS) * torch.exp(-distance.square() / 8))
@@ -124,7 +124,7 @@ class OscillatorBank(nn.Module):
     def forward(self, mel: Tensor) -> Tensor:
         """Log-mel [B, T, 64], its first frame at place 0 of the clock -> waveform [B, 160 T]."""
         batch, frames, _ = mel.shape
-        mixed = F.conv1d(mel[..., :HEARD].transpose(1, 2), *self.mixture(), padding=CONTEXT // 2).transpose(1, 2)
+        mixed = F.conv1d(mel[..., :BANDS].transpose(1, 2), *self.mixture(), padding=CONTEXT // 2).transpose(1, 2)
         loud = torch.relu(mixed[..., None] - self.knots) @ self.hinges + self.bias
         hidden = torch.relu(torch.relu(loud) @ self.first.T)
         amplitudes = torch.relu(loud + hidden @ self.second.T) @ self.oscillators().T
@@ -143,7 +143,7 @@ def lapped_basis() -> Tensor:
 
 @torch.no_grad()
 def as_vocoder(bank: OscillatorBank) -> SpeechT5HifiGan:
-    """A vocoder that sounds what the bank says, if the top band of its log-mels holds `CLOCK`."""
+    """A vocoder that computes what the bank does, if the top band of its log-mels holds `CLOCK`."""
     rate = HOP // SUBFRAME
     config: dict[str, Any] = {
         "model_in_dim": BINS,
@@ -164,7 +164,7 @@ def as_vocoder(bank: OscillatorBank) -> SpeechT5HifiGan:
     weight, bias = bank.mixture()
     for index, knot in enumerate(KNOTS):
         rows = slice(index * UNITS, (index + 1) * UNITS)
-        first.weight[rows, :HEARD], first.bias[rows] = weight, bias - knot
+        first.weight[rows, :BANDS], first.bias[rows] = weight, bias - knot
     ticks = torch.arange(len(CLOCK) - 1) + len(KNOTS) * UNITS  # channels that count the places after each but the last
     first.weight[ticks, -1, CONTEXT // 2] = -1.0
     first.bias[ticks] = torch.tensor(CLOCK[:-1])

@@ -18,7 +18,7 @@ SUBJECTS = ("someone", "he", "she", "they", "something", "people")
 PREPOSITIONS = ("of", "of", "in", "in", "on", "at", "by", "with", "from", "to", "for", "into", "over", "under",
                 "through", "near", "behind", "against", "across", "around", "between", "after", "before", "during",
                 "along", "inside", "outside", "up", "down", "out of", "like", "without")  # fmt: skip
-JOINTS = (",", ",", " and", " or", " while", " as")
+CONJUNCTIONS = (",", ",", " and", " or", " while", " as")
 
 
 class Prompts:
@@ -71,7 +71,8 @@ def _pool(words: Mapping[str, str], kind: str, even: bool = False) -> Pool:
 
 
 class _Words:
-    """The words of one prompt; each is near the effect or any other, as chance has it. near: whether one was."""
+    """Draws the words of one prompt, each of which is near the effect with the chance `share`, and else of no effect.
+    near: whether one was."""
 
     def __init__(self, rng: np.random.Generator, prompts: Prompts, effect: str, share: float) -> None:
         self.rng, self.prompts, self.effect, self.share, self.near = rng, prompts, effect, share, False
@@ -112,7 +113,7 @@ class _Words:
             case 8:
                 return f"the {_any(self.rng, ('sound', 'noise', 'sight'))} of {self.noun_phrase()}"
             case _:
-                return f"{self.phrase()}{_any(self.rng, JOINTS)} {self.phrase()}"
+                return f"{self.phrase()}{_any(self.rng, CONJUNCTIONS)} {self.phrase()}"
 
 
 def _any(rng: np.random.Generator, items: Sequence[T]) -> T:

@@ -15,7 +15,7 @@ from .training_loop import Budget, Stage
 
 @dataclass(frozen=True, kw_only=True)
 class VideoVAEStage(Stage):
-    """scenes: kept in memory; three times as many stills come to them.    batch: half-size frames of a step, twice.
+    """scenes: kept in memory, with three times as many stills.    batch: frames of half size in a step.
     latent_noise: deviation of the noise on the latents.    latent_penalty: weight of their mean square."""
 
     budget: Budget = Budget(minutes=25)
@@ -192,7 +192,7 @@ class SoundStage(ExpertStage):
     """A run of `sounds`. without_prompt, unconditional: shares of samples.
     suggested: share of the samples without a prompt whose effect is what the picture suggests; a given video may show
     another.
-    faintest: the least strength of what happens in the video, since the model paints it paler than the scenes.
+    faintest: the least strength of what happens in the video, since the model shows it paler than the scenes.
     """
 
     budget: Budget = Budget(minutes=40)

@@ -1,4 +1,4 @@
-"""The image encoder learns what pictures suggest, so that one without a prompt says which effect it wants.
+"""The image encoder learns what pictures suggest, so that without a prompt the picture decides the effect.
 
 `train` begins with this. The command `suggestions` writes a copy of a model whose image encoder has learned it; with
 that as `--start`, `videos` and `sounds` make the experts follow.
@@ -43,8 +43,8 @@ def learn_suggestions(
     encoder: CLIPVisionModelWithProjection, pictures: Tensor, settings: Suggestions, seed: int
 ) -> float:
     """Train `encoder` in place on pictures, uint8 [N, 3, s, s], so that a linear map reads from its normalised
-    embedding, as Joint Blocks do, what `suggested_effect` says. Returns the share of held-out pictures of which it is
-    read correctly."""
+    embedding, as Joint Blocks do, what `suggested_effect` says. Returns the share of held-out pictures for which that
+    is correct."""
     before = copy.deepcopy(encoder).eval().requires_grad_(False)
     held_out, pictures = pictures[: settings.held_out], pictures[settings.held_out :]
     torch.manual_seed(seed)

@@ -69,7 +69,8 @@ def timbre_distance(estimate: Tensor, target: Tensor) -> Tensor:
 
 
 def pitch_distance(estimate: Tensor, target: Tensor) -> Tensor:
-    """1 less the cosine between power spectra, mean over the moments at which the target is loud, tonal ones first."""
+    """1 minus the cosine similarity of power spectra, mean over the moments at which the target is loud; the more tonal
+    they are, the more they weigh."""
     both = torch.cat([estimate, target])
     window = torch.hann_window(TONE)
     power = torch.stft(both, TONE, TONE // 4, window=window, return_complex=True).abs().square()
@@ -82,7 +83,8 @@ def pitch_distance(estimate: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def match_level(vocoder: SpeechT5HifiGan, mels: Tensor, sounds: Tensor) -> None:
-    """Make a vocoder as loud as the sounds [B, N] on their log-mels [B, T, 64]: what learns logarithms is quieter."""
+    """Make a vocoder as loud as the sounds [B, N] on their log-mels [B, T, 64]: learned from logarithms, it
+    is quieter."""
     for _ in range(2):  # once would do, but for the tanh at the end
         estimate = vocoder(write_clock(mels, CLOCK))
         vocoder.conv_post.weight *= sounds.norm() / estimate.norm()

@@ -174,16 +174,18 @@ def _steps(net: WordNet, row: Mapping[str, int], count: int) -> csr_matrix:
     synsets = len(net.members)
     most = 3 + COMMON * synsets
     weight = {word: math.log(synsets / times) if times < most else 0.0 for word, times in frequency.items()}
-    related, owned, told, meant = [], [], [], []  # edges: from, to, weight
+    to_related, to_own_words, to_gloss_words, to_senses = [], [], [], []  # edges: from, to, weight
     for number, (names, others) in enumerate(zip(net.members, net.related, strict=True)):
-        related += [(number, other, 1.0) for other in others]
-        owned += [(number, row[name], 1.0) for name in names if name in row]
-        told += [(number, word, weight[word]) for word in glossed[number] if weight[word]]
+        to_related += [(number, other, 1.0) for other in others]
+        to_own_words += [(number, row[name], 1.0) for name in names if name in row]
+        to_gloss_words += [(number, word, weight[word]) for word in glossed[number] if weight[word]]
     for word, parts in net.senses.items():
-        meant += [(row[word], synset, 1 / (1 + rank)) for each in parts.values() for rank, synset in enumerate(each)]
-    back = [(word, number, 1.0) for number, word, _ in told]
-    blocks = [(related, FROM_SYNSET[0]), (owned, FROM_SYNSET[1]), (told, FROM_SYNSET[2]),
-              (meant, FROM_WORD[0]), (back, FROM_WORD[1])]  # fmt: skip
+        to_senses += [
+            (row[word], synset, 1 / (1 + rank)) for each in parts.values() for rank, synset in enumerate(each)
+        ]
+    to_glossed = [(word, number, 1.0) for number, word, _ in to_gloss_words]
+    blocks = [(to_related, FROM_SYNSET[0]), (to_own_words, FROM_SYNSET[1]), (to_gloss_words, FROM_SYNSET[2]),
+              (to_senses, FROM_WORD[0]), (to_glossed, FROM_WORD[1])]  # fmt: skip
     return _normalised(reduce(add, (share * _normalised(_matrix(edges, count)) for edges, share in blocks)))
 
 

@@ -1,7 +1,8 @@
-"""The command `words`: the bundled model's text encoder, whose captions have few words, learns those near an effect.
+"""The command `words`: the text encoder, trained on captions of few words, learns other words that are near an effect.
 
-A new copy of the encoder learns to answer the captions as the old one does, and prompts made of other words as the old
-one answers a caption of the effect that they are near. Nothing else is trained: the experts read what they always read.
+A new copy of the encoder learns to encode captions as the old one does, and prompts made of other words as the old one
+encodes a caption of the effect that they are near. Nothing else is trained: to the experts, the new words look like the
+old ones.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ def learn_words(
 
 
 class WordObjective:
-    """The student answers captions as the teacher does, and prompts of an effect as the teacher answers the caption
-    of their length that is the most usual of that effect.
+    """The student encodes captions as the teacher does, and prompts of an effect as the teacher encodes that effect's
+    most typical caption of the same length.
 
     known: the words of prompts.    unknown: words for the scores alone.
     """
@@ -82,11 +83,11 @@ class WordObjective:
         self.judged = {"known": known} | ({"held_out": unknown} if unknown else {})
         texts, effects = draw_captions(settings.captions, settings.caption_seed)
         self.captions = ["", *texts]
-        self.usual = self._usual_states(texts, effects)
+        self.typical = self._typical_states(texts, effects)
 
     @torch.no_grad()
-    def _usual_states(self, texts: Sequence[str], effects: Sequence[str]) -> Tensor:
-        """States [effects, tokens, 24, 64] of each effect's most usual caption, by its number of tokens."""
+    def _typical_states(self, texts: Sequence[str], effects: Sequence[str]) -> Tensor:
+        """States [effects, tokens, 24, 64] of each effect's most typical caption, by its number of tokens."""
         states, lengths = self._encode(self.teacher, texts)
         numbers = np.array([EFFECTS.index(effect) for effect in effects])
         found = []
@@ -116,7 +117,7 @@ class WordObjective:
         states, lengths = self._encode(self.model, captions + prompts)
         keeping = (states[: len(captions)] - kept).square().mean()
         answers, lengths = states[len(captions) :], lengths[len(captions) :]
-        target = self.usual[torch.from_numpy(effects), lengths]
+        target = self.typical[torch.from_numpy(effects), lengths]
         ended = torch.arange(states.shape[1]) >= lengths[:, None] - 1
         weight = torch.where(ended, 1.0, settings.before_end)
         return settings.keep_captions * keeping + ((answers - target).square().mean(-1) * weight).mean()
@@ -154,7 +155,7 @@ def draw_captions(count: int, seed: int) -> tuple[list[str], list[str]]:
 
 
 def enlarged(encoder: CLIPTextModel, vocabulary: int, layers: int) -> CLIPTextModel:
-    """A copy that answers alike, with embeddings for `vocabulary` tokens and at least `layers` layers.
+    """A copy that encodes texts alike, with embeddings for `vocabulary` tokens and at least `layers` layers.
 
     A new token starts as the mean of the others, a new layer adds nothing yet.
     """

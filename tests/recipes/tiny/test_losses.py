@@ -58,7 +58,7 @@ def test_without_a_joint_sample_there_is_no_substep():
 def test_the_sound_learns_from_a_given_video_and_the_video_expert_does_not():
     model = joint_model(open_gates=True)
     level = levels((0.01, 500), (0.5, 700))
-    found = losses_of(model).beside_video(
+    found = losses_of(model).given_video(
         latents(1), conditioning(2), level, torch.Generator().manual_seed(3), substeps=3
     )
     assert found.shape == (6,)

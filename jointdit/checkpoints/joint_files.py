@@ -14,6 +14,7 @@ from torch import nn
 from ..errors import InputError
 from ..media.files import whole_file
 from ..models.joint_block import JointBlocks
+from .folders import BROKEN
 
 
 def joint_block_settings(blocks: JointBlocks) -> dict[str, Any]:
@@ -39,10 +40,10 @@ def load_joint_blocks(path: Path, dtype: torch.dtype = torch.float32) -> JointBl
         raise InputError(f"{path}: not a readable .safetensors file ({error})") from error
     if metadata.get("class") != "JointBlocks":
         raise InputError(f"{path}: not a Joint Block file; its metadata names {metadata.get('class')!r}")
-    blocks = JointBlocks(**json.loads(metadata["config"]))
     try:
+        blocks = JointBlocks(**json.loads(metadata["config"]))
         blocks.load_state_dict(load_file(path))
-    except RuntimeError as error:
+    except BROKEN as error:
         raise InputError(f"{path}: does not fit its own config ({' '.join(str(error).split())})") from error
     nn.Module.to(blocks, dtype)  # diffusers' own `to` warns of layers that there are not
     return blocks.eval()

@@ -10,12 +10,14 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
+from ..errors import InputError
 from ..version import __version__
 from . import cache, evaluate, fetch_models, generate, run_workflow, synth, train
 
 BAD_INPUT = 2
 INTERRUPTED = 130
-OUT_OF_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory")  # PyTorch's on GPUs and on a CPU
+# PyTorch's on GPUs and on a CPU, and the operating system's.
+OUT_OF_MEMORY = re.compile("out of memory|not enough memory|[Cc]an(?:'|no)t allocate memory")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,7 +31,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status: 0 done, 2 bad input (one line on stderr), 130 interrupted.
 
-    Raises SystemExit, as argparse does, for `--help`, `--version` and a wrong command line.
+    Raises SystemExit, as argparse does, for `--help`, `--version` and a wrong command line. Any error that the user
+    cannot correct is a bug and is raised as it is.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -40,17 +43,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("jointdit: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        message = str(error)
-        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(message):
-            message = f"memory ran out; ask for less at once ({message})"
-        elif isinstance(error, RuntimeError):
+    except (InputError, OSError, MemoryError, RuntimeError) as error:
+        message = _complaint(error)
+        if message is None:
             raise
         if arguments.debug:
             traceback.print_exc()
         _report(message)
         return BAD_INPUT
     return 0
+
+
+def _complaint(error: InputError | OSError | MemoryError | RuntimeError) -> str | None:
+    """What the user is told; None for a bug."""
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+        return f"memory ran out; ask for less at once ({error})"
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror.lower()}"
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:

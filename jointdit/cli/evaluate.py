@@ -218,9 +218,16 @@ def _clip_folder(keep: Path | None, settings: Mapping[str, Any]) -> Iterator[Pat
     wanted = json.loads(json.dumps({**settings, "clips": None}))  # more clips of the same kind may be added
     if not made_with.exists():
         _write_json(made_with, wanted)
-    elif json.loads(made_with.read_text(encoding="utf-8")) != wanted:
+    elif _read_json(made_with) != wanted:
         raise InputError(f"--keep {keep}: its clips were made with other settings; name another folder")
     yield keep
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); name another folder") from error
 
 
 def _plot_clip(folder: Path | None, name: str, clip: Clip) -> None:

@@ -95,7 +95,7 @@ class NoiseClock:
         )
         self.sigma_min, self.sigma_max = video_scheduler.config.sigma_min, video_scheduler.config.sigma_max
         if self.sigma_min is None or self.sigma_max is None:
-            raise ValueError(
+            raise InputError(
                 f"video scheduler: sigma_min {self.sigma_min}, sigma_max {self.sigma_max}; both are needed"
             )
         # Copies: making a grid sets timesteps on a scheduler.
@@ -225,7 +225,7 @@ def _require(scheduler: EulerDiscreteScheduler | DDIMScheduler, **expected: obje
     for name, value in expected.items():
         found = scheduler.config[name]
         if found != value:
-            raise ValueError(f"{type(scheduler).__name__}: {name} is {found!r}; this model needs {value!r}")
+            raise InputError(f"{type(scheduler).__name__}: {name} is {found!r}; this model needs {value!r}")
 
 
 def _falling(name: str, values: Tensor, highest: float, may_rest: bool = False) -> Tensor:

@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from transformers import SpeechT5HifiGan
 
+from ..errors import InputError
 from ..latents import LatentLayout
 from .mel import HOP, SAMPLE_RATE, log_mel
 
@@ -75,7 +76,7 @@ class VideoAutoencoder:
         ours, theirs = vae.config["latent_channels"], unet.config["out_channels"]
         pack = isqrt(theirs // ours)
         if ours * pack**2 != theirs or theirs == 0:
-            raise ValueError(f"the UNet has {theirs} latent channels; give {ours} (the autoencoder's) times a square")
+            raise InputError(f"the UNet has {theirs} latent channels; give {ours} (the autoencoder's) times a square")
         return cls(vae, pack)
 
     @property

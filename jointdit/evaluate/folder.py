@@ -57,10 +57,15 @@ class _Measured:
 
 
 def clip_files(folder: Path, match: str = "*") -> list[Path]:
-    """The videos of a folder whose names match. Raises InputError where there is no folder or fewer than two videos."""
+    """The videos of a folder whose names match. Raises InputError where there is no folder or fewer than two videos,
+    and for a pattern that is none."""
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; name one with {', '.join(VIDEO_SUFFIXES)} files")
-    paths = sorted(path for path in folder.glob(match) if path.suffix.lower() in VIDEO_SUFFIXES)
+    try:
+        found = sorted(folder.glob(match))
+    except (NotImplementedError, ValueError) as error:
+        raise InputError(f"--match {match}: {str(error).lower()}; give one such as 'joint_*'") from error
+    paths = [path for path in found if path.suffix.lower() in VIDEO_SUFFIXES]
     if len(paths) < 2:
         raise InputError(f"{folder}: {len(paths)} videos ({', '.join(VIDEO_SUFFIXES)}); shuffled pairs need at least 2")
     return paths

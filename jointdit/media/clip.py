@@ -44,7 +44,7 @@ class Clip:
     audio: float32 [channels, samples] in -1..1 with samples == round(T / fps * sample_rate); [1, 0] means no sound.
     sample_rate: Hz.
 
-    Raises ValueError where an array does not fit this description.
+    Raises ValueError where an array does not fit this description, and InputError where the sound holds no numbers.
     """
 
     frames: np.ndarray
@@ -60,7 +60,7 @@ class Clip:
         if audio.dtype != np.float32 or audio.ndim != 2 or audio.shape[0] == 0:
             raise ValueError(f"audio is {audio.dtype} {list(audio.shape)}, but must be float32 [channels, samples]")
         if not np.isfinite(audio).all():
-            raise ValueError("audio holds NaN or infinite samples")
+            raise InputError("the sound holds NaN or infinite samples; where a model made it, try bfloat16 or float32")
         if self.sample_rate <= 0:
             raise ValueError(f"sample_rate is {self.sample_rate}, but must be above 0")
         samples = round(self.seconds * self.sample_rate)

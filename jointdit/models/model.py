@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..errors import InputError
 from ..latents import JointLatents
 from .experts import AudioExpert, Call, ExpertState, VideoExpert, call_directly, expand_timestep
 from .joint_block import JointBlock, JointBlocks, KeyValue, Tokens, audio_tokens, video_tokens
@@ -105,13 +106,13 @@ class JointDiTModel(nn.Module):
         super().__init__()
         experts = len(video_unet.down_blocks)
         if experts != len(audio_unet.down_blocks):
-            raise ValueError(
+            raise InputError(
                 f"the video UNet has {experts} down blocks and the audio UNet "
                 f"{len(audio_unet.down_blocks)}: Joint Blocks stand after the same stages of both"
             )
         stages = list(joint_blocks.config["stages"])
         if stages != sorted(set(stages) & set(range(experts + 1))):
-            raise ValueError(f"stages {stages}: give rising numbers of 0 (In) to {experts} (mid)")
+            raise InputError(f"stages {stages}: give rising numbers of 0 (In) to {experts} (mid)")
         self.video_unet = video_unet
         self.audio_unet = audio_unet
         self.joint_blocks = joint_blocks

@@ -1,0 +1,105 @@
+"""Which errors are the user's, told in one line with status 2, and which are bugs, shown with their traceback."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_models import joint_blocks, write_experts
+
+from jointdit.checkpoints.folders import BUNDLED, save_joint_blocks
+from jointdit.cli import main
+
+QUICK = ["--steps", "1", "--quiet"]
+BROKEN = """
+import sys
+import jointdit.synthetic
+from jointdit.cli import main
+
+def synthesize(*arguments, **options):
+    {bug}
+
+jointdit.synthetic.synthesize = synthesize
+sys.exit(main(["synth", "clips"]))
+"""
+
+
+def refused(capsys, *argv) -> str:
+    """Runs a command that must end with status 2 and one line on stderr; returns the line."""
+    capsys.readouterr()
+    assert main([str(word) for word in argv]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("jointdit: error: ") and err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize("bug", ["list(zip('a', '', strict=True))", "int('many')", "raise OSError('no file is named')"])
+def test_a_bug_shows_its_traceback(bug, tmp_path):
+    script = BROKEN.format(bug=bug)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and done.stderr.startswith("Traceback") and "jointdit: error" not in done.stderr
+
+
+def test_an_error_of_the_file_system_names_the_file(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    line = refused(capsys, "synth", tmp_path / "file" / "clips", "--frames", "6", "--size", "16x16")
+    assert line == f"jointdit: error: {tmp_path / 'file' / 'clips'}: not a directory\n"
+
+
+def test_a_pattern_that_no_name_can_match_is_refused(tmp_path, capsys):
+    assert "--match /*.mp4: " in refused(capsys, "evaluate", tmp_path, "--match", "/*.mp4")
+
+
+def test_scenes_that_are_too_short_to_show_anything_are_refused(capsys):
+    assert "2 frames at 25/2 fps" in refused(capsys, "evaluate", "--model", "tiny", "--frames", "2", "--quiet")
+
+
+def test_a_folder_of_kept_clips_that_was_damaged_is_named(tmp_path, capsys):
+    (tmp_path / "settings.json").write_text("{")
+    argv = ["evaluate", "--model", "tiny", "--effect", "ball", "--clips", "2", "--keep", tmp_path, "--quiet"]
+    assert str(tmp_path / "settings.json") in refused(capsys, *argv)
+
+
+def test_joint_blocks_that_do_not_fit_the_experts_are_refused(tmp_path, capsys):
+    video, audio = write_experts(tmp_path)
+    save_joint_blocks(joint_blocks(stages=(2, 1)), tmp_path / "joint.safetensors")
+    argv = ["generate", "-o", tmp_path / "a.mp4", "--video-expert", video, "--audio-expert", audio, *QUICK]
+    assert "stages [2, 1]" in refused(capsys, *argv, "--joint", tmp_path / "joint.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "told"),
+    [({"config": '{"width": 30}'}, "width 30"), ({"config": '{"colour": 1}'}, "colour"), ({}, "config")],
+)
+def test_a_joint_block_file_with_a_wrong_config_is_named(metadata, told, tmp_path, capsys):
+    path = tmp_path / "joint.safetensors"
+    save_file({"weight": torch.zeros(1)}, path, metadata={"class": "JointBlocks"} | metadata)
+    line = refused(capsys, "generate", "-o", tmp_path / "a.mp4", "--joint", path, *QUICK)
+    assert str(path) in line and told in line
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    """A copy of the bundled model."""
+    return Path(shutil.copytree(BUNDLED["tiny"], tmp_path / "model"))
+
+
+def test_a_model_with_another_kind_of_prediction_is_refused(model, tmp_path, capsys):
+    config = model / "video_scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"prediction_type": "epsilon"}))
+    line = refused(capsys, "generate", "-o", tmp_path / "a.mp4", "--model", model, "--frames", "4", *QUICK)
+    assert "prediction_type is 'epsilon'" in line
+
+
+def test_a_model_that_computes_no_numbers_is_refused(model, tmp_path, capsys):
+    path = model / "vocoder" / "model.safetensors"
+    save_file({name: tensor * math.nan for name, tensor in load_file(path).items()}, path, {"format": "pt"})
+    line = refused(capsys, "generate", "-o", tmp_path / "a.mp4", "--model", model, "--frames", "4", *QUICK)
+    assert "NaN" in line and "bfloat16" in line

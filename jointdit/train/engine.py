@@ -66,11 +66,6 @@ class Engine:
         config, pipe, processes = self.config, self.pipe, self.accelerator.num_processes
         if config.batch % processes:
             raise InputError(f"batch is {config.batch}, but must be a multiple of the {processes} processes")
-        if len(self.cache) <= config.held_out:
-            raise InputError(
-                f"{self.cache.folder}: {len(self.cache)} clips, of which {config.held_out} are held out; "
-                "cache more clips or lower held_out"
-            )
         self.held_out, self.clips = hold_out(self.cache.names, config.held_out)
         pipe.model.requires_grad_(False)
         self.trained = trained_module(pipe, config.stage).requires_grad_(True).float()
@@ -324,15 +319,25 @@ class Engine:
 
 
 def hold_out(names: Sequence[str], count: int) -> tuple[list[int], list[int]]:
-    """Numbers of `count` clips that are never trained on, and of the others. Clips of a recording stay together, as far
-    as the count allows; which recordings are held out follows from their names, not from their order."""
+    """Numbers of at least `count` clips that are never trained on, and of the others.
 
-    def place(number: int) -> tuple[bytes, int]:
-        recording = names[number].rpartition("#")[0]
-        return hashlib.sha256(recording.encode()).digest(), number
-
-    order = sorted(range(len(names)), key=place)
-    return order[:count], sorted(order[count:])
+    Recordings stay whole: the last one that is held out may bring more clips than asked. Which ones are held out
+    follows from their names, not from their order.
+    Raises InputError if that leaves nothing to train on.
+    """
+    recordings: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        recordings.setdefault(name.rpartition("#")[0], []).append(number)
+    order = sorted(recordings, key=lambda recording: hashlib.sha256(recording.encode()).digest())
+    held_out: list[int] = []
+    while order and len(held_out) < count:
+        held_out += recordings[order.pop(0)]
+    if not order:
+        raise InputError(
+            f"held_out is {count}, which leaves none of the {len(names)} clips of {len(recordings)} recording(s) to train "
+            "on, because recordings are held out whole; lower it, or cache more recordings"
+        )
+    return held_out, sorted(number for recording in order for number in recordings[recording])
 
 
 class Averaged:

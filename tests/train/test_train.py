@@ -276,13 +276,25 @@ def test_what_watching_lacks_is_said_at_the_start(cache, tmp_path, monkeypatch, 
     assert engine(tmp_path, cache).step == 0, "neither is needed where it is not asked for"
 
 
-def test_whole_recordings_are_held_out_whatever_their_order():
-    names = [f"{recording}.mp4#{clip}" for recording in "abcdef" for clip in range(3)]
-    held_out, clips = hold_out(names, 6)
-    assert sorted(held_out + clips) == list(range(18))
-    assert len({names[number].partition("#")[0] for number in held_out}) == 2
-    again, _ = hold_out(names[::-1], 6)
+@pytest.mark.parametrize(("asked", "held"), [(1, 3), (3, 3), (4, 6), (6, 6), (15, 15)])
+def test_whole_recordings_are_held_out_whatever_their_order(asked, held):
+    names = [f"{recording}#{clip}" for recording in ("a.mp4", "b#1.mp4", "c", "d", "e", "f") for clip in range(3)]
+    held_out, clips = hold_out(names, asked)
+    assert len(held_out) == held and sorted(held_out + clips) == list(range(18))
+    recordings = [{names[number].rpartition("#")[0] for number in numbers} for numbers in (held_out, clips)]
+    assert not recordings[0] & recordings[1]
+    again, _ = hold_out(names[::-1], asked)
     assert {names[::-1][number] for number in again} == {names[number] for number in held_out}
+
+
+def test_nothing_left_to_train_on_is_refused_with_the_numbers():
+    names = [f"{recording}.mp4#{clip}" for recording in "ab" for clip in range(5)]
+    assert len(hold_out(names, 5)[1]) == 5
+    for asked in (6, 20):
+        with pytest.raises(InputError, match=f"held_out is {asked}.*10 clips of 2 recording"):
+            hold_out(names, asked)
+    with pytest.raises(InputError, match="5 clips of 1 recording"):
+        hold_out(names[:5], 1)
 
 
 def test_memory_is_planned_for_the_fewest_parts_that_fit():

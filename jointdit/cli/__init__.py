@@ -61,7 +61,7 @@ def _complaint(error: InputError | OSError | MemoryError | RuntimeError) -> str 
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror.lower()}"
+        return f"{error.filename}: {str(error.strerror).lower()}"
     return None
 
 

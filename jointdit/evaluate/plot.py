@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -39,7 +41,7 @@ def draw_sync(clip: Clip, title: str = "") -> NDArray[np.uint8]:
     width, height = figure.get_size_inches()
     places = {"left": left / width, "right": right / width, "bottom": bottom / height, "top": top / height}
     grid = figure.add_gridspec(3, 1, height_ratios=(high, 0.42 * BELOW, 0.48 * BELOW), hspace=0.15, **places)
-    strip, spectrum, curves = grid.subplots(sharex=True)
+    strip, spectrum, curves = cast(Sequence[Axes], grid.subplots(sharex=True))
     strip.imshow(shown, extent=(0, seconds, 0, 1), aspect="auto")
     strip.set_yticks([])
     strip.set_title(title or f"{len(seen)} seen, {len(heard)} heard, {len(hits)} hits")

@@ -1,8 +1,9 @@
 """Stages A and B: accelerate's loop over cached clips, with exact resume.
 
 Everything random follows from the seed, the step and the clip (objective.py), the learning rate from the step alone,
-and a checkpoint holds weights, their average and the optimizer: a run that was killed goes on with the numbers that it
-would have had. N processes with a share of the batch each compute what one process with the whole batch does.
+and a checkpoint holds weights, their average, the optimizer and the scale of float16's gradients: a run that was killed
+goes on with the numbers that it would have had. N processes with a share of the batch each compute what one process
+with the whole batch does.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor, nn
 
 from ..diffusion.denoiser import JointDenoiser
 from ..diffusion.schedules import NoiseClock
@@ -42,6 +44,8 @@ STATE = "state.safetensors"
 BLOCKS = "joint_blocks.safetensors"
 LEVELS = 5  # bins of noise levels in the logs
 
+Report = Callable[[int, int, float], None]
+
 
 def trained_module(pipe: JointDiTPipeline, stage: str) -> nn.Module:
     """What learns: the Joint Blocks with their adapter (a), or the experts too (b)."""
@@ -59,7 +63,7 @@ class Engine:
     cache: LatentCache
     config: TrainingConfig
     accelerator: Accelerator
-    report: Callable[[int, int, float], None] | None = None
+    report: Report | None = None
     step: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -70,15 +74,16 @@ class Engine:
         pipe.model.requires_grad_(False)
         self.trained = trained_module(pipe, config.stage).requires_grad_(True).float()
         self.average = copy.deepcopy(self.trained).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.99), weight_decay=0.0)
+        optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.99), weight_decay=0.0)
         pipe.model.gradient_checkpointing = config.gradient_checkpointing
         self.micro_batch = min(config.micro_batch, config.batch // processes)
         self.folder = config.output
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._saved: int | None = None  # the step of the state on disk
         if (self.folder / STATE).exists():
-            self.step = load_state(self.folder / STATE, self.trained, self.optimizer, self.average)["step"]
-            logger.info("resumed at step %d", self.step)
-        self.model, self.optimizer = self.accelerator.prepare(pipe.model.to(self.accelerator.device), self.optimizer)
+            self._resume(optimizer)
+        self.optimizer: AcceleratedOptimizer
+        self.model, self.optimizer = self.accelerator.prepare(pipe.model.to(self.accelerator.device), optimizer)
         self.average.to(self.accelerator.device)
         denoiser = JointDenoiser(self.model, NoiseClock(pipe.video_scheduler, pipe.audio_scheduler))
         bucket = pipe.defaults.motion_bucket
@@ -87,13 +92,19 @@ class Engine:
         if config.memory == "auto" and memory.measurable(self.accelerator.device):
             self._plan_memory()
 
+    def _resume(self, optimizer: torch.optim.Optimizer) -> None:
+        counters = load_state(self.folder / STATE, self.trained, optimizer, self.average)
+        self.step = self._saved = counters["step"]
+        scaler = self.accelerator.scaler
+        if scaler is not None and "scaler" in counters:
+            scaler.load_state_dict(counters["scaler"])
+        logger.info("resumed at step %d", self.step)
+
     def _watch(self) -> None:
         """What is asked for and not installed is said now, not at the first validation."""
-        self.board = self.samples = None
+        self.board = None
         if self.config.samples:
-            from . import samples
-
-            self.samples = samples
+            from . import samples  # noqa: F401
         if self.config.tensorboard and self.accelerator.is_main_process:
             from .board import Board
 
@@ -143,15 +154,15 @@ class Engine:
                 recent.clear()
             if self.step % config.validate_every == 0:
                 self.validate()
-            if self.step % config.save_every == 0 or self.step == config.steps:
+            if self.step % config.save_every == 0:
                 self.save()
             if self.report is not None:
-                self._report(done["loss"])
+                self._report(self.report, done["loss"])
         self.save()
 
-    def _report(self, loss: float) -> None:
+    def _report(self, report: Report, loss: float) -> None:
         try:
-            self.report(self.step, self.config.steps, loss)
+            report(self.step, self.config.steps, loss)
         except BaseException:  # Ctrl-C and a node's interrupt too: between steps the state is whole
             self.save()
             raise
@@ -181,7 +192,7 @@ class Engine:
                 getattr(config, group["peak"]), self.step, self.step / config.steps, config.warmup
             )
         means = self._backward(mine)
-        norm = accelerator.clip_grad_norm_(self.trained.parameters(), config.clip_norm)
+        norm = cast(Tensor, accelerator.clip_grad_norm_(self.trained.parameters(), config.clip_norm))
         rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -230,7 +241,7 @@ class Engine:
         self.model.eval()
         with self.averaged():
             record = {"step": self.step, "held_out": self.held_out_losses()}
-            if self.samples is not None:
+            if self.config.samples:
                 record["samples"] = self.sample()
         self.model.train()
         self._write(record)
@@ -258,15 +269,15 @@ class Engine:
 
     def sample(self) -> dict[str, float]:
         """Clips of held-out pictures and captions, into `samples/STEP`, and their scores. Processes share the work."""
+        from .samples import sample_clips, sync_scores
+
         accelerator = self.accelerator
         folder = self.folder / "samples" / f"{self.step:07d}"
         folder.mkdir(parents=True, exist_ok=True)
         numbers = self.held_out[: self.config.samples]
         paths = {number: folder / f"{place:03d}.mp4" for place, number in enumerate(numbers)}
         mine = numbers[accelerator.process_index :: accelerator.num_processes]
-        clips = self.samples.sample_clips(
-            self.pipe, self.objective, self.cache, mine, accelerator.device, accelerator.autocast
-        )
+        clips = sample_clips(self.pipe, self.objective, self.cache, mine, accelerator.device, accelerator.autocast)
         for number, clip in zip(mine, clips, strict=True):
             clip.save(paths[number])
         accelerator.wait_for_everyone()
@@ -276,7 +287,7 @@ class Engine:
         if self.board is not None:
             for name, clip in made.items():
                 self.board.clip(self.step, name, clip)
-        return self.samples.sync_scores(list(made.values()))
+        return sync_scores(list(made.values()))
 
     def averaged(self) -> Averaged:
         """A context in which the model has its averaged weights."""
@@ -286,7 +297,7 @@ class Engine:
         """A line of log.jsonl: means of the steps since the last one, over all processes."""
         names = list(recent[0])
         steps = torch.tensor([[each[name] for name in names] for each in recent], device=self.accelerator.device)
-        means = self.accelerator.reduce(steps.mean(0), "mean").tolist()
+        means = cast(Tensor, self.accelerator.reduce(steps.mean(0), "mean")).tolist()
         self._write({"step": self.step, "seconds": round(seconds, 1), **dict(zip(names, means, strict=True))})
 
     def _write(self, record: Mapping[str, Any]) -> None:
@@ -303,9 +314,14 @@ class Engine:
                 self.board.numbers(self.step, name, values)
 
     def save(self) -> None:
-        """The whole state; a kill leaves the old one or the new one."""
+        """The whole state, unless it is on disk already; a kill leaves the old one or the new one."""
+        if self._saved == self.step:
+            return
         if self.accelerator.is_main_process:
-            save_state(self.folder / STATE, self.trained, self.optimizer, {"step": self.step}, self.average)
+            scaler = self.accelerator.scaler  # of float16
+            counters = {"step": self.step} | ({} if scaler is None else {"scaler": scaler.state_dict()})
+            save_state(self.folder / STATE, self.trained, self.optimizer, counters, self.average)
+        self._saved = self.step
 
     def export(self) -> Path:
         """The averaged weights: a Joint Block file (a), or a whole model folder (b)."""
@@ -334,8 +350,8 @@ def hold_out(names: Sequence[str], count: int) -> tuple[list[int], list[int]]:
         held_out += recordings[order.pop(0)]
     if not order:
         raise InputError(
-            f"held_out is {count}, which leaves none of the {len(names)} clips of {len(recordings)} recording(s) to train "
-            "on, because recordings are held out whole; lower it, or cache more recordings"
+            f"held_out is {count}, which leaves none of the {len(names)} clips of {len(recordings)} recording(s) to "
+            "train on, because recordings are held out whole; lower it, or cache more recordings"
         )
     return held_out, sorted(number for recording in order for number in recordings[recording])
 

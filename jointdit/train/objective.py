@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,7 +110,7 @@ class JointObjective:
         )
 
 
-def to_device(thing, device: torch.device):
+def to_device(thing: Any, device: torch.device) -> Any:
     """A copy of nested frozen dataclasses with all tensors on `device`."""
     if isinstance(thing, Tensor):
         return thing.to(device)

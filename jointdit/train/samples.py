@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ def sample_clips(
     cache: LatentCache,
     numbers: Sequence[int],
     device: torch.device,
-    autocast: Callable[[], AbstractContextManager[None]],
+    autocast: Callable[..., AbstractContextManager[Any]],
 ) -> Iterator[Clip]:
     """A clip for each of these in the cache, of its first picture and its caption, with the model's own defaults. The
     noise follows from the clip's name, so that the samples of all validations can be compared.

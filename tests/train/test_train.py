@@ -26,7 +26,7 @@ from jointdit.cli import main
 from jointdit.errors import InputError
 from jointdit.latents import ClipShape
 from jointdit.media import Clip, read_clip
-from jointdit.train import memory
+from jointdit.train import checkpoint, memory
 from jointdit.train.cache import LatentCache, write_cache
 from jointdit.train.engine import Engine, hold_out
 from jointdit.train.memory import Plan, plan
@@ -93,9 +93,9 @@ def config(tmp_path, cache, **changes):
     return read_config(TEMPLATES["a"], {name: json.dumps(value) for name, value in values.items()})
 
 
-def engine(tmp_path, cache, report=None, **changes):
+def engine(tmp_path, cache, report=None, accelerator=None, **changes):
     made = config(tmp_path, cache, **changes)
-    return Engine(JointDiTPipeline.from_pretrained("tiny"), cache, made, Accelerator(cpu=True), report)
+    return Engine(JointDiTPipeline.from_pretrained("tiny"), cache, made, accelerator or Accelerator(cpu=True), report)
 
 
 def test_a_class_folder_is_the_caption_unless_a_text_speaks_for_the_video(folder):
@@ -235,6 +235,48 @@ engine(Path({str(tmp_path / "broken")!r}), LatentCache(Path({str(cache.folder)!r
     again.train()
     undisturbed, resumed = losses(tmp_path / "whole"), losses(tmp_path / "broken")
     assert dict((line[0], line) for line in resumed) == dict((line[0], line) for line in undisturbed)
+
+
+def test_the_gradient_scale_of_float16_goes_on_after_an_interruption(cache, tmp_path):
+    """accelerate scales on GPUs alone; the same scaler, doubling at every step, shows on a CPU what is kept."""
+
+    def scaled(path, report=None):
+        accelerator = Accelerator(cpu=True)
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=1)
+        return engine(path, cache, report, accelerator)
+
+    def interrupt(step, steps, loss):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    whole = scaled(tmp_path / "whole")
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        scaled(tmp_path / "broken", interrupt).train()
+    again = scaled(tmp_path / "broken")
+    assert (again.step, again.accelerator.scaler.get_scale()) == (2, 2.0**12)
+    again.train()
+    assert again.accelerator.scaler.state_dict() == whole.accelerator.scaler.state_dict()
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+
+
+def test_no_state_is_written_twice(cache, tmp_path, monkeypatch):
+    written = []
+
+    def save_state(path, module, optimizer, counters, average=None):
+        written.append(counters["step"])
+        checkpoint.save_state(path, module, optimizer, counters, average)
+
+    def interrupt(step, steps, loss):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("jointdit.train.engine.save_state", save_state)
+    with pytest.raises(KeyboardInterrupt):
+        engine(tmp_path, cache, interrupt).train()
+    engine(tmp_path, cache).train()
+    engine(tmp_path, cache).train()
+    assert written == [2, 4]
 
 
 def test_a_validation_samples_held_out_conditions_and_tensorboard_shows_them(cache, tmp_path):

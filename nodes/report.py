@@ -58,10 +58,10 @@ class SyncReport(io.ComfyNode):
                 ),
                 io.String.Output("report", display_name="report", tooltip="The scores in words. For Preview as Text."),
                 io.Float.Output(
-                    "av_align",
-                    display_name="av_align",
-                    tooltip="AV-Align, 0 to 1: events that are both seen and heard, over all that are either. High for "
-                    "clips that are noisy all the time, too.",
+                    "onset_align",
+                    display_name="onset_align",
+                    tooltip="Onset alignment, 0 to 1: peaks of motion and onsets of sound that coincide, over all of "
+                    "either. High for clips that are noisy all the time, too.",
                 ),
                 io.Float.Output(
                     "motion_loudness",
@@ -93,7 +93,7 @@ class SyncReport(io.ComfyNode):
         plot = torch.from_numpy(draw_sync(clip)).float() / 255
         progress(2, 2)
         report = "\n".join([*scores.lines(), CAUTION])
-        return io.NodeOutput(plot[None], report, scores.av_align, scores.motion_loudness)
+        return io.NodeOutput(plot[None], report, scores.onset_align, scores.motion_loudness)
 
 
 def _measures() -> tuple[Callable[[Clip], np.ndarray], Callable[[Clip], ClipScores]]:

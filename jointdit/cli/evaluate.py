@@ -242,7 +242,7 @@ def _plot_margins(path: Path | None, align: AlignScores, title: str) -> None:
     from ..evaluate.plot import draw_margins
 
     if path is not None:
-        scores = {"AV-Align": align.av_align, "motion, loudness": align.motion_loudness}
+        scores = {"onset alignment": align.onset_align, "motion, loudness": align.motion_loudness}
         _write_png(path, draw_margins(scores, f"{title}: {align.clips} clips"))
 
 

@@ -28,10 +28,10 @@ FLOW_SIDE = 64  # pixels of the longer side on which optical flow is computed
 
 @dataclass(frozen=True)
 class AlignScores:
-    """Of a set of clips: AV-Align, and the correlation of motion with loudness, each against shuffled pairs."""
+    """Scores of a set of clips, each against shuffled pairs: onset alignment, and how motion and loudness correlate."""
 
     clips: int
-    av_align: Margin
+    onset_align: Margin
     motion_loudness: Margin
 
 
@@ -52,7 +52,7 @@ class Curves:
         if not clip.has_audio:
             raise ValueError("the clip has no sound")
         flow = flow_speed(clip.frames)
-        peaks = (argrelmax(flow)[0] - 0.5) / float(clip.fps)
+        peaks = (argrelmax(flow)[0].astype(np.float64) - 0.5) / float(clip.fps)
         onsets = events_heard(clip.audio, clip.sample_rate)
         return cls(peaks, onsets, motion(clip.frames), clip.audio, clip.sample_rate, float(clip.fps))
 
@@ -60,10 +60,11 @@ class Curves:
 def flow_speed(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Mean length [T] of the optical flow from the frame before; 0 for the first. The picture is 64 pixels long.
 
-    The flow is scikit-image's iterative Lucas-Kanade on grey pictures, instead of the RAFT network of AV-Align.
+    The flow is scikit-image's iterative Lucas-Kanade on grey pictures.
     """
-    scale = FLOW_SIDE / max(frames.shape[1:3])
-    size = tuple(max(16, round(scale * side)) for side in (frames.shape[2], frames.shape[1]))
+    height, width = frames.shape[1:3]
+    scale = FLOW_SIDE / max(height, width)
+    size = max(16, round(scale * width)), max(16, round(scale * height))
     grey = [np.asarray(Image.fromarray(frame).convert("L").resize(size), np.float32) / 255 for frame in frames]
     speeds = []
     for before, after in pairwise(grey):
@@ -72,9 +73,15 @@ def flow_speed(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.array([0.0, *speeds], np.float32)
 
 
-def av_align(picture: Curves, sound: Curves) -> float:
-    """AV-Align (Yariv et al. 2023, arXiv:2309.16429): peaks of the optical flow and onsets within one frame of each
-    other, matched one to one, over the union of both. 0 where there is neither."""
+def onset_align(picture: Curves, sound: Curves) -> float:
+    """Onset alignment, 0 to 1: peaks of the optical flow and onsets of sound within one frame of each other, matched
+    one to one, over the union of both. 0 where there is neither.
+
+    The idea is that of AV-Align (Yariv et al. 2023, arXiv:2309.16429), but its numbers are others. Its reference
+    (av_align.py of github.com/guyyariv/TempoTokens) takes OpenCV's Farneback flow at full size, whose peaks of less
+    than 0.1 pixels do not count, and librosa's onsets at 22.05 kHz; a peak at frame j is at j / fps, half a frame later
+    than here; and each onset takes the first free peak, which may leave out pairs.
+    """
     matched = len(match_events(picture.flow_peaks, sound.onsets, 1 / picture.fps))
     union = len(picture.flow_peaks) + len(sound.onsets) - matched
     return matched / union if union else 0.0
@@ -96,7 +103,7 @@ def align_clips(clips: Sequence[Curves], seed: int = 0) -> AlignScores:
         raise ValueError(f"{count} clips: shuffled pairs need at least 2")
     shifts = np.random.default_rng(seed).permutation(np.arange(1, count))[:PARTNERS]
     margins = []
-    for score in (av_align, motion_loudness):
+    for score in (onset_align, motion_loudness):
         own = [score(clip, clip) for clip in clips]
         shuffled = [
             np.mean([score(clip, clips[(index + shift) % count]) for shift in shifts])

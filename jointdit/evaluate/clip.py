@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..media import Clip
-from .align import Curves, av_align, motion_loudness
+from .align import Curves, motion_loudness, onset_align
 from .heard import events_heard
 from .matching import match_events
 from .seen import events_seen
@@ -24,7 +24,7 @@ class ClipScores:
     heard: int
     hits: int
     offset_ms: float
-    av_align: float
+    onset_align: float
     motion_loudness: float
 
     def lines(self) -> list[str]:
@@ -32,7 +32,7 @@ class ClipScores:
         late = f"; the sound comes {self.offset_ms:+.0f} ms after the picture" if self.hits else ""
         return [
             f"{self.seen} events seen, {self.heard} heard, {self.hits} of them within one frame of each other{late}",
-            f"AV-Align: {self.av_align:.2f}",
+            f"onset alignment: {self.onset_align:.2f}",
             f"correlation of motion with loudness: {self.motion_loudness:+.2f}",
         ]
 
@@ -48,6 +48,6 @@ def score_clip(clip: Clip) -> ClipScores:
         heard=len(heard),
         hits=len(pairs),
         offset_ms=1000 * float(np.median(offsets)) if len(offsets) else float("nan"),
-        av_align=av_align(curves, curves),
+        onset_align=onset_align(curves, curves),
         motion_loudness=motion_loudness(curves, curves),
     )

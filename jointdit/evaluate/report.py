@@ -70,7 +70,7 @@ def folder_lines(scores: FolderScores) -> Iterator[str]:
 def align_lines(align: AlignScores) -> Iterator[str]:
     """A table of the scores against shuffled pairs."""
     yield f"{'':<18}{'value':>8}{'shuffled':>10}{'margin':>8}  95% interval"
-    for name, each in (("AV-Align", align.av_align), ("motion, loudness", align.motion_loudness)):
+    for name, each in (("onset alignment", align.onset_align), ("motion, loudness", align.motion_loudness)):
         low, high = each.interval
         yield f"{name:<18}{each.value:>8.3f}{each.shuffled:>10.3f}{each.margin:>8.3f}  {low:.3f} to {high:.3f}"
 

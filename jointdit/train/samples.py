@@ -67,7 +67,7 @@ def sync_scores(clips: Sequence[Clip]) -> dict[str, float]:
     """What picture and sound of two clips or more have in common beyond shuffled pairs, with 95% intervals."""
     scores = align_clips([Curves.of(clip) for clip in clips])
     found = {}
-    for name, margin in (("av_align", scores.av_align), ("motion_loudness", scores.motion_loudness)):
+    for name, margin in (("onset_align", scores.onset_align), ("motion_loudness", scores.motion_loudness)):
         low, high = margin.interval
         found |= {name: margin.margin, f"{name}_low": low, f"{name}_high": high}
     return found

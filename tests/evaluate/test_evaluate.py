@@ -155,7 +155,7 @@ def test_truth_scores_one_and_sound_of_others_scores_chance(scenes):
 
 def test_every_score_falls_as_the_sound_is_delayed(curves):
     scores = [align_clips([later(each, frames) for each in curves]) for frames in (0, 1.25, 1.5)]
-    for name in ("av_align", "motion_loudness"):
+    for name in ("onset_align", "motion_loudness"):
         margins = [getattr(score, name) for score in scores]
         assert margins[0].margin > margins[1].margin > margins[2].margin
         assert margins[0].interval[0] > 0.1
@@ -180,7 +180,7 @@ def test_shuffled_pairs_and_noise_score_nothing(curves):
     ]
     for clips in (shuffled, noise):
         scores = align_clips(clips)
-        for margin in (scores.av_align, scores.motion_loudness):
+        for margin in (scores.onset_align, scores.motion_loudness):
             assert margin.interval[0] < 0 < margin.interval[1]
 
 
@@ -323,8 +323,10 @@ def test_a_folder_of_clips_is_measured(tmp_path, capsys):
     options += ["--reference", str(tmp_path / "clips")]
     assert main(["evaluate", str(tmp_path / "clips"), "--quiet", *options]) == 0
     table = capsys.readouterr().out
-    assert "AV-Align" in table and "too few to rank" in table and "mute.webm: no sound" in table
+    assert "too few to rank" in table and "mute.webm: no sound" in table
+    assert "onset alignment" in table and "AV-Align" not in table, "another flow and other onsets than AV-Align's"
     report = json.loads((tmp_path / "out.json").read_text())
+    assert report["align"].keys() == {"clips", "onset_align", "motion_loudness"}
     assert report["align"]["clips"] == 4 and set(report["skipped"]) == {"mute.webm", "broken.mp4"}
     assert report["sound_distance"]["value"] == pytest.approx(0, abs=1e-3)
     assert report["sync"]["all"]["seen_heard"]["value"] > 0.8, "synthetic scenes are known by the JSON beside them"

@@ -92,7 +92,7 @@ def test_the_sync_report_is_drawn_and_told(comfyui, tmp_path, capsys):
     (plot,) = tmp_path.glob("*.png")
     with Image.open(plot) as picture:
         assert picture.width > picture.height > 300
-    assert re.search(r"\d+ events seen, \d+ heard.*\nAV-Align: \d", capsys.readouterr().out)
+    assert re.search(r"\d+ events seen, \d+ heard.*\nonset alignment: \d", capsys.readouterr().out)
 
 
 def test_training_on_a_folder_goes_on_after_a_cancel_and_its_result_makes_a_clip(comfyui, tmp_path):

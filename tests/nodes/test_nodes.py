@@ -585,11 +585,11 @@ def test_the_sync_report_has_the_scores_of_the_library():
     scene = render_scene(4, effect="hammer", frames=24, fps=12, height=48, width=64)
     clip = Clip(scene.frames, scene.fps, scene.audio[None], scene.sample_rate)
     sound = {"waveform": torch.from_numpy(clip.audio)[None], "sample_rate": clip.sample_rate}
-    plot, report, av_align, correlation = run(
+    plot, report, onset_align, correlation = run(
         "SyncReport", images=torch.from_numpy(clip.frames).float() / 255, audio=sound, fps=12.0
     )
     scores = score_clip(clip)
-    assert (av_align, correlation) == (scores.av_align, scores.motion_loudness) and scores.hits > 1
+    assert (onset_align, correlation) == (scores.onset_align, scores.motion_loudness) and scores.hits > 1
     assert report.splitlines()[:-1] == scores.lines() and "proves little" in report
     assert np.array_equal((plot[0] * 255).round().byte().numpy(), draw_sync(clip))
     with pytest.raises(ValueError, match="2 frames show no motion"):

@@ -292,7 +292,8 @@ def test_a_validation_samples_held_out_conditions_and_tensorboard_shows_them(cac
     assert record["step"] == 2 and record["held_out"]["video"] > 0 and record["held_out"]["audio"] > 0
     levels = [name for name in record["held_out"] if name.startswith("video_")]
     assert levels and set(levels) <= {f"video_{level / 5:.1f}" for level in range(5)}
-    assert record["samples"]["av_align_low"] <= record["samples"]["av_align"] <= record["samples"]["av_align_high"]
+    scores = record["samples"]
+    assert scores["onset_align_low"] <= scores["onset_align"] <= scores["onset_align_high"]
     clips = [read_clip(path) for path in sorted((tmp_path / "run" / "samples" / "0000002").iterdir())]
     assert [clip.frames.shape for clip in clips] == [(4, 32, 32, 3)] * 2
     first = run.cache.batch(run.held_out[:1]).image_latents
@@ -302,7 +303,7 @@ def test_a_validation_samples_held_out_conditions_and_tensorboard_shows_them(cac
 
     shown = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     scalars, images = shown.Tags()["scalars"], shown.Tags()["images"]
-    assert {"train/loss", "train/gradient_norm", "train/rate", "samples/av_align", "held_out/audio"} <= set(scalars)
+    assert {"train/loss", "train/gradient_norm", "train/rate", "samples/onset_align", "held_out/audio"} <= set(scalars)
     assert {f"held_out/{name}" for name in levels} <= set(scalars) and images == ["000/plot", "001/plot"]
     assert [event.step for event in shown.Scalars("train/loss")] == [1, 2]
     assert shown.Audio("000/sound")[0].sample_rate == 16000

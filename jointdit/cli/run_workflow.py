@@ -31,6 +31,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help='another value for a widget, such as "prompt=heavy rain" or "5.seed=7" in node 5 alone; may be repeated',
     )
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("."), help="where results go (default: here)")
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        help="cancel a job that takes longer (default: wait for as long as the server answers)",
+    )
     parser.add_argument("--save-api", metavar="FILE", type=Path, help="only write the graph in the API's format")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error, and warnings")
@@ -44,6 +50,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ..media.files import whole_file
     from .progress import Progress
 
+    if arguments.timeout is not None and not arguments.timeout > 0:
+        raise InputError(f"--timeout {arguments.timeout}: must be above 0")
     graph = read_workflow(arguments.workflow)
     for change in arguments.changes:
         set_input(graph, change)
@@ -58,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     for kind, path in files.items():
         set_file(graph, kind, client.upload(path))
     with Progress(arguments.quiet) as progress:
-        outputs, refusals = client.run(graph, progress)
+        outputs, refusals = client.run(graph, progress, arguments.timeout)
     for text in shown_texts(outputs):
         print(text)
     written = client.download(outputs, arguments.out)

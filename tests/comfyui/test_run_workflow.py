@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from jointdit.cli import main
+from jointdit.comfyui import client
 from jointdit.comfyui.client import ComfyClient
 
 pytest.importorskip("websocket")
@@ -24,17 +25,36 @@ SAVED = {
 }
 
 
+GIVE_UP = 6.0  # seconds after which a server ends what a client would wait for for ever
+
+
 class Server(ThreadingHTTPServer):
-    """Plays a job: the messages of its run, and what its history says."""
+    """Plays a job: the messages of its run, whether it is in the queue, and what its history says `late` seconds later.
+
+    hang: the messages do not end.    chatter: those of other jobs go on meanwhile.    page: what it answers instead.
+    """
 
     daemon_threads = True
 
-    def __init__(self, events=(), messages=(), outputs=SAVED, refusal=None, node_errors=None, hang=False):
+    def __init__(
+        self,
+        events=(),
+        messages=(),
+        outputs=SAVED,
+        refusal=None,
+        node_errors=None,
+        hang=False,
+        chatter=False,
+        running=False,
+        late=0.0,
+        page=None,
+    ):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.events, self.hang = events, hang
+        self.events, self.hang, self.chatter, self.running, self.page = events, hang, chatter, running, page
         self.history = {"job": {"outputs": outputs, "status": {"messages": list(messages)}}}
         self.refusal, self.node_errors = refusal, node_errors or {}
-        self.posted, self.queued = [], threading.Event()
+        self.posted, self.asked, self.queued = [], [], threading.Event()
+        self.ended = time.monotonic() + late
         self.url = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -51,17 +71,25 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self):
+        self.server.asked.append(self.path)
         if self.path.startswith("/ws"):
             self.play()
         elif self.path.startswith("/history"):
-            self.reply(self.server.history)
+            self.reply(self.server.history if time.monotonic() >= self.server.ended else {})
+        elif self.path == "/queue":
+            entries = [[7, "job", {}, {}, []]]
+            self.reply({"queue_running": entries * self.server.running, "queue_pending": [[8, "other", {}, {}, []]]})
+        elif "subfolder=jointdit&" in self.path:
+            self.reply(b"a video")
         else:
-            self.reply(b"a video" if "filename=clip_00001_.mp4&subfolder=jointdit&type=output" in self.path else b"?")
+            self.reply(self.path.encode())
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.posted.append((self.path, body))
-        if self.path == "/upload/image":
+        if self.server.page:
+            self.reply(self.server.page)
+        elif self.path == "/upload/image":
             self.reply({"name": "photo (1).jpg", "subfolder": "", "type": "input"})
         elif self.path == "/prompt" and self.server.refusal:
             self.reply(self.server.refusal, 400)
@@ -79,11 +107,17 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
         self.end_headers()
         self.server.queued.wait(10)
-        for kind, data in self.server.events:
-            text = json.dumps({"type": kind, "data": {"prompt_id": "job"} | data}).encode()
-            self.wfile.write(b"\x81\x7e" + struct.pack(">H", len(text)) + text)
-        while self.server.hang:
+        for event in self.server.events:
+            self.send(*event)
+        end = time.monotonic() + GIVE_UP
+        while self.server.hang and time.monotonic() < end:
+            if self.server.chatter:
+                self.send("progress", {"prompt_id": "other"})
             time.sleep(0.05)
+
+    def send(self, kind, data):
+        text = json.dumps({"type": kind, "data": {"prompt_id": "job"} | data}).encode()
+        self.wfile.write(b"\x81\x7e" + struct.pack(">H", len(text)) + text)
 
 
 DONE = [("progress", {"node": SAMPLER, "value": 25, "max": 25}), ("execution_success", {})]
@@ -200,10 +234,69 @@ def test_the_keyboard_cancels_the_job(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "127.0.0.1:8188"])
+@pytest.mark.parametrize("chatter", [False, True])
+def test_a_job_that_was_deleted_while_it_waited_is_not_waited_for(tmp_path, capsys, monkeypatch, chatter):
+    monkeypatch.setattr(client, "QUIET", 0.3)
+    assert run(Server(hang=True, chatter=chatter, late=10 * GIVE_UP), tmp_path) == 2
+    assert "the job job is gone" in capsys.readouterr().err
+
+
+def test_a_job_in_the_queue_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "QUIET", 0.1)
+    server = Server(hang=True, running=True, late=1.0)
+    threading.Timer(1.0, lambda: setattr(server, "running", False)).start()
+    assert run(server, tmp_path) == 0
+    assert 3 < server.asked.count("/queue") < 20
+
+
+def test_results_that_come_late_are_asked_for_at_intervals_and_not_for_ever(tmp_path, capsys, monkeypatch):
+    late = Server(DONE, running=True, late=1.0)
+    assert run(late, tmp_path) == 0
+    assert late.asked.count("/history/job") < 12
+    monkeypatch.setattr(client, "BUSY", 0.5)
+    assert run(Server(DONE, running=True, late=GIVE_UP), tmp_path) == 2
+    assert "no result" in capsys.readouterr().err
+
+
+def test_a_job_that_takes_too_long_is_cancelled(tmp_path, capsys):
+    server = Server(
+        [("progress", {"node": SAMPLER, "value": 1, "max": 25})], hang=True, running=True, late=10 * GIVE_UP
+    )
+    assert run(server, tmp_path, "--timeout", "0.5") == 2
+    assert "--timeout 0.5: " in capsys.readouterr().err
+    assert [path for path, _ in server.posted] == ["/prompt", "/queue", "/interrupt"]
+    assert run(server, tmp_path, "--timeout", "0") == 2
+    assert "--timeout 0" in capsys.readouterr().err
+
+
+def test_files_of_one_name_in_several_folders_are_all_kept(tmp_path, capsys):
+    places = ["a", "b/c", "../d", "", "a"]
+    images = [{"filename": "clip.png", "subfolder": place, "type": "output"} for place in places]
+    outputs = SAVED | {"12": {"images": images}, "13": {"images": images[:1]}}
+    server, out = Server(DONE, outputs=outputs), tmp_path / "out"
+    assert run(server, tmp_path) == 0
+    written = [out / name for name in ("clip_00001_.mp4", "a/clip.png", "b/c/clip.png", "d/clip.png", "clip.png")]
+    assert capsys.readouterr().out.split() == [str(path) for path in written]
+    assert [path.read_text().partition("subfolder=")[2] for path in written[1:]] == [
+        f"{place}&type=output" for place in ("a", "b%2Fc", "..%2Fd", "")
+    ]
+    assert len([path for path in server.asked if path.startswith("/view")]) == 5
+
+
+@pytest.mark.parametrize("page", [b"<html>", b"[]", b"\xff", b"{}"])
+def test_another_kind_of_server_is_told_from_comfyui(tmp_path, capsys, page):
+    server = Server(page=page)
+    assert run(server, tmp_path) == 2
+    assert f"{server.url}/prompt: does not answer as ComfyUI does" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9", "127.0.0.1:8188", "http://127.0.0.1:port", "http://[::1", "http://", "http://a..b"]
+)
 def test_a_server_that_is_not_there_is_named(tmp_path, capsys, url):
     assert main(["run-workflow", str(WORKFLOW), "--server", url, "--out", str(tmp_path)]) == 2
-    assert url in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert url in err and err.count("\n") == 1
 
 
 def test_bad_files_are_refused_before_anything_is_sent(tmp_path):

@@ -166,6 +166,30 @@ def test_an_interrupt_cancels_the_job_and_the_next_one_runs(comfyui):
     assert outputs and not refusals
 
 
+def test_a_job_that_takes_too_long_or_is_deleted_while_it_waits_is_not_waited_for(comfyui, monkeypatch):
+    monkeypatch.setattr("jointdit.comfyui.client.QUIET", 1.0)
+    long, other = ComfyClient(comfyui.url), ComfyClient(comfyui.url)
+
+    def delete_when_it_waits():
+        while not (waiting := comfyui.json("/queue")["queue_pending"]):
+            time.sleep(0.1)
+        long.cancel(waiting[0][1])
+
+    def wait_for_a_deleted_job(*progress):
+        if not deleted:
+            deleted.append(True)
+            threading.Thread(target=delete_when_it_waits, daemon=True).start()
+            with pytest.raises(InputError, match="is gone"):
+                other.run(graph(seed=103), lambda *progress: None)
+
+    deleted = []
+    with pytest.raises(InputError, match="--timeout 5"):
+        long.run(graph(steps=900, seed=102), wait_for_a_deleted_job, timeout=5)
+    assert deleted
+    outputs, refusals = other.run(graph(seed=104), lambda *progress: None)
+    assert outputs and not refusals
+
+
 def test_two_clients_get_their_own_results(comfyui, tmp_path):
     found = {}
 

@@ -28,15 +28,15 @@ def read_workflow(path: str | PathLike[str]) -> Graph:
         raise InputError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()})") from error
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error})") from error
-    if isinstance(data, dict) and isinstance(data.get("nodes"), list):
+    if isinstance(data, dict) and all(isinstance(data.get(name), list) for name in ("nodes", "links")):
         return api_format(data)
-    if (
-        isinstance(data, dict)
-        and data
-        and all(isinstance(node, dict) and "class_type" in node for node in data.values())
-    ):
+    if isinstance(data, dict) and data and all(_is_node(node) for node in data.values()):
         return data
     raise InputError(f"{path}: not a ComfyUI workflow; save one with Save or Export (API)")
+
+
+def _is_node(node: Any) -> bool:
+    return isinstance(node, dict) and "class_type" in node and isinstance(node.get("inputs"), dict)
 
 
 def api_format(workflow: Mapping[str, Any]) -> Graph:

@@ -299,6 +299,13 @@ def test_a_server_that_is_not_there_is_named(tmp_path, capsys, url):
     assert url in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("text", ['{"nodes": []}', '{"1": {"class_type": "SaveVideo"}}', "[]", "{"])
+def test_a_file_that_is_no_workflow_is_refused(tmp_path, capsys, text):
+    (tmp_path / "workflow.json").write_text(text)
+    assert main(["run-workflow", str(tmp_path / "workflow.json"), "--set", "prompt=rain"]) == 2
+    assert f"{tmp_path / 'workflow.json'}: not " in capsys.readouterr().err
+
+
 def test_bad_files_are_refused_before_anything_is_sent(tmp_path):
     server = Server(DONE)
     assert run(server, tmp_path, "--image", str(tmp_path / "none.jpg")) == 2

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 
-AXES = ("time", "height", "width", "frequency")
 TIME_PERIODS = (0.08, 30.0)  # seconds: from one frame to the longest clip
 SPACE_PERIODS = (2.0, 256.0)  # latents
 NOISE_EMBEDDING = 256

@@ -12,12 +12,26 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .diffusion.guidance import JointCFG
+    from .diffusion.sync_guidance import SyncGuidance
     from .errors import InputError
     from .media import Clip
     from .models.model import JointDiTModel
-    from .pipeline import JointDiTPipeline
+    from .pipeline import JointDiTPipeline, SamplingSettings
+    from .runtime.memory import Memory
+    from .runtime.speed import Speed
 
-__all__ = ["Clip", "InputError", "JointCFG", "JointDiTModel", "JointDiTPipeline", "__version__"]
+__all__ = [
+    "Clip",
+    "InputError",
+    "JointCFG",
+    "JointDiTModel",
+    "JointDiTPipeline",
+    "Memory",
+    "SamplingSettings",
+    "Speed",
+    "SyncGuidance",
+    "__version__",
+]
 
 _HOMES = {
     "Clip": ".media",
@@ -25,6 +39,10 @@ _HOMES = {
     "JointCFG": ".diffusion.guidance",
     "JointDiTModel": ".models.model",
     "JointDiTPipeline": ".pipeline",
+    "Memory": ".runtime.memory",
+    "SamplingSettings": ".pipeline",
+    "Speed": ".runtime.speed",
+    "SyncGuidance": ".diffusion.sync_guidance",
 }
 
 

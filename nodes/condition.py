@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -126,7 +127,7 @@ class Condition(io.ComfyNode):
         audio: object = ABSENT,
     ) -> bool | str:
         if (image is ABSENT) == (video is ABSENT):
-            return "connect either image, a picture that shall move, or video, which shall get a sound"
+            return "connect either image, a picture to move, or video, to give it a sound"
         if ABSENT not in (video, audio):
             return "both video and audio are connected, so nothing is left to make; take one of them away"
         return shape_complaint(width, height, frames, fps) or True
@@ -149,17 +150,19 @@ class Condition(io.ComfyNode):
         video: Input.Video | None = None,
         audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
-        pipe, given = model.pipe, {}
+        pipe, video_latents, audio_latents = model.pipe, None, None
         shape = pipe.shape(frames or None, fps or None, height or None, width or None)
         progress = model.start(CONDITIONING if audio is None else (*CONDITIONING, "audio_vae"), 3)
-        if video is None:
+        if video is not None:
+            first, shape, video_latents = pipe.encode_video(_clip(video), shape, not frames, fit)
+            pictures = [first]
+        elif image is not None:
             pictures = list(pixels_of(image))
         else:
-            first, shape, given["video_latents"] = pipe.encode_video(_clip(video), shape, not frames, fit)
-            pictures = [first]
+            raise InputError("neither a picture nor a video has arrived; connect image or video")
         count = len(pictures)
         if audio is not None:
-            given["audio_latents"] = pipe.encode_audio(*sound_of(audio), shape).expand(count, -1, -1, -1)
+            audio_latents = pipe.encode_audio(*sound_of(audio), shape).expand(count, -1, -1, -1)
         progress(1, 3)
         conditions = pipe.condition(
             pictures,
@@ -171,12 +174,13 @@ class Condition(io.ComfyNode):
             motion_bucket=motion_bucket or None,
             noise_augmentation=None if noise_augmentation < 0 else noise_augmentation,
         )
+        conditions = replace(conditions, video_latents=video_latents, audio_latents=audio_latents)
         progress(2, 3)
         factor = pipe.layout.video_factor
         small = [fit_image(picture, shape.height // factor, shape.width // factor, fit) for picture in pictures]
         progress(3, 3)
         thumbnails = torch.stack([torch.from_numpy(each) for each in small]) / 255
-        return io.NodeOutput(PreparedClips(conditions, thumbnails, given), float(shape.fps))
+        return io.NodeOutput(PreparedClips(conditions, thumbnails), float(shape.fps))
 
 
 def _clip(video: Input.Video) -> Clip:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import torch
 from comfy_api.latest import io
 from einops import rearrange
 from torch import Tensor
@@ -13,7 +12,8 @@ from ..jointdit.diffusion.guidance import JointCFG
 from ..jointdit.diffusion.schedules import AudioGrid
 from ..jointdit.errors import InputError
 from ..jointdit.latents import JointLatents
-from ..jointdit.pipeline.pipeline import SAMPLERS
+from ..jointdit.pipeline import SamplingSettings
+from ..jointdit.pipeline.settings import SAMPLERS
 from .memory import DENOISING, ManagedModel
 from .progress import FastDecoder, contact_sheet
 from .sockets import CATEGORY, CLIP_KEY, Guide, Prepared, PreparedClips, model_input
@@ -119,20 +119,7 @@ class Sample(io.ComfyNode):
         sigmas: Tensor | None = None,
     ) -> io.NodeOutput:
         pipe, prepared = model.pipe, conditions.conditions
-        shape, batch = prepared.shape, len(conditions.pictures)
-        total = (steps or pipe.defaults.steps) if sigmas is None else len(sigmas) - 1
-        progress = model.start(DENOISING, total, batch * model.pass_memory(shape))
-        picture = prepared.conditional.image_latents[0] * pipe.video_vae.config.scaling_factor
-        decode = FastDecoder(picture, conditions.pictures[0])
-
-        def report(done: int, total: int, estimate: JointLatents) -> None:
-            progress(done, total, contact_sheet(decode(estimate.video[0])))
-
-        generator = torch.Generator().manual_seed(seed)
-        # The pipeline's own first draw, the noise on the picture: so its clip of the same seed is this one.
-        torch.randn(batch, 3, shape.height, shape.width, generator=generator)
-        latents = pipe.sample(
-            prepared,
+        settings = SamplingSettings(
             steps=None if sigmas is not None else steps or None,
             sigmas=sigmas,
             sampler=sampler,
@@ -140,10 +127,21 @@ class Sample(io.ComfyNode):
             audio_grid=None if audio_grid == OWN_GRID else audio_grid,
             audio_substeps=audio_substeps or None,
             video_temperature=None if video_temperature < 0 else video_temperature,
-            generator=generator,
-            max_batch=model.rows_that_fit(shape),
+        )
+        total, memory = pipe.grid(settings, prepared.held).steps, prepared.batch * model.pass_memory(prepared.shape)
+        progress = model.start(DENOISING, total, memory)
+        picture = prepared.conditional.image_latents[0] * pipe.video_vae.config.scaling_factor
+        decode = FastDecoder(picture, conditions.pictures[0])
+
+        def report(done: int, total: int, estimate: JointLatents) -> None:
+            progress(done, total, contact_sheet(decode(estimate.video[0])))
+
+        latents = pipe.sample(
+            prepared,
+            settings,
+            generator=prepared.generator(seed),
+            max_batch=model.rows_that_fit(prepared.shape),
             callback=report,
-            **conditions.given,
         )
         if not (latents.video.isfinite().all() and latents.audio.isfinite().all()):
             raise InputError(
@@ -151,5 +149,5 @@ class Sample(io.ComfyNode):
                 "scales in JointDiT JointCFG"
             )
         video = {"samples": rearrange(latents.video, "b f c h w -> b c f h w").contiguous().cpu()}
-        audio = {"samples": latents.audio.contiguous().cpu(), "type": "audio", CLIP_KEY: shape}
+        audio = {"samples": latents.audio.contiguous().cpu(), "type": "audio", CLIP_KEY: prepared.shape}
         return io.NodeOutput(video, audio)

@@ -24,14 +24,10 @@ Cache = io.Custom("JOINTDIT_CACHE")  # the folder of a latent cache
 
 @dataclass(frozen=True)
 class PreparedClips:
-    """Encoded conditions of B clips, and their pictures as small as their latents: float [B, h, w, 3] in 0..1.
-
-    given: what `JointDiTPipeline.sample` is told of the half that is given, its "video_latents" or "audio_latents".
-    """
+    """Encoded conditions of B clips, and their pictures as small as their latents: float [B, h, w, 3] in 0..1."""
 
     conditions: Conditions
     pictures: Tensor
-    given: Mapping[str, Tensor]
 
 
 def model_input() -> io.Input:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import jointdit
-from jointdit import JointCFG, JointDiTPipeline
+from jointdit import JointCFG, JointDiTPipeline, SamplingSettings
 from jointdit.checkpoints.folders import BUNDLED
 from jointdit.cli import main
 from jointdit.media import fit_image, read_clip, read_image
@@ -80,7 +80,7 @@ def test_the_picture_comes_out_of_the_model(pipe):
     """With the denoised latents at zero, the picture is gone."""
     picture = read_image(Path(jointdit.__file__).parent / "assets" / "sample.jpg")
     conditions = pipe.condition([picture], [None], [None], pipe.shape(), seeded())
-    latents = pipe.sample(conditions, steps=8, generator=seeded())
+    latents = pipe.sample(conditions, SamplingSettings(steps=8), generator=seeded())
     fitted = fit_image(picture, 128, 128)
     for frame in (0, 1):  # the first is the picture's own latents, the second is the model's
         assert psnr(pipe.decode_video(latents.video)[0, frame], fitted) > 18

@@ -58,6 +58,7 @@ def test_import_and_help_load_nothing_heavy(code: str, tmp_path: Path) -> None:
 
 def test_every_export_is_there() -> None:
     assert {"JointDiTPipeline", "JointCFG", "Clip", "JointDiTModel", "InputError"} <= set(jointdit.__all__)
+    assert {"Memory", "SamplingSettings", "Speed", "SyncGuidance"} <= set(jointdit.__all__)
     assert set(jointdit.__all__) <= set(dir(jointdit))
     for name in jointdit.__all__:
         assert getattr(jointdit, name) is not None

@@ -24,11 +24,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from ..errors import InputError, some
-from .components import COMPONENTS, INDEX, OPTIONAL  # noqa: F401
-from .joint_files import joint_block_settings, load_joint_blocks, save_joint_blocks  # noqa: F401
+from .components import COMPONENTS, INDEX
 from .single_file import align_epsilon
-
-CLASSES = COMPONENTS  # with OPTIONAL and the functions of `joint_files`, names that `pipeline` still imports from here
 
 BUNDLED = {"tiny": Path(__file__).parents[1] / "tiny"}
 # Of a Hub repository: settings, and of each component's folder the plain weights, without their variants.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .generate import OPTIONS as GENERATE
-from .generate import choose_device, guidance_options
+from .generate import choose_device, guidance_options, sampling_settings
 from .options import Option, add_options, one_of, read_options, whole
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ SHARED = (
     "model joint seed steps frames fps size guidance video-scale audio-scale joint-scale sampler video-temperature "
     "audio-substeps device dtype"
 ).split()
-PASSED_ON = ("steps", "frames", "fps", "sampler", "video_temperature", "audio_substeps")
-FROM_MODEL = ("steps", "audio_substeps", "video_temperature")
 OF_FOLDERS, OF_BOTH = ("folder", "match", "reference"), ("json", "plot", "plots")
 CLIPS, BATCH, JUDGE_SCENES = 20, 4, 30
 
@@ -123,6 +121,7 @@ def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, An
     from ..evaluate.generated import autoencode_truth, autoencoded, draw_tasks, generate_clips, score_clips
     from ..evaluate.report import align_lines, as_json, model_lines
     from ..pipeline import JointDiTPipeline
+    from ..pipeline.settings import chosen
     from ..synthetic import EFFECTS
 
     if options["effect"] not in (None, *EFFECTS):
@@ -133,10 +132,11 @@ def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, An
     pipe = JointDiTPipeline.from_pretrained(options["model"], dtype, joint=options["joint"])
     pipe.to(device)
     guidance = pipe.guidance.changed(**asked)
+    sampling = sampling_settings(options, guidance)
+    grid = pipe.grid(sampling)
     width, height = options["size"] or (None, None)
     shape = pipe.shape(options["frames"], options["fps"], height, width)
     count, seed, batch = options["clips"] or CLIPS, options["seed"] or 0, options["batch"] or BATCH
-    given = {name: options[name] for name in PASSED_ON if options[name] is not None}
     settings = {
         "model": options["model"],
         "joint": str(options["joint"]) if options["joint"] else None,
@@ -150,8 +150,10 @@ def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, An
         "size": f"{shape.width}x{shape.height}",
         "guidance": guidance.mode,
         "scales": guidance.scales,
-        **{name: given.get(name, getattr(pipe.defaults, name)) for name in FROM_MODEL},
-        "sampler": options["sampler"] or "euler",
+        "steps": grid.steps,
+        "audio_substeps": grid.substeps,
+        "video_temperature": chosen(sampling.video_temperature, pipe.defaults.video_temperature),
+        "sampler": sampling.sampler,
         "dtype": options["dtype"] or "float32",
     }
     tasks = draw_tasks(
@@ -171,10 +173,8 @@ def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, An
             folder,
             batch,
             lambda done, total: progress("clips", done, total),
-            guidance=guidance,
-            width=shape.width,
-            height=shape.height,
-            **given,
+            shape,
+            sampling,
         )
         truth = folder / "truth"
         truth.mkdir(exist_ok=True)

@@ -30,8 +30,9 @@ from .options import (
 if TYPE_CHECKING:
     import torch
 
+    from ..diffusion.guidance import JointCFG
     from ..media import Clip
-    from ..pipeline import JointDiTPipeline
+    from ..pipeline import JointDiTPipeline, SamplingSettings
 
 SCALE = number(0, 100)
 DEFAULT_MODEL = "tiny"
@@ -67,18 +68,6 @@ OPTIONS = (
     Option("device", "NAME", device_name, "cpu, cuda, cuda:1, mps (default: cuda if there is one, else cpu)"),
     Option("dtype", "TYPE", one_of("float32", "float16", "bfloat16"), "numbers to compute with (default float32)"),
     Option("memory", "NAME", one_of("plain", "low", "lowest"), "how far to save memory, at the price of time"),
-)
-
-PASSED_ON = (
-    "prompt",
-    "negative_prompt",
-    "steps",
-    "frames",
-    "fps",
-    "fit",
-    "sampler",
-    "video_temperature",
-    "audio_substeps",
 )
 
 
@@ -150,25 +139,31 @@ def _make_clip(
 ) -> Clip:
     import torch
 
-    from ..diffusion.sync_guidance import SyncGuidance
-
     device = choose_device(options["device"])
     asked = guidance_options(options)
-    sync = SyncGuidance(options["sync"]) if options["sync"] else None
     dtype = getattr(torch, options["dtype"] or "float32")
     width, height = options["size"] or (None, None)
-    asked_for = {name: options[name] for name in PASSED_ON if options[name] is not None}
     progress("load", 0, 1)
     pipe = _load(options, dtype, download)
     pipe.set_memory(options["memory"] or "plain", device)
     progress("load", 1, 1)
-    generator = torch.Generator().manual_seed(seed)
-    guidance = pipe.guidance.changed(**asked)
-    size = {"width": width, "height": height}
-    seconds = pipe.shape(options["frames"], options["fps"], **size).seconds
-    recordings = _recordings(options, float(seconds) + 1)  # the frames of another rate do not end with the clip
-    everything = {**given, **recordings, **asked_for, **size}
-    return pipe(**everything, guidance=guidance, sync=sync, generator=generator, callback=progress)
+    shape = pipe.shape(options["frames"], options["fps"], height, width)
+    recordings = _recordings(options, float(shape.seconds) + 1)  # the frames of another rate do not end with the clip
+    return pipe(
+        given.get("image"),
+        options["prompt"],
+        options["negative_prompt"],
+        video=recordings.get("video"),
+        audio=recordings.get("audio"),
+        frames=options["frames"],
+        fps=options["fps"],
+        height=height,
+        width=width,
+        fit=options["fit"] or "cover",
+        settings=sampling_settings(options, pipe.guidance.changed(**asked)),
+        generator=torch.Generator().manual_seed(seed),
+        callback=progress,
+    )
 
 
 def _load(options: Mapping[str, Any], dtype: torch.dtype, download: bool) -> JointDiTPipeline:
@@ -225,3 +220,18 @@ def guidance_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if "mode" in given:
         JointCFG(**given)
     return given
+
+
+def sampling_settings(options: Mapping[str, Any], guidance: JointCFG) -> SamplingSettings:
+    """What was asked of sampling, under this guidance."""
+    from ..diffusion.sync_guidance import SyncGuidance
+    from ..pipeline import SamplingSettings
+
+    return SamplingSettings().changed(
+        steps=options["steps"],
+        sampler=options["sampler"],
+        guidance=guidance,
+        audio_substeps=options["audio_substeps"],
+        video_temperature=options["video_temperature"],
+        sync=SyncGuidance(options["sync"]) if options.get("sync") else None,
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..encoders.autoencoders import to_model_range
 from ..latents import ClipShape
 from ..media import Clip, read_clip
-from ..pipeline import JointDiTPipeline
+from ..pipeline import JointDiTPipeline, SamplingSettings
 from ..synthetic import EFFECTS, Scene, render_scene, suggested_effect
 from .distance import Frechet, picture_windows, sound_windows
 from .effects import EffectJudge
@@ -153,19 +153,26 @@ def generate_clips(
     folder: Path,
     batch: int = 4,
     progress: Progress = lambda done, total: None,
-    **options: Any,
+    shape: ClipShape | None = None,
+    settings: SamplingSettings = SamplingSettings(),  # noqa: B008, frozen
 ) -> list[Clip]:
     """One clip for each task, as it comes back from its file in `folder`; those that are there are kept.
 
-    options: of `JointDiTPipeline.__call__`. Each clip has noise of its own, whatever else is in its batch.
+    shape, settings: of every clip; the model's own if left out. Each clip has noise of its own, whatever else is in its
+    batch.
     """
+    shape = shape or pipe.shape()
 
     def generate(numbers: Sequence[int]) -> Sequence[Clip]:
         return pipe(
             [tasks[number].scene.picture for number in numbers],
             [tasks[number].prompt for number in numbers],
+            frames=shape.frames,
+            fps=shape.fps,
+            height=shape.height,
+            width=shape.width,
+            settings=settings,
             generator=[torch.Generator().manual_seed(seed + number) for number in numbers],
-            **options,
         )
 
     return _kept(folder, len(tasks), batch, generate, progress)
@@ -240,7 +247,7 @@ def score_clips(
 
 def _named(judge: EffectJudge, names: Sequence[str], tasks: Sequence[Task], truths: Sequence[Clip]) -> Named:
     asked, shown = np.array([task.asked for task in tasks]), [task.scene.effect for task in tasks]
-    right = names == asked
+    right = np.asarray(names) == asked
     mean, interval = share(right)
     return Named(
         right=mean,

@@ -1,5 +1,9 @@
 """A picture in, a sounding clip out: the only package that composes the others."""
 
-from .pipeline import Conditions as Conditions
-from .pipeline import Defaults as Defaults
+from .encode import Conditions as Conditions
+from .encode import Generators as Generators
+from .encode import Picture as Picture
+from .pipeline import Callback as Callback
 from .pipeline import JointDiTPipeline as JointDiTPipeline
+from .settings import Defaults as Defaults
+from .settings import SamplingSettings as SamplingSettings

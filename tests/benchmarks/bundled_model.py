@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from jointdit import JointCFG, JointDiTPipeline
+from jointdit import JointCFG, JointDiTPipeline, SamplingSettings
 from jointdit.checkpoints.folders import resolve
 from jointdit.cli.progress import Progress, hushed
 from jointdit.diffusion.sync_guidance import SyncGuidance
@@ -158,8 +158,8 @@ class Benchmark:
         options = self.options(row)
         if options["audio_grid"] == "own":
             options["audio_grid"] = None
-        folder = self.folder(self.settings(row))
-        return generate_clips(self.pipe, tasks, SEED, folder, BATCH, self._reporting("clips"), **options)
+        folder, settings = self.folder(self.settings(row)), SamplingSettings(**options)
+        return generate_clips(self.pipe, tasks, SEED, folder, BATCH, self._reporting("clips"), settings=settings)
 
     def score(self, row: Row, clips: int) -> dict[str, Any]:
         """The row's entry in the JSON, with `clips` clips an effect."""

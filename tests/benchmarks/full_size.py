@@ -58,7 +58,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from jointdit import JointCFG, JointDiTPipeline
+from jointdit import JointCFG, JointDiTPipeline, SamplingSettings
 from jointdit.diffusion.denoiser import JointDenoiser
 from jointdit.diffusion.guidance import DEFAULTS
 from jointdit.diffusion.schedules import NoiseClock
@@ -536,10 +536,7 @@ def joint_step(
     timer = StepTimer(watch, steps)
     pipe.sample(
         given,
-        steps,
-        guidance=JointCFG(mode=mode),
-        audio_grid="even",
-        audio_substeps=1,
+        SamplingSettings(steps, guidance=JointCFG(mode=mode), audio_grid="even", audio_substeps=1),
         generator=torch.Generator().manual_seed(0),
         callback=lambda *_: timer(),
     )
@@ -693,7 +690,9 @@ def measure_memory(pipe, size: Size, options: argparse.Namespace) -> list[dict[s
         start, fits = watch.now(), True
         try:
             given = conditions(pipe, size, shape)
-            latents = pipe.sample(given, 2, guidance=JointCFG(mode="joint-cfg"), audio_grid="even", audio_substeps=1)
+            guidance = JointCFG(mode="joint-cfg")
+            settings = SamplingSettings(2, guidance=guidance, audio_grid="even", audio_substeps=1)
+            latents = pipe.sample(given, settings)
             pipe.decode_video(latents.video)
             pipe.decode_audio(latents.audio, shape)
         except torch.OutOfMemoryError:

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import joint_blocks, write_experts
 
-from jointdit.checkpoints.folders import BUNDLED, save_joint_blocks
+from jointdit.checkpoints.folders import BUNDLED
+from jointdit.checkpoints.joint_files import save_joint_blocks
 from jointdit.cli import main
 
 QUICK = ["--steps", "1", "--quiet"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from tiny_models import LATENT, audio_vae, write_experts
 
-from jointdit import InputError, JointDiTPipeline
+from jointdit import InputError, JointDiTPipeline, SamplingSettings
 from jointdit.cli import main
 from jointdit.diffusion.sync_guidance import SyncGuidance, loudness_readout
 from jointdit.encoders.autoencoders import AudioAutoencoder
@@ -115,7 +116,9 @@ def sample(pipe: JointDiTPipeline, picture: np.ndarray, sync: SyncGuidance | Non
     generator = torch.Generator().manual_seed(0)
     shape = options.pop("shape", None) or pipe.shape(**SHAPE)
     conditions = pipe.condition([picture], [options.pop("prompt", "a ball")], [None], shape, generator)
-    return pipe.sample(conditions, generator=generator, sync=sync, **{"steps": 2} | options)
+    held = {name: options.pop(name) for name in ("video_latents", "audio_latents") if name in options}
+    settings = SamplingSettings(sync=sync, **{"steps": 2} | options)
+    return pipe.sample(replace(conditions, **held), settings, generator=generator)
 
 
 @pytest.fixture(scope="module")

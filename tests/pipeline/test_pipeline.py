@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import SHAPE, seeded, write_experts
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from jointdit import InputError, JointCFG, JointDiTPipeline
+from jointdit import InputError, JointCFG, JointDiTPipeline, SamplingSettings
 from jointdit.checkpoints.folders import load_component, load_components, read_index, save_components
 from jointdit.media import Clip
 
@@ -63,9 +64,10 @@ def test_a_model_may_start_its_clips_with_the_picture_itself(pipe, picture, save
     )
     wanted = conditions.conditional.image_latents * holding.video_vae.config.scaling_factor
     for sampler in ("euler", "heun", "dpmpp_2m"):
-        held = holding.sample(conditions, steps=3, sampler=sampler, generator=seeded()).video[:, 0]
+        settings = SamplingSettings(steps=3, sampler=sampler)
+        held = holding.sample(conditions, settings, generator=seeded()).video[:, 0]
         assert torch.allclose(held, wanted, atol=1e-4)
-        assert not torch.allclose(pipe.sample(conditions, steps=3, generator=seeded()).video[:, 0], wanted, atol=0.1)
+        assert not torch.allclose(pipe.sample(conditions, settings, generator=seeded()).video[:, 0], wanted, atol=0.1)
 
 
 def test_seed_fixes_everything_and_another_seed_gives_another_clip(pipe, picture):
@@ -92,10 +94,11 @@ def test_a_given_video_is_what_the_sound_is_made_for(pipe):
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)[None].float() / 127.5 - 1
     latents = pipe.video_codec.encode_video(pixels)
     conditions = pipe.condition([frames[0]], [None], [None], pipe.shape(**SHAPE), seeded())
-    held = pipe.sample(conditions, steps=2, generator=seeded(), video_latents=latents)
+    conditions = replace(conditions, video_latents=latents)
+    held = pipe.sample(conditions, SamplingSettings(steps=2), generator=seeded())
     torch.testing.assert_close(held.video, latents)
     with pytest.raises(InputError, match="nothing is left to sample"):
-        pipe.sample(conditions, steps=2, video_latents=latents, audio_latents=held.audio)
+        replace(conditions, audio_latents=held.audio)
 
 
 def test_a_given_sound_is_kept_and_the_picture_moves_to_it(pipe, picture):

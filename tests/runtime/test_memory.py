@@ -10,7 +10,7 @@ import torch
 from tiny_models import SHAPE, assert_close, seeded, write_experts
 from torch import nn
 
-from jointdit import InputError, JointCFG, JointDiTPipeline
+from jointdit import InputError, JointCFG, JointDiTPipeline, SamplingSettings
 from jointdit.runtime.float8 import store_in_float8
 from jointdit.runtime.memory import PRESETS, Memory
 from jointdit.runtime.offload import unet_blocks
@@ -43,9 +43,8 @@ def run(pipe, picture):
     """Latents and a clip, by the steps that nodes take."""
     shape = pipe.shape(**SHAPE)
     conditions = pipe.condition([picture], ["a ball"], [None], shape, seeded())
-    latents = pipe.sample(
-        conditions, 2, guidance=JointCFG(mode="joint-cfg-star"), audio_substeps=2, generator=seeded(1)
-    )
+    settings = SamplingSettings(2, guidance=JointCFG(mode="joint-cfg-star"), audio_substeps=2)
+    latents = pipe.sample(conditions, settings, generator=seeded(1))
     return latents, pipe.decode_video(latents.video), pipe.decode_audio(latents.audio, shape)
 
 

@@ -1,0 +1,231 @@
+"""Pictures, texts, a given video and a given sound to conditions.
+
+The functions that take a `pipe` are methods of `JointDiTPipeline`, which is that `pipe`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AudioLDM2Pipeline
+from diffusers.utils.torch_utils import randn_tensor
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from ..checkpoints.components import TEXT_ENCODERS
+from ..diffusion.schedules import Modality
+from ..encoders.autoencoders import to_model_range
+from ..encoders.conditioning import (
+    TextEmbeddings,
+    add_image_residual,
+    encode_audioldm2_text,
+    encode_clip_image,
+    encode_clip_text,
+    join,
+    pad_text,
+    without_image,
+)
+from ..errors import InputError
+from ..latents import ClipShape
+from ..media import MAX_BYTES, Clip, exact_fps, fit_audio, fit_image, read_image, resample_audio
+from ..media.image import Fit
+from ..models.model import Conditioning
+from .components import JointDiTComponents
+from .settings import chosen
+
+Picture = np.ndarray | Image.Image | str | os.PathLike
+Generators = torch.Generator | list[torch.Generator] | None  # a list: one for each picture
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What B clips are sampled from.
+
+    conditional: the pictures with their texts.
+    unconditional: the other side of guidance: no picture, and no text or the negative one.
+    shape: of each clip.
+    video_latents [B, F, C, h, w] or audio_latents [B, C, l, m]: this modality is given, scaled, and only the other one
+    is sampled. Raises InputError where both are given.
+    """
+
+    conditional: Conditioning
+    unconditional: Conditioning
+    shape: ClipShape
+    video_latents: Tensor | None = None
+    audio_latents: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.video_latents is not None and self.audio_latents is not None:
+            raise InputError("both the video and the audio are given: nothing is left to sample; leave one out")
+
+    @property
+    def batch(self) -> int:
+        """B."""
+        return len(self.conditional.fps)
+
+    @property
+    def held(self) -> Modality | None:
+        """The modality that is given."""
+        if self.video_latents is not None:
+            return "video"
+        return "audio" if self.audio_latents is not None else None
+
+    def generator(self, seed: int) -> torch.Generator:
+        """A generator of this seed as `condition` leaves one, after the noise on the pictures.
+
+        With it, sampling alone gives the clip that conditioning and sampling with one generator give. (A generator
+        cannot be moved on without drawing.)
+        """
+        generator = torch.Generator().manual_seed(seed)
+        draw_picture_noise(self.shape, self.batch, generator)
+        return generator
+
+
+def draw_picture_noise(shape: ClipShape, batch: int, generator: Generators) -> Tensor:
+    """The noise on B pictures, [B, 3, H, W]: a generator's first draw, as in diffusers."""
+    return randn_tensor((batch, 3, shape.height, shape.width), generator=generator)
+
+
+def clip_shape(
+    pipe: JointDiTComponents,
+    frames: int | None = None,
+    fps: Fraction | float | str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+) -> ClipShape:
+    """The asked shape, the model's defaults where None. Raises InputError with the nearest fitting size."""
+    own = pipe.defaults
+    rate, sides = exact_fps(chosen(fps, own.fps)), (chosen(height, own.height), chosen(width, own.width))
+    asked = ClipShape(chosen(frames, own.frames), rate, *sides)
+    if asked.frames < 1:
+        raise InputError(f"frames is {asked.frames}, but must be at least 1")
+    factor = pipe.layout.video_factor
+    if asked.height % factor or asked.width % factor or min(asked.height, asked.width) < factor:
+        nearest = "x".join(str(max(1, round(side / factor)) * factor) for side in (asked.width, asked.height))
+        raise InputError(
+            f"size is {asked.width}x{asked.height}, but both sides must be multiples of {factor}; use {nearest}"
+        )
+    if asked.bytes > MAX_BYTES:
+        raise InputError(
+            f"{asked.frames} frames of {asked.width}x{asked.height} are {asked.bytes / 2**30:.0f} GiB, but at most "
+            f"{MAX_BYTES // 2**30} are made at once; ask for fewer or smaller ones"
+        )
+    if pipe.layout.audio_length(asked) < 2:
+        raise InputError(
+            f"{asked.frames} frames at {asked.fps} fps last {float(asked.seconds):.3f} s: too short for sound"
+        )
+    return asked
+
+
+@torch.no_grad()
+def condition(
+    pipe: JointDiTComponents,
+    images: Sequence[Picture],
+    prompts: Sequence[str | None],
+    negative_prompts: Sequence[str | None],
+    shape: ClipShape,
+    generator: Generators = None,
+    *,
+    fit: Fit = "cover",
+    motion_bucket: float | None = None,
+    noise_augmentation: float | None = None,
+) -> Conditions:
+    """Encodes B pictures and texts.
+
+    generator: its first draw is the noise on the pictures.
+    fit: how a picture of another shape fills the frame (`fit_image`).
+    motion_bucket, noise_augmentation: as in Stable Video Diffusion; the model's own where None.
+    """
+    motion_bucket = chosen(motion_bucket, pipe.defaults.motion_bucket)
+    noise_augmentation = chosen(noise_augmentation, pipe.defaults.noise_augmentation)
+    fitted = np.stack([fit_image(as_picture(image), shape.height, shape.width, fit) for image in images])
+    noise = draw_picture_noise(shape, len(images), generator).to(pipe.device)
+    pixels = as_pixels(fitted).to(pipe.device)
+    with pipe.using("video_vae"):
+        latents = pipe.video_codec.encode_image(pixels + noise_augmentation * noise)
+    with pipe.using("image_encoder"):
+        image_embeds = encode_clip_image(pipe.feature_extractor, pipe.image_encoder, pixels)
+
+    texts, negative_texts = ([text or "" for text in each] for each in (prompts, negative_prompts))
+    with pipe.using(*TEXT_ENCODERS):
+        positive = encode_text(pipe, texts)
+        negative = encode_text(pipe, negative_texts, beside=texts)
+    length = max(positive.audio_embeds_1.shape[1], negative.audio_embeds_1.shape[1])
+    with_text, with_negative = (
+        join(image_embeds, latents, pad_text(text, length), shape.fps, motion_bucket, noise_augmentation)
+        for text in (positive, negative)
+    )
+    without_prompt = torch.tensor([text is None for text in prompts], device=pipe.device)
+    dtype = pipe.video_unet.dtype
+    with pipe.using("joint_blocks"):
+        conditional = add_image_residual(pipe.joint_blocks, with_text.to(dtype), without_prompt)
+    return Conditions(conditional, without_image(with_negative.to(dtype)), shape)
+
+
+def encode_text(pipe: JointDiTComponents, texts: Sequence[str], beside: Sequence[str] | None = None) -> TextEmbeddings:
+    """Texts through this model's own encoders, each distinct one once.
+
+    beside: the texts that these are the negatives of, as `encode_audioldm2_text` has it.
+    """
+    if isinstance(pipe.text_encoder, CLIPTextModel):
+        distinct = list(dict.fromkeys(texts))
+        encoded = encode_clip_text(pipe.tokenizer, pipe.text_encoder, distinct)
+        return encoded.select([distinct.index(text) for text in texts])
+    names = (*TEXT_ENCODERS, "tokenizer", "tokenizer_2", "vocoder")
+    parts: dict[str, Any] = {name: getattr(pipe, name) for name in names}
+    parts |= {"vae": pipe.audio_vae, "unet": pipe.audio_unet, "scheduler": pipe.audio_scheduler}
+    parts["feature_extractor"] = None
+    encoders = AudioLDM2Pipeline(**parts)
+    pairs = list(zip(texts, beside or [""] * len(texts), strict=True))
+    once = {pair: encode_audioldm2_text(encoders, *pair) for pair in dict.fromkeys(pairs)}
+    return TextEmbeddings.cat([once[pair] for pair in pairs])
+
+
+@torch.no_grad()
+def encode_video(
+    pipe: JointDiTComponents, video: Clip, shape: ClipShape, fewer: bool, fit: Fit = "cover"
+) -> tuple[np.ndarray, ClipShape, Tensor]:
+    """A video that is given: its first frame, uint8 [H, W, 3], the shape, and scaled latents [1, F, C, h, w].
+
+    Frames are taken at the shape's rate. fewer: a shorter video makes a shorter shape, instead of an InputError.
+    """
+    there = int(video.seconds * shape.fps)
+    if there < shape.frames:
+        if not fewer:
+            raise InputError(f"the video lasts {float(video.seconds):.2f} s, {there} frames; {shape.frames} are asked")
+        shape = clip_shape(pipe, there, shape.fps, shape.height, shape.width)
+    middles = [int((index + Fraction(1, 2)) / shape.fps * video.fps) for index in range(shape.frames)]
+    frames = np.stack([fit_image(video.frames[index], shape.height, shape.width, fit) for index in middles])
+    with pipe.using("video_vae"):
+        return frames[0], shape, pipe.video_codec.encode_video(as_pixels(frames)[None].to(pipe.device))
+
+
+@torch.no_grad()
+def encode_audio(pipe: JointDiTComponents, samples: np.ndarray, rate: int, shape: ClipShape) -> Tensor:
+    """A sound that is given, float32 [channels, n], as scaled latents [1, C, l, m] of the shape's duration."""
+    mono = resample_audio(samples.mean(0, keepdims=True), rate, pipe.layout.sample_rate)
+    fitted = torch.from_numpy(fit_audio(mono, shape.samples(pipe.layout.sample_rate)))
+    with pipe.using("audio_vae"):
+        return pipe.audio_codec.encode_audio(fitted.to(pipe.device))
+
+
+def as_picture(image: Picture) -> np.ndarray:
+    """uint8 [H, W, 3] of an array, a PIL image or a path."""
+    if isinstance(image, np.ndarray):
+        return image
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    return read_image(image)
+
+
+def as_pixels(frames: np.ndarray) -> Tensor:
+    """uint8 [..., H, W, 3] -> [..., 3, H, W] in -1..1."""
+    return to_model_range(rearrange(torch.from_numpy(frames), "... h w c -> ... c h w"))

@@ -1,0 +1,150 @@
+"""How a clip is sampled: what a caller asks for, and what a model does where nothing is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar, get_args
+
+import torch
+from torch import Tensor
+
+from ..diffusion import samplers
+from ..diffusion.guidance import JointCFG
+from ..diffusion.schedules import AudioGrid, Modality, NoiseClock, SamplingGrid
+from ..diffusion.sync_guidance import SyncGuidance
+from ..errors import InputError
+
+SAMPLERS = {"euler": samplers.euler, "heun": samplers.heun, "dpmpp_2m": samplers.dpmpp_2m}
+
+T = TypeVar("T")
+
+
+def chosen(asked: T | None, own: T) -> T:
+    """What is asked for, or the model's own where that is None."""
+    return own if asked is None else asked
+
+
+@dataclass(frozen=True, eq=False)
+class SamplingSettings:
+    """How to sample. None is the model's own.
+
+    steps: denoising steps of the video, at the scheduler's noise levels.
+    sigmas: the video's noise levels themselves, high to low, [steps + 1]; instead of steps.
+    sampler: one of `SAMPLERS`.
+    guidance: which predictions are combined, and how strongly.
+    audio_grid: "even", "coupled", "trailing" or the timesteps themselves (`NoiseClock.grid`).
+    audio_substeps: audio steps in each video step.
+    video_temperature: 0 to 2, multiplies the video's initial noise (`samplers.initial_noise`).
+    isolated: the modalities never see each other: what the same weights make without their joint attention.
+    sync: pulls the sound to when the picture moves, without training; None is off.
+
+    Raises InputError for a value out of range.
+    """
+
+    steps: int | None = None
+    sigmas: Tensor | Sequence[float] | None = None
+    sampler: str = "euler"
+    guidance: JointCFG | None = None
+    audio_grid: AudioGrid | Tensor | None = None
+    audio_substeps: int | None = None
+    video_temperature: float | None = None
+    isolated: bool = False
+    sync: SyncGuidance | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.sigmas is not None:
+            raise InputError(f"steps {self.steps} and sigmas are both given; give one of them")
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"steps {self.steps}: give at least 1")
+        if self.sampler not in SAMPLERS:
+            raise InputError(f"sampler {self.sampler!r}: give one of {', '.join(SAMPLERS)}")
+        if isinstance(self.audio_grid, str) and self.audio_grid not in get_args(AudioGrid):
+            raise InputError(f"audio grid {self.audio_grid!r}: give one of {', '.join(get_args(AudioGrid))}")
+        if self.audio_substeps is not None and self.audio_substeps < 1:
+            raise InputError(f"audio sub-steps {self.audio_substeps}: give at least 1")
+        if self.video_temperature is not None and not 0 <= self.video_temperature <= 2:
+            raise InputError(
+                f"video_temperature {self.video_temperature}: give a number from 0 to 2; 1 is the plain sampler"
+            )
+
+    def changed(self, **given: Any) -> SamplingSettings:
+        """These settings with the given fields in place of theirs; a field given as None stays as it is."""
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+    def video_levels(self, own: Defaults) -> tuple[int | None, Tensor | None]:
+        """The video's noise levels as `NoiseClock.grid` takes them: a number of steps or the sigmas, the other None."""
+        if self.sigmas is not None:
+            return None, torch.as_tensor(self.sigmas)
+        if self.steps is None and own.sigmas is not None:
+            return None, torch.tensor(own.sigmas)
+        return chosen(self.steps, own.steps), None
+
+    def grid(self, own: Defaults, clock: NoiseClock, hold: Modality | None = None) -> SamplingGrid:
+        """The noise levels of both modalities. hold: this one is given and stays clean.
+
+        Raises InputError where the values make no grid.
+        """
+        steps, sigmas = self.video_levels(own)
+        return clock.grid(
+            steps,
+            sigmas,
+            audio=chosen(self.audio_grid, own.audio_grid),
+            audio_substeps=chosen(self.audio_substeps, own.audio_substeps),
+            hold=hold,
+            audio_start=own.audio_start if self.audio_grid is None else None,
+        )
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a model does where the caller says nothing. Stored in `model_index.json`.
+
+    frames, fps, height, width: shape of a clip.    motion_bucket, noise_augmentation: as in Stable Video Diffusion.
+    steps, audio_substeps, video_temperature, audio_grid: as in `SamplingSettings`.
+    hold_first_frame: the clip starts with the picture itself, for models that were trained so.
+    sigmas: the video's own `steps` noise levels, and 0; None is the scheduler's.
+    audio_start: first timestep of this model's own audio grid; None is AudioLDM2's.
+    guidance: arguments of `JointCFG`.
+    """
+
+    frames: int = 14
+    fps: str = "7"
+    height: int = 320
+    width: int = 576
+    motion_bucket: float = 127
+    noise_augmentation: float = 0.02
+    steps: int = 25
+    audio_substeps: int = 1
+    video_temperature: float = 1.0
+    hold_first_frame: bool = False
+    sigmas: list[float] | None = None
+    audio_grid: AudioGrid = "even"
+    audio_start: float | None = None
+    guidance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises TypeError for a value of another kind and InputError for one out of range, as a file may have them."""
+        kinds: dict[str, Any] = {
+            "int": int,
+            "bool": bool,
+            "float": int | float,
+            "float | None": int | float | None,
+            "str": str,
+            "AudioGrid": str,
+            "list[float] | None": list | None,
+            "dict[str, Any]": dict,
+        }
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not isinstance(value, kinds[str(each.type)]):
+                raise TypeError(f"{each.name} is {value!r}")
+        if not all(isinstance(sigma, int | float) for sigma in self.sigmas or ()):
+            raise TypeError(f"sigmas is {self.sigmas!r}")
+        SamplingSettings(
+            steps=self.steps,
+            guidance=JointCFG(**self.guidance),
+            audio_grid=self.audio_grid,
+            audio_substeps=self.audio_substeps,
+            video_temperature=self.video_temperature,
+        )

@@ -166,8 +166,8 @@ class Condition(io.ComfyNode):
         progress(1, 3)
         conditions = pipe.condition(
             pictures,
-            [prompt.strip() or None] * count,
-            [negative_prompt.strip() or None] * count,
+            [prompt.strip()] * count,
+            [negative_prompt.strip()] * count,
             shape,
             generator=torch.Generator().manual_seed(picture_seed),
             fit=fit,

@@ -138,7 +138,7 @@ def condition(
     motion_bucket: float | None = None,
     noise_augmentation: float | None = None,
 ) -> Conditions:
-    """Encodes B pictures and texts.
+    """Encodes B pictures and texts; an empty or blank text is none.
 
     generator: its first draw is the noise on the pictures.
     fit: how a picture of another shape fills the frame (`fit_image`).
@@ -154,7 +154,7 @@ def condition(
     with pipe.using("image_encoder"):
         image_embeds = encode_clip_image(pipe.feature_extractor, pipe.image_encoder, pixels)
 
-    texts, negative_texts = ([text or "" for text in each] for each in (prompts, negative_prompts))
+    texts, negative_texts = ([_unless_blank(text) for text in each] for each in (prompts, negative_prompts))
     with pipe.using(*TEXT_ENCODERS):
         positive = encode_text(pipe, texts)
         negative = encode_text(pipe, negative_texts, beside=texts)
@@ -163,7 +163,7 @@ def condition(
         join(image_embeds, latents, pad_text(text, length), shape.fps, motion_bucket, noise_augmentation)
         for text in (positive, negative)
     )
-    without_prompt = torch.tensor([text is None for text in prompts], device=pipe.device)
+    without_prompt = torch.tensor([not text for text in texts], device=pipe.device)
     dtype = pipe.video_unet.dtype
     with pipe.using("joint_blocks"):
         conditional = add_image_residual(pipe.joint_blocks, with_text.to(dtype), without_prompt)
@@ -229,3 +229,7 @@ def as_picture(image: Picture) -> np.ndarray:
 def as_pixels(frames: np.ndarray) -> Tensor:
     """uint8 [..., H, W, 3] -> [..., 3, H, W] in -1..1."""
     return to_model_range(rearrange(torch.from_numpy(frames), "... h w c -> ... c h w"))
+
+
+def _unless_blank(text: str | None) -> str:
+    return text if text and text.strip() else ""

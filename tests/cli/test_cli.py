@@ -224,6 +224,15 @@ def test_every_option_does_something(photo, tmp_path) -> None:
     assert [same for same in results.values() if len(same) > 1] == []
 
 
+def test_an_empty_prompt_is_no_prompt(photo, tmp_path) -> None:
+    clips = []
+    for options in ([], ["--prompt", ""], ["--prompt", " ", "--negative-prompt", " "]):
+        argv = ["generate", str(photo), "-o", str(tmp_path / "clip.mp4"), "--size", "64x64", "--seed", "1", *QUICK]
+        assert main([*argv, *options]) == 0
+        clips.append((tmp_path / "clip.mp4").read_bytes())
+    assert clips[0] == clips[1] == clips[2]
+
+
 def test_config_holds_the_same_options_and_the_command_line_wins(photo, tmp_path, capsys) -> None:
     folder = tmp_path / "settings"
     folder.mkdir()

@@ -122,6 +122,20 @@ def test_with_generators_of_their_own_clips_do_not_depend_on_each_other(pipe, pi
     assert np.abs(pair[0].frames.astype(int) - alone.frames).max() > 1
 
 
+def test_an_empty_or_blank_text_is_no_text(experts, picture):
+    pipe = JointDiTPipeline.from_experts(*experts)
+    for parameter in pipe.joint_blocks.image_to_text.parameters():
+        torch.nn.init.normal_(parameter)  # what is added where there is no text
+
+    def conditioned(*texts):
+        found = pipe.condition([picture] * 3, texts, texts, pipe.shape(**SHAPE), seeded())
+        return [each.audio_embeds for each in (found.conditional, found.unconditional)]
+
+    for blank, none in zip(conditioned("", "a ball", " \n\t"), conditioned(None, "a ball", None), strict=True):
+        assert torch.equal(blank, none) and torch.equal(none[0], none[2]) and not torch.equal(none[0], none[1])
+    assert np.array_equal(run(pipe, picture, prompt="").audio, run(pipe, picture, prompt=None).audio)
+
+
 def test_isolated_sound_knows_nothing_of_the_picture(experts, picture):
     pipe = JointDiTPipeline.from_experts(*experts)
     for block in pipe.joint_blocks.blocks:

@@ -175,6 +175,8 @@ class NoiseClock:
             raise ValueError(f"steps {steps}, sigmas {sigmas}: give one of them")
         if audio_substeps < 1:
             raise InputError(f"audio sub-steps {audio_substeps}: give at least 1")
+        if audio_start is not None and not 0 < audio_start <= self.audio_steps - 1:
+            raise InputError(f"audio_start {audio_start}: give a timestep above 0 and at most {self.audio_steps - 1}")
         video = self._karras(steps) if sigmas is None else _falling("sigmas", sigmas, torch.inf)
         count = len(video) - 1
         if isinstance(audio, Tensor):

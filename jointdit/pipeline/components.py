@@ -113,13 +113,16 @@ class JointDiTComponents(DiffusionPipeline):
         """Loads "tiny", a model folder, or with `local_files_only=False` a model from the Hugging Face Hub.
 
         joint: a Joint Block file that was trained for this model, to take the place of its own.
-        Raises InputError for an unknown model, for weights that are missing, unknown, misshapen or damaged.
+        Raises InputError for an unknown model, for weights that are missing, unknown, misshapen or damaged, and for
+        defaults that no clip can be sampled with.
         """
         folder = resolve(name, local_files_only)
         index = read_index(folder)
         with _named(f"{folder}: defaults in {INDEX}"):
             defaults = Defaults(**index.get("defaults", {}))
         pipe = cls(**load_components(folder, index, dtype), defaults=defaults)
+        with _named(f"{folder}: defaults in {INDEX}"):
+            pipe.grid(SamplingSettings())
         if joint is not None:
             pipe.load_joint_blocks(joint)
         return pipe

@@ -273,6 +273,28 @@ def test_a_broken_index_is_named(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("defaults", "message"),
+    [
+        ({"audio_start": 5000}, "audio_start 5000: give a timestep above 0 and at most 999"),
+        ({"audio_start": -3}, "audio_start -3: give"),
+        ({"audio_start": 0}, "audio_start 0: give"),
+        ({"audio_start": float("nan")}, "audio_start nan: give"),
+        ({"audio_start": 5000, "audio_grid": "trailing"}, "audio_start 5000: give"),
+        ({"sigmas": [1.0, 2.0, 0.0]}, r"sigmas \[1.0, 2.0, 0.0\]: give values that fall"),
+        ({"video_temperature": 3}, "video_temperature 3: give a number from 0 to 2"),
+        ({"steps": 0}, "steps 0: give at least 1"),
+    ],
+)
+def test_defaults_that_no_clip_can_be_sampled_with_are_refused_with_the_file(saved, defaults, message):
+    index = json.loads((saved / "model_index.json").read_text())
+    index["defaults"] |= defaults
+    (saved / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=f"{saved}: defaults in model_index.json: {message}") as error:
+        JointDiTPipeline.from_pretrained(saved)
+    assert "\n" not in str(error.value)
+
+
 def test_clips_text_encoder_is_stored_by_its_published_names(tmp_path):
     """They are what every version of transformers reads."""
     torch.manual_seed(0)

@@ -54,6 +54,13 @@ def test_where_nothing_is_asked_the_grid_is_the_models_own(pipe):
     assert torch.equal(asked.video_sigmas, clock.grid(5).video_sigmas)
 
 
+@pytest.mark.parametrize("start", [5000, 1000, 0, -3, float("nan")])
+@pytest.mark.parametrize("kind", ["even", "trailing"])
+def test_an_audio_grid_starts_within_the_table(pipe, kind, start):
+    with pytest.raises(InputError, match=f"audio_start {start}: give a timestep above 0 and at most 999"):
+        SamplingSettings().grid(Defaults(audio_start=start, audio_grid=kind), pipe.clock)
+
+
 def test_settings_and_single_keywords_make_the_same_clip(pipe, picture):
     fields = {
         "steps": 2,

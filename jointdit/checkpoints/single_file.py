@@ -121,7 +121,7 @@ def frames_of(path: Path) -> int:
         return FRAMES
     raise InputError(
         f"{path}: neither the weights nor the name tell whether it was made for {FRAMES} or {FRAMES_XT} frames; give "
-        "the number of frames, or the file a name with svd or svd_xt"
+        "--expert-frames (frames= in Python), or the file a name with svd or svd_xt"
     )
 
 

@@ -47,6 +47,7 @@ OPTIONS = (
     Option("model", "NAME", model_name, "tiny (the default, built in), a model folder, or with --download a Hub name"),
     Option("video-expert", "PATH", model_name, "Stable Video Diffusion instead: svd.safetensors or a folder"),
     Option("audio-expert", "PATH", model_name, "AudioLDM2, to go with it: a folder in diffusers' layout"),
+    Option("expert-frames", "N", whole(2, 1000), "frames that a single-file expert is for, if its name does not tell"),
     Option("joint", "FILE", Path, "trained Joint Blocks for the model; two experts without them each work alone"),
     Option("audio-heads", "WHOSE", one_of("published", "authors"), "attention heads of AudioLDM2 (default published)"),
     Option("prompt", "TEXT", words, "what happens and what is heard"),
@@ -178,13 +179,16 @@ def _load(options: Mapping[str, Any], dtype: torch.dtype, download: bool) -> Joi
         options["joint"],
         dtype,
         local_files_only=not download,
-        frames=options["frames"],
+        frames=options["expert_frames"],
         audio_heads=options["audio_heads"] or "published",
     )
 
 
 def _check_model(options: Mapping[str, Any]) -> None:
     """A whole model or two experts: not both, and neither of the two alone."""
+    frames = options["expert_frames"]
+    if frames and Path(options["video_expert"] or "").suffix != ".safetensors":
+        raise InputError(f"--expert-frames {frames}: goes with a single file as --video-expert only; leave it out")
     given = [name for name in (*EXPERTS, "audio_heads") if options[name]]
     if given and options["model"]:
         raise InputError(f"--model {options['model']} and --{given[0].replace('_', '-')}: give one of them")

@@ -16,10 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from original_svd import SMALL_CONFIGS, write_single_file
 from PIL import Image
+from tiny_models import write_experts
 
 import jointdit
-from jointdit.cli import main
+from jointdit.checkpoints.single_file import CONFIGS
+from jointdit.cli import generate, main
 from jointdit.media import Clip, read_clip
 from jointdit.synthetic import EFFECTS
 
@@ -231,6 +234,36 @@ def test_an_empty_prompt_is_no_prompt(photo, tmp_path) -> None:
         assert main([*argv, *options]) == 0
         clips.append((tmp_path / "clip.mp4").read_bytes())
     assert clips[0] == clips[1] == clips[2]
+
+
+def test_frames_are_the_clips_and_not_what_an_expert_was_made_for(photo, tmp_path, monkeypatch, capsys) -> None:
+    for name, config in SMALL_CONFIGS.items():
+        monkeypatch.setitem(CONFIGS, name, config)
+    _, audio = write_experts(tmp_path)
+    base = ["generate", photo, "-o", tmp_path / "a.mp4", "--size", "48x40", "--fps", "8", *QUICK]
+    unnamed = [*base, "--video-expert", tmp_path / "mine.safetensors", "--audio-expert", audio]
+    write_single_file(tmp_path / "mine.safetensors")
+    assert "mine.safetensors: neither" in (line := refused(capsys, *unnamed)) and "--expert-frames" in line
+    made_for, load = [], generate._load
+
+    def recorded(*options):
+        pipe = load(*options)
+        made_for.append(pipe.video_unet.config.num_frames)
+        return pipe
+
+    monkeypatch.setattr(generate, "_load", recorded)
+    assert main([str(word) for word in (*unnamed, "--expert-frames", 14)]) == 0
+    (tmp_path / "mine.safetensors").rename(tmp_path / "svd_xt.safetensors")
+    named = [*base, "--video-expert", tmp_path / "svd_xt.safetensors", "--audio-expert", audio]
+    assert main([str(word) for word in named]) == 0
+    assert made_for == [14, 25]
+    assert read_clip(tmp_path / "a.mp4").frames.shape == (4, 40, 48, 3)
+
+
+@pytest.mark.parametrize("expert", [[], ["--video-expert", "folder", "--audio-expert", "b"]], ids=str)
+def test_expert_frames_are_refused_where_no_single_file_is_given(expert, tmp_path, capsys) -> None:
+    line = refused(capsys, "generate", "-o", tmp_path / "a.mp4", "--expert-frames", "25", *expert)
+    assert "--expert-frames 25: goes with a single file" in line
 
 
 def test_config_holds_the_same_options_and_the_command_line_wins(photo, tmp_path, capsys) -> None:

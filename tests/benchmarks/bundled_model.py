@@ -1,7 +1,6 @@
-"""How good the bundled model is: the JSON of all its scores, and the README's table made from it.
+"""How good the bundled model is: the JSON of all its scores, and a table of them (`bundled_model_tables.py`).
 
     python tests/benchmarks/bundled_model.py --json docs/logs/bundled_model.json
-    python tests/benchmarks/bundled_model.py --json docs/logs/bundled_model.json --table
 
 A run that was stopped goes on where it was: clips are kept below --work, named by what they were made with (weights and
 settings), and a row of the JSON that is still true is not made again. Rows that ask for the same share their clips, and
@@ -17,12 +16,13 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bundled_model_tables import table
 
 from jointdit import JointCFG, JointDiTPipeline, SamplingSettings
 from jointdit.checkpoints.folders import resolve
@@ -34,7 +34,6 @@ from jointdit.evaluate.effects import EffectJudge, train_judges
 from jointdit.evaluate.generated import Task, autoencode_truth, autoencoded, draw_tasks, generate_clips, score_clips
 from jointdit.evaluate.reconstruction import log_mel_error, pitch_errors
 from jointdit.evaluate.report import as_json
-from jointdit.evaluate.sync import CONTINUOUS
 from jointdit.media import Clip, read_image
 from jointdit.media.files import whole_file
 from jointdit.synthetic import EFFECTS
@@ -60,7 +59,7 @@ ROWS = {
     "isolated": Row("isolated passes", {"isolated": True}),
     "photos": Row("natural photos", photos=True),
     "unseen": Row("prompts in words that no caption had", prompts="unseen"),
-    "fresh": Row("the same, words that no choice was made with", prompts="fresh"),
+    "fresh": Row("the same, held-out synonyms", prompts="fresh"),
     "no-prompt": Row("no prompt (asked: what the picture suggests)", prompts="none"),
     **{f"substeps-{n}": Row(f"audio sub-steps: {n}", {"audio_substeps": n}) for n in (1, 2, 4, 8)},
     **{f"grid-{name}": Row(f"audio grid: {name}", {"audio_grid": name}) for name in ("own", "even", "coupled")},
@@ -233,122 +232,9 @@ def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": {}}
 
 
-# The README's table.
-
-HEADS = (
-    "", "clips", "events seen, heard", "seen events heard", "heard events seen", "by chance", "rain, siren",
-    "asked effect heard", "seen", "heard is seen", "first frame (autoencoder)", "sound distance",
-)  # fmt: skip
-
-
-def table(report: Mapping[str, Any]) -> Iterator[str]:
-    """Markdown: a line for each row that is there, and the effects of the main row."""
-    rows = {name: report["rows"][name] for name in ROWS if name in report["rows"]}
-    yield from lines(HEADS, [cells(row) for row in rows.values()])
-    if "main" in rows:
-        main = rows["main"]
-        yield ""
-        yield from lines(EFFECT_HEADS, [effect_cells(main, effect) for effect in EFFECTS if effect in main["sync"]])
-        yield ""
-        yield from notes(main)
-
-
-def lines(heads: tuple[str, ...], rows: list[list[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(heads)} |"
-    yield f"|{'---|' * len(heads)}"
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
-
-
-def cells(row: Mapping[str, Any]) -> list[str]:
-    """One row of the table. Events are counted against those of the scenes; correlations stand beside chance."""
-    events, picture = row["sync"].get("all"), row["picture"]
-    curves = [correlation(row["sync"][name]) for name in CONTINUOUS if name in row["sync"]]
-    scales = row["settings"]["scales"] if row["title"].startswith("guidance") else {}
-    named = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in scales.items())
-    rates = [events[name] / row["true_events"] for name in ("seen_per_clip", "heard_per_clip")] if events else []
-    return [
-        row["title"] + (f" ({named})" if named else ""),
-        str(row["clips"]),
-        ", ".join(f"{rate:.0%}" for rate in rates),
-        corrected(events["seen_heard"]) if events else "",
-        corrected(events["heard_seen"]) if events else "",
-        number(events["seen_heard"]["chance"]) if events else "",
-        ", ".join(curves),
-        share(row["sound"]),
-        share(row["pictures"]),
-        number(row["agree"][0]),
-        f"{picture['psnr_first_frame']:.1f} ({picture['psnr_autoencoder']:.1f}) dB",
-        f"{row['sound_distance']['value'] - row['sound_distance']['excess']:.1f}",
-    ]
-
-
-EFFECT_HEADS = ("effect", "clips", "events seen, heard (data)", "seen events heard", "heard events seen", "by chance",
-                "heard as asked", "seen as asked")  # fmt: skip
-
-
-def effect_cells(row: Mapping[str, Any], effect: str) -> list[str]:
-    """One effect of the main row."""
-    sync, truth = row["sync"][effect], row["truth_sync"][effect]
-    named = [number(row[kind]["by_effect"][effect]) for kind in ("sound", "pictures")]
-    if "correlation" in sync:
-        found = ["", f"correlation {correlation(sync)}", "", ""]
-    else:
-        rates = " ".join(f"{sync[name]:.2f} ({truth[name]:.2f})" for name in ("seen_per_clip", "heard_per_clip"))
-        found = [rates, corrected(sync["seen_heard"]), corrected(sync["heard_seen"])]
-        found.append(number(sync["seen_heard"]["chance"]))
-    return [effect, str(sync["clips"]), *found, *named]
-
-
-def notes(row: Mapping[str, Any]) -> Iterator[str]:
-    """What else the main row says, in sentences."""
-    picture, truth = row["picture"], row["truth_sync"]["all"]
-    red, green, blue = picture["drift"]
-    yield (
-        f"The scenes themselves, through the autoencoders: {corrected(truth['seen_heard'])} and "
-        f"{corrected(truth['heard_seen'])}. The judges name {row['sound']['held_out']:.0%} of held-out scenes rightly "
-        f"by their sound and {row['pictures']['held_out']:.0%} by their pictures, and "
-        f"{row['sound']['autoencoded']:.0%} and {row['pictures']['autoencoded']:.0%} of those through the autoencoders."
-    )
-    yield (
-        f"First frame {picture['psnr_first_frame']:.1f} dB, the video autoencoder alone "
-        f"{picture['psnr_autoencoder']:.1f} dB; second frame {picture['psnr_second_frame']:.1f} dB (scenes through the "
-        f"autoencoder {picture['truth_psnr_second_frame']:.1f} dB); colours drift by {red:+.1f}, {green:+.1f}, "
-        f"{blue:+.1f} grey levels "
-        f"(mean size {picture['drift_size']:.1f}, in the scenes {picture['truth_drift_size']:.1f}); motion "
-        f"{picture['motion']:.1f} grey levels a frame (scenes {picture['truth_motion']:.1f})."
-    )
-    yield (
-        f"Sound: {row['loudness_dbfs']:.1f} dBFS, {row['silent']:.0%} of the clips silent, first and last sample "
-        f"{row['ends_dbfs']:.0f} dBFS; audio autoencoder and vocoder err by "
-        f"{row['autoencoded_log_mel_error_db']:.1f} dB of log-mel and {row['autoencoded_pitch_error_cents']:.0f} cents."
-    )
-
-
-def correlation(sync: Mapping[str, Any]) -> str:
-    return f"{number(sync['correlation']['value'])} (chance {number(sync['correlation']['chance'])})"
-
-
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
-def corrected(score: Mapping[str, Any]) -> str:
-    low, high = score["interval"]
-    if score["corrected"] is None or low is None:
-        return ""
-    return f"{score['corrected']:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def share(named: Mapping[str, Any]) -> str:
-    low, high = named["interval"]
-    return f"{named['right']:.2f} [{low:.2f}, {high:.2f}]"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True, help="where the scores are, and go")
-    parser.add_argument("--table", action="store_true", help="make nothing: print the table of what is there")
     parser.add_argument("--rows", type=lambda text: text.split(","), default=list(ROWS), help=", ".join(ROWS))
     parser.add_argument("--clips", type=int, help="an effect, in every row (default: 32 in the main row, else 8)")
     parser.add_argument("--model", default="tiny")
@@ -360,11 +246,8 @@ def main() -> None:
         parser.error(f"--rows {unknown[0]}: give some of {', '.join(ROWS)}")
     if arguments.clips is not None and arguments.clips < 2:
         parser.error(f"--clips {arguments.clips}: chance needs at least 2 clips an effect")
-    if arguments.table:
-        report = read(arguments.json)
-    else:
-        with hushed(), Progress(quiet=False) as progress:
-            report = run(arguments, progress)
+    with hushed(), Progress(quiet=False) as progress:
+        report = run(arguments, progress)
     print("\n".join(table(report)))
 
 

@@ -125,7 +125,7 @@ def test_the_workflow_of_the_real_experts_runs_on_their_layout(comfyui, tmp_path
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="no curl or jq on PATH")
 def test_the_readme_makes_the_same_clip_with_curl(comfyui, tmp_path):
-    _, _, text = (ROOT / "README.md").read_text().partition("<!-- test:curl -->\n```sh\n")
+    _, _, text = (ROOT / "docs/comfyui.md").read_text().partition("<!-- test:curl -->\n```sh\n")
     commands = text.partition("```")[0].replace("http://127.0.0.1:8188", comfyui.url)
     (tmp_path / "workflows").symlink_to(ROOT / "workflows")
     shutil.copy(ROOT / "jointdit" / "assets" / "sample.jpg", tmp_path / "photo.jpg")

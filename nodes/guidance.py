@@ -38,7 +38,7 @@ class Guidance(io.ComfyNode):
                     "mode",
                     options=modes,
                     tooltip="joint-cfg-star: obeying the conditions and agreeing with each other are separate knobs. "
-                    "joint-cfg: one knob for both, the paper's. cfg: conditions alone. none: no guidance, fastest.",
+                    "joint-cfg: one knob for both. cfg: conditions alone. none: no guidance, fastest.",
                 ),
                 io.Float.Input(
                     "sigma_low",

@@ -144,8 +144,8 @@ class Experts:
     open_gate: where the gates of the Joint Blocks start.
     half_clips: share of `train`, from scratch, that sees the first half of each clip alone.
     heaviest, audio_noise_power: see `AudioSubstepLosses`.
-    substeps: audio sub-steps beside each joint evaluation.
-    given_video_substeps: audio sub-steps beside each video that is nearly clean.
+    substeps: audio sub-steps after each joint evaluation.
+    given_video_substeps: audio sub-steps given each video that is nearly clean.
     path_share: of the noise levels, drawn along the path of the default sampler.    path_width: how far beside it the
     audio's timestep may be.    moving_sigma: of the video; `videos` learns the part of the path above it, where it is
     decided what moves.    hidden_sigma, hidden_timestep: above, noise hides what happens in a modality.

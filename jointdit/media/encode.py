@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
 
 from ..errors import InputError
@@ -102,7 +103,7 @@ def write_video(
             if audio.shape[1]:
                 packets.append(_audio_packets(container, target, audio, sample_rate))
             # In the order of time, so that a player never waits for one of the two.
-            for packet in heapq.merge(*packets, key=lambda packet: packet.dts * packet.time_base):
+            for packet in heapq.merge(*packets, key=_seconds):
                 container.mux(packet)
 
 
@@ -114,8 +115,13 @@ def check_clip_path(path: str | PathLike[str], overwrite: bool = True) -> None:
     target_file(path, overwrite)
 
 
+def _seconds(packet: av.Packet) -> Fraction:
+    assert packet.dts is not None, "encoders give every packet its time"
+    return packet.dts * packet.time_base
+
+
 def _video_packets(
-    container: av.container.OutputContainer, target: _Format, frames: np.ndarray, fps: Fraction, crf: int
+    container: OutputContainer, target: _Format, frames: np.ndarray, fps: Fraction, crf: int
 ) -> Iterator[av.Packet]:
     """Adds the stream at once; its packets come when they are asked for."""
     stream = container.add_stream(target.video, rate=fps, options={**target.video_options, "crf": str(crf)})
@@ -142,7 +148,7 @@ def _video_packets(
 
 
 def _audio_packets(
-    container: av.container.OutputContainer, target: _Format, audio: np.ndarray, sample_rate: int
+    container: OutputContainer, target: _Format, audio: np.ndarray, sample_rate: int
 ) -> Iterator[av.Packet]:
     """Adds the stream at once; its packets come when they are asked for."""
     channels = len(audio)

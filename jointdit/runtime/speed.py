@@ -33,7 +33,7 @@ def set_speed(model: JointDiTModel, speed: Speed, device: torch.device) -> None:
     unets = (model.video_unet, model.audio_unet)
     layout = torch.channels_last if speed.channels_last else torch.contiguous_format
     for layer in (layer for unet in unets for layer in unet.modules() if isinstance(layer, nn.Conv2d)):
-        layer.to(memory_format=layout)
+        layer.to(memory_format=layout)  # pyright: ignore[reportCallIssue]: torch's overloads lack this argument
     model.audio_stream = torch.cuda.Stream(device) if speed.audio_stream else None
     for block in (*(block for unet in unets for block in unet_blocks(unet)), *model.joint_blocks.blocks):
         if speed.compile:

@@ -12,11 +12,10 @@ from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from einops import rearrange
 from torch import Tensor
 
-from ...encoders.autoencoders import AudioAutoencoder, VideoAutoencoder
+from ...encoders.autoencoders import AudioAutoencoder, VideoAutoencoder, to_model_range
 from ...encoders.mel import log_mel
 from .architecture import audio_vae, video_vae
 from .linear_start import start_linear
-from .pixels import to_unit_range
 from .recipe import AudioVAEStage, TinyRecipe, VideoVAEStage
 from .scenes import HELD_OUT_SEED, draw_integer, picture_pool, random_frames, render_pool
 from .training_loop import Stage, fit
@@ -40,7 +39,7 @@ class VideoVAEObjective:
         start_linear(self.model, patches, settings.latent_noise, settings.latent_penalty)
 
     def _first_frames(self, count: int) -> Tensor:
-        return to_unit_range(self.pools[0][:count, 0, :, : self.size, : self.size])
+        return to_model_range(self.pools[0][:count, 0, :, : self.size, : self.size])
 
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
         half = self.size // 2
@@ -58,7 +57,7 @@ class VideoVAEObjective:
         self.model.eval()
         values = []
         for scene in self.held_out:
-            pixels = to_unit_range(scene)
+            pixels = to_model_range(scene)
             mode = encode(self.model, self.codec.fold(pixels))
             decoded = self.codec.unfold(decode(self.model, mode, num_frames=len(pixels)))
             values.append(psnr(decoded, pixels).mean().item())

@@ -15,12 +15,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...encoders.autoencoders import AudioAutoencoder, VideoAutoencoder, pack_latents
+from ...encoders.autoencoders import AudioAutoencoder, VideoAutoencoder, pack_latents, to_model_range
 from ...errors import InputError
 from ...media.files import whole_file
 from ...synthetic import PictureSource, bundled_photos, render_scene, suggested_effect
 from .architecture import picture_for_encoder
-from .pixels import to_unit_range
 from .recipe import TinyRecipe
 
 logger = logging.getLogger(__name__)
@@ -156,7 +155,7 @@ def _encode_scene(
         effect = suggested_effect(scene.picture)
         scene = render_scene(seed, pictures=pictures, effect=effect, **vars(recipe.shape))
     pixels = rearrange(torch.from_numpy(scene.frames), "f h w c -> f c h w")
-    frames = to_unit_range(pixels)
+    frames = to_model_range(pixels)
     noise = torch.randn(frames[:1].shape, generator=torch.Generator().manual_seed(seed))
     tensors = {
         "video": video.encode_video(frames[None])[0].half(),

@@ -16,6 +16,7 @@ from transformers import CLIPTokenizer
 
 from ...diffusion.denoiser import JointDenoiser
 from ...diffusion.schedules import Levels
+from ...encoders.autoencoders import to_model_range
 from ...encoders.conditioning import encode_clip_image, encode_clip_text, training_conditions
 from ...errors import InputError
 from ...latents import JointLatents
@@ -24,7 +25,6 @@ from .architecture import TinyModel, image_processor, noise_clock
 from .cache import CachedScenes, CachedSounds
 from .losses import AudioSubstepLosses
 from .noise_levels import draw_nearly_clean_video, events_hidden, levels_along
-from .pixels import to_unit_range
 from .recipe import TinyRecipe
 
 JUDGED = (("video", 30.0, 0.0), ("audio", 0.0, 850.0))  # sigma and timestep at which it is decided what happens when
@@ -125,7 +125,7 @@ class ExpertsObjective:
         texts = ["" if drop else caption for caption, drop in zip(captions, empty, strict=True)]
         return training_conditions(
             model.joint_blocks,
-            encode_clip_image(self.processor, model.image_encoder, to_unit_range(scenes.picture[index])),
+            encode_clip_image(self.processor, model.image_encoder, to_model_range(scenes.picture[index])),
             scenes.image[index].float(),
             encode_clip_text(self.tokenizer, model.text_encoder, texts),
             without_prompt,

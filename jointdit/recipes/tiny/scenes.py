@@ -7,9 +7,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ...encoders.autoencoders import to_model_range
 from ...latents import ClipShape
 from ...synthetic import PictureSource, bundled_photos, render_scene
-from .pixels import to_unit_range
 
 HELD_OUT_SEED = 900_000_000  # of scenes that only scores use
 
@@ -55,7 +55,7 @@ def random_frames(pixels: Tensor, frames: int, size: int, generator: torch.Gener
     for index in range(frames):
         top, left = (min(max(p + index * s, 0), free) for p, s, free in zip(place, step, room, strict=True))
         cropped.append(clip[start + index if len(clip) > 1 else 0, :, top : top + size, left : left + size])
-    pictures = to_unit_range(torch.stack(cropped))
+    pictures = to_model_range(torch.stack(cropped))
     if draw_integer(0, 1, generator):
         pictures = pictures.flip(-1)
     if draw_integer(0, 1, generator):

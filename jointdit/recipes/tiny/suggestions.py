@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
+from ...encoders.autoencoders import to_model_range
 from ...encoders.conditioning import encode_clip_image
 from ...errors import InputError
 from ...pipeline import JointDiTPipeline
@@ -20,7 +21,6 @@ from ...synthetic import EFFECTS
 from ...train.schedule import learning_rate
 from .architecture import image_processor
 from .cache import LATENTS, CachedScenes, suggested_effects
-from .pixels import to_unit_range
 from .recipe import Suggestions, TinyRecipe
 from .training_loop import step_generator
 
@@ -80,7 +80,7 @@ def _tint(pictures: Tensor, settings: Suggestions, generator: torch.Generator) -
 
 def _embed(encoder: CLIPVisionModelWithProjection, pictures: Tensor) -> Tensor:
     """uint8 [B, 3, s, s] -> [B, D]."""
-    return encode_clip_image(image_processor(pictures.shape[-1]), encoder, to_unit_range(pictures))[:, 0]
+    return encode_clip_image(image_processor(pictures.shape[-1]), encoder, to_model_range(pictures))[:, 0]
 
 
 def _effect_numbers(pictures: Tensor) -> Tensor:

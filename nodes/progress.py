@@ -18,7 +18,7 @@ CURVE_POINTS = 256
 
 
 class Progress:
-    """A callback (done, total, picture) for the node that runs. Raises ComfyUI's interrupt, which nobody may catch."""
+    """A callback (done, total, picture) for the node that runs. Raises ComfyUI's interrupt: never catch it."""
 
     def __init__(self, total: int) -> None:
         self._bar = comfy.utils.ProgressBar(total)

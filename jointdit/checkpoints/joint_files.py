@@ -45,5 +45,5 @@ def load_joint_blocks(path: Path, dtype: torch.dtype = torch.float32) -> JointBl
         blocks.load_state_dict(load_file(path))
     except BROKEN as error:
         raise InputError(f"{path}: does not fit its own config ({' '.join(str(error).split())})") from error
-    nn.Module.to(blocks, dtype)  # diffusers' own `to` warns of layers that there are not
+    nn.Module.to(blocks, dtype)  # diffusers' own `to` warns about layers that these do not have
     return blocks.eval()

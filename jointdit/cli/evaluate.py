@@ -49,7 +49,7 @@ OPTIONS = (
         whole(2, 1000),
         f"with --model: scenes of each effect that judges learn from (default {JUDGE_SCENES})",
     ),
-    Option("keep", "DIR", Path, "with --model: keep the clips there; a second start goes on where the first ended"),
+    Option("keep", "DIR", Path, "with --model: keep the clips there; a second run resumes"),
     Option("json", "FILE", Path, "write all scores there"),
     Option("plot", "FILE", Path, "write a PNG of the scores against shuffled pairs there"),
     Option("plots", "DIR", Path, "write the sync plot of each clip there, as PNG"),

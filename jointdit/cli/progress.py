@@ -1,4 +1,4 @@
-"""What a command shows on stderr while it works: a progress bar for each stage, and nothing of its libraries."""
+"""What a command shows on stderr while it works: a progress bar for each stage, without the output of its libraries."""
 
 from __future__ import annotations
 

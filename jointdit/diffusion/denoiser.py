@@ -132,7 +132,7 @@ class JointDenoiser:
         unique = list({id(each.conditioning): each.conditioning for each in passes}.values())
         number = {id(each): index for index, each in enumerate(unique)}
         conditioning = Conditioning.cat(unique)
-        # Which row is which is worked out on the host, where it does not make anybody wait for the device.
+        # Rows are counted on the host, which so never waits for the device.
         stem_rows = torch.tensor([number[id(each.conditioning)] for each in passes])
         stem_rows = (stem_rows[:, None] * batch + torch.arange(batch)).flatten()
         isolated = torch.tensor([each.isolated for each in passes]).repeat_interleave(batch)

@@ -26,8 +26,8 @@ VIDEO_LEVEL_SCALE = 250.0  # c_noise = ln(sigma) / 4 spans about 3.2: this gives
 class RotaryEmbedding(nn.Module):
     """Rotary positions on four axes that turn channels of their own: seconds, and latents of height, width, frequency.
 
-    Half of the head's channels turn with time, an eighth with each other axis, the last eighth not at all. A score at
-    fixed height, width and frequency so depends on the difference of times alone, also between the modalities.
+    Half of the head's channels turn with time, an eighth with each other axis, the last eighth not at all. So at
+    fixed height, width and frequency a score depends on the difference of times alone, also between the modalities.
     """
 
     def __init__(self, head_dim: int) -> None:

@@ -1,4 +1,4 @@
-"""The components of a model: loading, saving, and where they rest."""
+"""The components of a model: loading, saving, and where they are kept."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class JointDiTComponents(DiffusionPipeline):
     memory: as `set_memory` left it.
     """
 
-    _offloader: Offloader | None = None  # where components rest, if offloaded
+    _offloader: Offloader | None = None  # where components are kept, if offloaded
     _optional_components = list(OPTIONAL)
 
     def __init__(
@@ -225,7 +225,7 @@ class JointDiTComponents(DiffusionPipeline):
         self.set_memory(replace(self.memory, offload="stage"), _numbered(device, gpu_id))
 
     def using(self, *names: str) -> AbstractContextManager[None]:
-        """These components are on the device, wherever they rest."""
+        """These components are on the device, wherever they are kept otherwise."""
         return self._offloader.using(*names) if self._offloader else nullcontext()
 
     @property
@@ -283,5 +283,5 @@ def identity_joint_blocks(components: dict[str, Any], dtype: torch.dtype) -> Joi
         audio_dims=(generated, sequence),
         audio_latents_per_second=layout.audio_latents_per_second,
     )
-    nn.Module.to(blocks, dtype)  # diffusers' own `to` warns of layers that there are not
+    nn.Module.to(blocks, dtype)  # diffusers' own `to` warns about layers that these do not have
     return blocks.eval()

@@ -1,4 +1,4 @@
-"""What a picture suggests when nobody says what happens in it."""
+"""The effect that a picture suggests where there is no prompt."""
 
 from __future__ import annotations
 

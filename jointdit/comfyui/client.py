@@ -27,7 +27,7 @@ BUSY = 120.0  # the same while a job runs: loading a model may keep the server f
 QUIET = 10.0  # seconds without a message about the job, after which the server is asked whether it still has it
 PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between two questions about its result; each pause is twice the one before
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
-UNREACHABLE = (OSError, HTTPException, UnicodeError)  # the last one: a host name that is none
+UNREACHABLE = (OSError, HTTPException, UnicodeError)  # the last one: an invalid host name
 
 
 class ComfyClient:
@@ -61,7 +61,7 @@ class ComfyClient:
     def run(self, graph: Graph, report: Report, timeout: float | None = None) -> tuple[dict[str, Any], list[str]]:
         """Queues the graph and waits for its end. An interrupt by the keyboard cancels the job on the server.
 
-        timeout: seconds after which the job is cancelled; None waits for as long as the server has it and answers.
+        timeout: seconds after which the job is cancelled; None waits for as long as the server answers.
         Returns the outputs by node, and what the server refused of an otherwise valid graph. Raises InputError with
         the server's validation or execution error, or if the job was cancelled or deleted there or took too long.
         """
@@ -90,7 +90,7 @@ class ComfyClient:
     def download(self, outputs: Mapping[str, Any], folder: Path) -> list[Path]:
         """Writes the saved files of all outputs to the folder; each appears when it is complete.
 
-        Files of one name are told apart by the server's subfolders.
+        Files with the same name go into the subfolders that they have on the server.
         """
         files = {(Path(file["filename"]).name, file.get("subfolder", "")): file for file in _saved_files(outputs)}
         names = Counter(name for name, _ in files)
@@ -175,7 +175,9 @@ class ComfyClient:
                     f"{self.url}: the job {job} is gone: it was deleted there or the server was restarted; run it again"
                 )
             if time.monotonic() >= end:
-                raise InputError(f"{self.url}: the job {job} ended, but the server has no result of it; look there")
+                raise InputError(
+                    f"{self.url}: the job {job} ended, but the server has no result of it; look at its log"
+                )
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -220,7 +222,7 @@ class _Late(Exception):
 
 
 class _Deadline:
-    """So many seconds from now; None is never."""
+    """A moment this many seconds from now; None means never."""
 
     def __init__(self, seconds: float | None) -> None:
         self._end = math.inf if seconds is None else time.monotonic() + seconds

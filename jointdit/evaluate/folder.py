@@ -57,8 +57,8 @@ class _Measured:
 
 
 def clip_files(folder: Path, match: str = "*") -> list[Path]:
-    """The videos of a folder whose names match. Raises InputError where there is no folder or fewer than two videos,
-    and for a pattern that is none."""
+    """The videos of a folder whose names match. Raises InputError for a missing folder, an invalid pattern, or fewer
+    than two videos."""
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; name one with {', '.join(VIDEO_SUFFIXES)} files")
     try:

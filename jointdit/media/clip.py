@@ -44,7 +44,8 @@ class Clip:
     audio: float32 [channels, samples] in -1..1 with samples == round(T / fps * sample_rate); [1, 0] means no sound.
     sample_rate: Hz.
 
-    Raises ValueError where an array does not fit this description, and InputError where the sound holds no numbers.
+    Raises ValueError where an array does not fit this description, and InputError for sound with NaN or infinite
+    samples.
     """
 
     frames: np.ndarray

@@ -18,6 +18,7 @@ from ..errors import InputError
 
 SHARED, INDEPENDENT = 0.5, 0.35  # shares of the training draws; one modality is clean in the rest
 
+JUMP = 2.0  # times as long, in ln sigma, as the step before it: what lies in between is left out on purpose
 TRAILING_SIGMA = 1.0  # of the video: below it, all that happens is decided
 
 AudioGrid = Literal["even", "coupled", "trailing"]
@@ -221,6 +222,30 @@ class NoiseClock:
             raise InputError(f"{steps} audio steps (steps times sub-steps): give at most {self.audio_steps - 1}")
         self._audio_scheduler.set_timesteps(steps)
         return torch.cat((self._audio_scheduler.timesteps, torch.zeros(1))).double()
+
+
+def resample(sigmas: Tensor, steps: int) -> Tensor:
+    """A model's own noise levels [M + 1] for another number of steps: [steps + 1], same ends and same shape.
+
+    A jump (`JUMP`) stays one step, as does the step to 0. The others are shared out as the model's are, with new levels
+    even in ln sigma between the model's. With no steps left for others, whole levels of the model are taken.
+    Raises InputError for less than one step.
+    """
+    if steps < 1:
+        raise InputError(f"steps {steps}: give at least 1")
+    levels = sigmas.double()
+    count = len(levels) - 1
+    lengths = -levels.log().diff()
+    whole = 1 + (lengths[1:] > JUMP * lengths[:-1]).nonzero().flatten()
+    if steps <= len(whole):
+        return sigmas[torch.linspace(0, count, steps + 1).round().long()]
+    firsts, lasts = torch.cat((whole.new_zeros(1), whole + 1)), torch.cat((whole, whole.new_tensor([count])))
+    others = ((lasts - torch.arange(len(lasts))) * (steps - len(whole)) / (count - len(whole))).round().long()
+    runs = zip(firsts.tolist(), lasts.tolist(), others.diff(prepend=others.new_zeros(1)).tolist(), strict=True)
+    places = torch.cat([torch.linspace(first, last, n + 1, dtype=torch.float64) for first, last, n in runs])
+    low = places.long()
+    between = torch.lerp(levels.log()[low], levels.log()[(low + 1).clamp(max=count)], places - low).exp()
+    return torch.where(places == low, levels[low], between).to(sigmas.dtype)
 
 
 def _require(scheduler: EulerDiscreteScheduler | DDIMScheduler, **expected: object) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..diffusion import samplers
 from ..diffusion.guidance import JointCFG
-from ..diffusion.schedules import AudioGrid, Modality, NoiseClock, SamplingGrid
+from ..diffusion.schedules import AudioGrid, Modality, NoiseClock, SamplingGrid, resample
 from ..diffusion.sync_guidance import SyncGuidance
 from ..errors import InputError
 
@@ -29,7 +29,7 @@ def chosen(asked: T | None, own: T) -> T:
 class SamplingSettings:
     """How to sample. None is the model's own.
 
-    steps: denoising steps of the video, at the scheduler's noise levels.
+    steps: denoising steps of the video, at the model's own noise levels resampled, or else at the scheduler's.
     sigmas: the video's noise levels themselves, high to low, [steps + 1]; instead of steps.
     sampler: one of `SAMPLERS`.
     guidance: which predictions are combined, and how strongly.
@@ -76,9 +76,8 @@ class SamplingSettings:
         """The video's noise levels as `NoiseClock.grid` takes them: a number of steps or the sigmas, the other None."""
         if self.sigmas is not None:
             return None, torch.as_tensor(self.sigmas)
-        if self.steps is None and own.sigmas is not None:
-            return None, torch.tensor(own.sigmas)
-        return chosen(self.steps, own.steps), None
+        steps = chosen(self.steps, own.steps)
+        return (steps, None) if own.sigmas is None else (None, resample(torch.tensor(own.sigmas), steps))
 
     def grid(self, own: Defaults, clock: NoiseClock, hold: Modality | None = None) -> SamplingGrid:
         """The noise levels of both modalities. hold: this one is given and stays clean.

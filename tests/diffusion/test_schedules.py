@@ -8,7 +8,7 @@ import pytest
 import torch
 from gaussian_model import audio_scheduler, clock, video_scheduler
 
-from jointdit.diffusion.schedules import NoiseClock
+from jointdit.diffusion.schedules import NoiseClock, resample
 from jointdit.errors import InputError
 
 
@@ -99,6 +99,43 @@ def test_trailing_audio_waits_for_the_video_and_then_falls():
     given = clock().grid(sigmas=sigmas, audio="trailing", audio_substeps=3, audio_start=970, hold="video")
     assert torch.equal(given.audio_timesteps, grid.audio_timesteps[9:]), "a given video is not waited for"
     assert (given.video_sigmas == clock().sigma_min).all() and given.steps == 2
+
+
+# Those of the bundled model, and AlignYourSteps for Stable Video Diffusion.
+OWN = torch.tensor([200.0, 130.0, 83.0, 52.0, 32.0, 19.0, 11.0, 6.5, 4.0, 2.0, 0.02, 0.01, 0.005, 0.0])
+ALIGNED = torch.tensor([700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002, 0.0])
+
+
+@pytest.mark.parametrize("own", [OWN, ALIGNED])
+@pytest.mark.parametrize("steps", [*range(1, 30), 50, 999])
+def test_own_levels_at_another_number_of_steps_fall_between_the_same_ends(own, steps):
+    levels = resample(own, steps)
+    assert levels.shape == (steps + 1,) and (levels.diff() < 0).all()
+    assert (levels[0], levels[-1]) == (own[0], 0)
+    if steps == len(own) - 1:
+        assert torch.equal(levels, own)
+    if steps >= len(own):
+        assert levels[-2] == own[-2], "the step to 0 stays one"
+
+
+@pytest.mark.parametrize("steps", [3, 4, 8, 13, 25, 50])
+def test_a_jump_of_the_own_levels_stays_one_step_and_the_others_are_shared_out(steps):
+    levels = resample(OWN, steps)
+    jump = (levels == 2).nonzero().item()
+    assert levels[jump + 1] == OWN[10]
+    before, after = jump, len(levels) - 1 - (jump + 1) - 1  # without the jump and the step to 0
+    assert before == pytest.approx((steps - 2) * 9 / 11, abs=0.5) and before + after == steps - 2
+
+
+def test_new_levels_are_even_in_ln_sigma_between_the_models():
+    levels = resample(OWN, 2 + 2 * 11).double()
+    torch.testing.assert_close(levels[1:18:2], (levels[0:17:2] * levels[2:19:2]).sqrt(), atol=0, rtol=1e-6)
+    assert torch.equal(levels[0:19:2].float(), OWN[:10])
+
+
+def test_no_steps_are_refused():
+    with pytest.raises(InputError, match="steps 0"):
+        resample(OWN, 0)
 
 
 def test_making_a_grid_leaves_the_given_schedulers_alone():

@@ -17,6 +17,8 @@ from torch import Tensor
 from ..latents import JointLatents
 from .schedules import Levels, SamplingGrid
 
+LONGEST = 2.0  # of a step of second order: in ln sigma, and times the step before
+
 AudioDenoise = Callable[[Tensor, Levels], Tensor]
 Callback = Callable[[int, int, JointLatents], None]
 
@@ -75,15 +77,16 @@ def euler(denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callb
 
 def dpmpp_2m(denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callback | None = None) -> JointLatents:
     """DPM-Solver++(2M) (algorithm 2 of 2211.01095): second order from the estimate of the step before, which the audio
-    takes from its sub-steps."""
+    takes from its sub-steps. Where a step is longer than `LONGEST` the line through both estimates does not reach, and
+    it is Euler's."""
     return _multistep(denoise, x, grid, callback, order=2)
 
 
 def heun(denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callback | None = None) -> JointLatents:
     """Heun's method (algorithm 1 of 2206.00364): Euler, then again with the mean of the slopes at both ends.
 
-    The slope at a step's end comes from a joint evaluation, for the last audio sub-step too. A step to sigma 0 is
-    Euler's, for both.
+    The slope at a step's end comes from a joint evaluation, for the last audio sub-step too. A step that is longer than
+    `LONGEST` is Euler's: the slope at its end has little to do with the way there. So is a step to sigma 0, for both.
     """
     video, audio = grid.video_sigmas.tolist(), grid.audio_sigmas.tolist()
     n = grid.substeps
@@ -103,7 +106,7 @@ def heun(denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callba
         v_start, v_end = video[step : step + 2]
         a_start, a_end = audio[step * n + n - 1 : step * n + n + 1]
         there = JointLatents(_toward(x.video, estimate.video, v_start, v_end), _toward(sound, denoised, a_start, a_end))
-        if v_end and a_end:
+        if v_end and a_end and (_bends(v_start, v_end) or _bends(a_start, a_end)):
             ahead, _ = denoise(there, grid.levels(step + 1))
             there = JointLatents(
                 _mean_slope(x.video, estimate.video, there.video, ahead.video, v_start, v_end),
@@ -132,9 +135,11 @@ def _multistep(
     video_past = audio_past = None
 
     def advance(x: Tensor, denoised: Tensor, past: _Past | None, start: float, end: float) -> Tensor:
-        if order == 1 or past is None or end == 0 or past.sigma == start:
+        if order == 1 or past is None or not _bends(start, end):
             return _toward(x, denoised, start, end)
         ratio = math.log(start / end) / math.log(past.sigma / start)
+        if ratio > LONGEST:
+            return _toward(x, denoised, start, end)
         return _toward(x, denoised + (denoised - past.denoised) * (ratio / 2), start, end)
 
     for step in range(grid.steps):
@@ -158,13 +163,21 @@ def _multistep(
     return _leave(x, grid)
 
 
+def _bends(start: float, end: float) -> bool:
+    """Whether a step can be of second order: it moves, and is not too long, as one to 0 is."""
+    return end < start <= end * math.exp(LONGEST)
+
+
 def _toward(x: Tensor, denoised: Tensor, start: float, end: float) -> Tensor:
     """Euler's step from sigma `start` to `end`: on the line from the clean estimate to x. Exact at 0 and at rest."""
     return torch.lerp(denoised, x, end / start)
 
 
 def _mean_slope(x: Tensor, denoised: Tensor, x_end: Tensor, denoised_end: Tensor, start: float, end: float) -> Tensor:
-    """Heun's step: x moved by the mean of the slopes (x - denoised) / sigma at both ends."""
+    """Heun's step: x moved by the mean of the slopes (x - denoised) / sigma at both ends. A step that is too long stays
+    Euler's, x_end."""
+    if not _bends(start, end):
+        return x_end
     return x + ((x - denoised) / start + (x_end - denoised_end) / end) * ((end - start) / 2)
 
 

@@ -72,6 +72,30 @@ def test_heun_and_dpmpp_2m_converge_at_second_order_and_euler_at_first(substeps)
             assert low < before / after < high, f"{sample.__name__}: {before:.2e} -> {after:.2e}"
 
 
+@pytest.mark.parametrize("sample", [heun, dpmpp_2m])
+@pytest.mark.parametrize("sigmas", [[30.0, 11.0, 4.0, 2.0, 0.02, 0.01, 0.0], [4.0, 3.0, 0.1, 0.0], [300.0, 0.3, 0.0]])
+def test_a_leap_of_the_grid_does_not_multiply_the_errors_of_a_network(sample, sigmas):
+    """A network's v is a little wrong at every level, so that its clean estimate errs with sigma."""
+    noise = clock()
+    grid = noise.grid(sigmas=torch.tensor(sigmas), audio="trailing", audio_substeps=8)
+    exact = JointCFG(mode="none").denoiser(JointDenoiser(GaussianModel(), noise), nothing(1000))
+
+    def video(sample, error: float) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+
+        def denoise(x, levels, keep=False):
+            estimate, again = exact(x, levels, keep)
+            sigma = levels.video_sigma
+            wrong = error * sigma * (1 + sigma**2).rsqrt() * torch.randn(x.video.shape, generator=generator)
+            return JointLatents(estimate.video + wrong, estimate.audio), again
+
+        start = latents(*(torch.randn(1000, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)))
+        return sample(denoise, initial_noise(start, grid), grid).video
+
+    grain, least = ((video(each, error=0.2) - video(each, error=0)).std().item() for each in (sample, euler))
+    assert grain < 1.5 * least
+
+
 @pytest.fixture(scope="module")
 def joint() -> JointDenoiser:
     """The real model with open gates."""
@@ -111,7 +135,8 @@ def test_substeps_change_the_audio_and_cost_no_video_evaluation(sample, joint):
 
     def run(substeps: int) -> tuple[JointLatents, dict[str, int]]:
         counts.update(video=0, audio=0)
-        grid = joint.clock.grid(2, audio_substeps=substeps)
+        sound = torch.linspace(600, 200, 2 * substeps + 1)
+        grid = joint.clock.grid(sigmas=torch.tensor([8.0, 2.0, 0.0]), audio=sound, audio_substeps=substeps)
         return sample(full(joint), initial_noise(noise(), grid), grid), dict(counts)
 
     for name in counts:

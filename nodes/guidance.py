@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from comfy_api.latest import io
@@ -12,12 +12,16 @@ from ..jointdit.errors import InputError
 from .sockets import CATEGORY, Guide
 
 TOOLTIPS = {
-    "video_scale": "How strongly the last frame obeys the picture. 1 is neutral.",
-    "video_scale_start": "The same for the first frame; in between it rises evenly, as in Stable Video Diffusion.",
-    "audio_scale": "How strongly the sound obeys the text or the picture. 1 is neutral.",
-    "video_joint_scale": "How strongly the video agrees with the sound. 1 is neutral.",
-    "audio_joint_scale": "How strongly the sound agrees with the video. 1 is neutral.",
+    "video_scale": "How strongly the last frame obeys the picture. 1 is neutral. -1: the model's own.",
+    "video_scale_start": "The same for the first frame; in between it rises evenly, as in Stable Video Diffusion. "
+    "-1: as for the last frame, or the model's own.",
+    "audio_scale": "How strongly the sound obeys the text or the picture. 1 is neutral. -1: the model's own.",
+    "video_joint_scale": "How strongly the video agrees with the sound. 1 is neutral; tiny was made for 1 to 4. "
+    "-1: the model's own.",
+    "audio_joint_scale": "How strongly the sound agrees with the video. 1 is neutral; tiny was made for 1 to 4. "
+    "-1: the model's own.",
 }
+OWN = -1.0  # of a scale or rescale: the model's own
 UNBOUNDED = 1000.0  # above every video sigma
 
 
@@ -61,12 +65,12 @@ class Guidance(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "rescale",
-                    default=0.0,
-                    min=0.0,
+                    default=OWN,
+                    min=OWN,
                     max=1.0,
                     step=0.01,
                     tooltip="How far the contrast is brought back to that without guidance. Helps where high scales "
-                    "burn the picture.",
+                    "burn the picture. -1: the model's own.",
                     advanced=True,
                 ),
             ],
@@ -87,13 +91,9 @@ class Guidance(io.ComfyNode):
 
     @classmethod
     def execute(cls, mode: Mapping[str, Any], sigma_low: float, sigma_high: float, rescale: float) -> io.NodeOutput:
-        scales = {name: value for name, value in mode.items() if name != "mode"}
-        guidance = JointCFG(mode=mode["mode"], interval=(sigma_low, sigma_high), rescale=rescale, **scales)
-        return io.NodeOutput(guidance)
+        given = {name: value for name, value in {**mode, "rescale": rescale}.items() if value != OWN}
+        return io.NodeOutput(JointCFG(interval=(sigma_low, sigma_high), **given))
 
 
-def _scales(defaults: Mapping[str, float]) -> list[io.Input]:
-    return [
-        io.Float.Input(name, default=value, min=0.0, max=HIGHEST, step=0.1, tooltip=TOOLTIPS[name])
-        for name, value in defaults.items()
-    ]
+def _scales(names: Iterable[str]) -> list[io.Input]:
+    return [io.Float.Input(name, default=OWN, min=OWN, max=HIGHEST, step=0.1, tooltip=TOOLTIPS[name]) for name in names]

@@ -107,9 +107,9 @@ def test_seed_fixes_every_byte(pipe):
     ("guidance", "stems", "rows"),
     [
         (JointCFG("none"), 1, 1),
-        (JointCFG("cfg"), 2, 2),
-        (JointCFG("joint-cfg"), 2, 2),
-        (JointCFG("joint-cfg-star"), 2, 3),
+        (JointCFG("cfg", video_scale=3), 2, 2),
+        (JointCFG("joint-cfg", joint_scale=3), 2, 2),
+        (JointCFG("joint-cfg-star", video_scale=3, joint_scale=2), 2, 3),
     ],
 )
 def test_a_step_evaluates_what_guidance_needs_and_no_more(pipe, guidance, stems, rows):
@@ -126,6 +126,19 @@ def test_a_step_evaluates_what_guidance_needs_and_no_more(pipe, guidance, stems,
     for hook in hooks:
         hook.remove()
     assert found == {"In": 2 * stems, "Out": 2 * rows}
+
+
+@pytest.mark.parametrize(
+    "guidance", [JointCFG("cfg"), JointCFG("joint-cfg-star"), JointCFG("joint-cfg", joint_scale=4)]
+)
+def test_no_mode_of_guidance_burns_the_picture(pipe, guidance):
+    picture = read_image(Path(jointdit.__file__).parent / "assets" / "sample.jpg")
+
+    def burnt(guidance: JointCFG | None) -> float:
+        frames = pipe(picture, "lightning strikes", steps=4, guidance=guidance, generator=seeded()).frames
+        return ((frames <= 1) | (frames >= 254)).mean()
+
+    assert burnt(guidance) < burnt(None) + 0.02
 
 
 def test_the_bundled_model_fits_in_32_megabytes():

@@ -61,7 +61,7 @@ OPTIONS = (
     Option("guidance", "MODE", one_of("none", "cfg", "joint-cfg", "joint-cfg-star"), "which predictions are combined"),
     Option("video-scale", "S", SCALE, "how strongly the video obeys the picture; 1 is neutral"),
     Option("audio-scale", "S", SCALE, "how strongly the sound obeys the text; 1 is neutral"),
-    Option("joint-scale", "W", SCALE, "how strongly picture and sound agree; 1 is neutral"),
+    Option("joint-scale", "W", SCALE, "how strongly picture and sound agree; 1 is neutral, tiny takes 1 to 4"),
     Option("sync", "S", number(0, 10), "how strongly the sound is pulled to when the picture moves; 0 is off, try 0.5"),
     Option("sampler", "NAME", one_of("euler", "heun", "dpmpp_2m"), "euler (default), heun or dpmpp_2m"),
     Option("video-temperature", "T", number(0, 2), "scale of the video's initial noise; lower is calmer, 1 is plain"),

@@ -4,7 +4,7 @@ Every mode is a sum of clean estimates whose weights add up to 1. With c: all co
 negative or empty text, iso: the modalities do not see each other:
 
     cfg             D(none) + s (D(c) - D(none))                                     2207.12598
-    joint-cfg       D_iso(none) + w (D(c) - D_iso(none))                             JointDiT, CVPR 2025
+    joint-cfg       D_iso(none) + w (D(c) - D_iso(none))                             JointDiT (CVPR 2025), as we read it
     joint-cfg-star  D_iso(none) + s (D_iso(c) - D_iso(none)) + w (D(c) - D_iso(c))   our reading of its extension
 
 s: how strongly the conditions are obeyed. w: how strongly the modalities agree. 1 is neutral and costs nothing: a
@@ -13,6 +13,7 @@ prediction whose weights are zero is not computed.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -29,6 +30,8 @@ from .denoiser import JointDenoiser, Pass
 from .samplers import AudioDenoise
 from .schedules import Levels
 
+logger = logging.getLogger(__name__)
+
 HIGHEST = 100.0  # beyond every use, and far from overflow
 
 # The condition scales are the pretrained pipelines' own: 1 to 3 over frames, and 3.5. In joint-cfg they are w.
@@ -44,11 +47,15 @@ DEFAULTS: Mapping[str, Mapping[str, float]] = {
         "audio_joint_scale": 2.0,
     },
 }
+# s and w of a modality: joint-cfg has one number for both, cfg has s alone.
+TWINS = {"video_scale": "video_joint_scale", "audio_scale": "audio_joint_scale"}
+TWINS |= {joint: scale for scale, joint in TWINS.items()}
 
 
 @dataclass(frozen=True)
 class JointCFG:
-    """Guidance of one run. A scale that is left out is the mode's default (`DEFAULTS`); 1 is neutral.
+    """Guidance of one run. A scale that is left out, or rescale, is the model's own (`filled_from`), or else the mode's
+    default (`DEFAULTS`). 1 is the neutral scale.
 
     mode: none, cfg, joint-cfg or joint-cfg-star.
     video_scale, audio_scale: s.    video_joint_scale, audio_joint_scale: w; joint_scale sets both.
@@ -56,7 +63,8 @@ class JointCFG:
     in Stable Video Diffusion. A given video scale without a given start is the same for all frames.
     interval: lowest and highest video sigma at which guidance acts, on both modalities (2404.07724). A held video is
     always at the lowest sigma of all.
-    rescale: 0 to 1, how far the standard deviation of the result is brought back to that of D(c) (2305.08891).
+    rescale: 0 to 1, how far the standard deviation of the result is brought back to that of D(c) (2305.08891); the
+    default is 0. video_rescale: the video's alone, in place of it.
     Raises InputError for an unknown mode, a value out of range, and a scale that the mode does not have.
     """
 
@@ -68,7 +76,8 @@ class JointCFG:
     audio_joint_scale: float | None = None
     video_scale_start: float | None = None
     interval: tuple[float, float] | None = None
-    rescale: float = 0.0
+    rescale: float | None = None
+    video_rescale: float | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in DEFAULTS:
@@ -79,28 +88,54 @@ class JointCFG:
                 raise InputError(f"{name} {value}: guidance mode {self.mode} has none; leave it out")
             if not 0 <= value <= HIGHEST:
                 raise InputError(f"{name} {value}: give a number from 0 to {HIGHEST:g}; 1 is neutral")
-        if not 0 <= self.rescale <= 1:
-            raise InputError(f"rescale {self.rescale}: give a number from 0 to 1")
+        for name, value in self._given_rescale().items():
+            if not 0 <= value <= 1:
+                raise InputError(f"{name} {value}: give a number from 0 to 1")
         pair = self.interval
         if pair is not None and not (len(pair) == 2 and 0 <= pair[0] < pair[1] < math.inf):
             raise InputError(f"interval {self.interval}: give a lower and a higher video sigma")
 
     def changed(self, **given: Any) -> JointCFG:
-        """This guidance with some fields given anew. Another mode starts from its own defaults; a shared scale, or one
-        for all frames, takes the place of what it stands for."""
+        """This guidance with some fields given anew; what is given for both modalities, or for all frames, takes the
+        place of what it stands for.
+
+        Another mode keeps all that it has too. A scale that only the other mode has starts at its twin's value (s at
+        that of w and the reverse), because joint-cfg is joint-cfg-star with s = w. So joint-cfg-star makes the same
+        clip as joint-cfg until s or w is given, and cfg guides as strongly.
+        """
         if given.get("mode", self.mode) != self.mode:
-            return JointCFG(**given)
-        replaced = {"joint_scale": ("video_joint_scale", "audio_joint_scale"), "video_scale": ("video_scale_start",)}
+            mode = given.pop("mode")
+            own = self._spelled_out()
+            scales = {name: own.get(name, own.get(TWINS.get(name, name))) for name in DEFAULTS.get(mode, ())}
+            return JointCFG(mode, **scales, interval=self.interval, **self._given_rescale()).changed(**given)
+        replaced = {
+            "joint_scale": ("video_joint_scale", "audio_joint_scale"),
+            "video_scale": ("video_scale_start",),
+            "rescale": ("video_rescale",),
+        }
         cleared = {name: None for key in given for name in replaced.get(key, ())}
         return replace(self, **{**cleared, **given})
+
+    def filled_from(self, own: JointCFG) -> JointCFG:
+        """This guidance with the scales and rescale that it leaves out from a model's own."""
+        given = self._spelled_out() | self._given_rescale()
+        return own.changed(mode=self.mode, interval=self.interval, **given)
+
+    def warn_beyond(self, lowest: float, highest: float) -> None:
+        """Logs a warning if a scale is outside of what a model was made for."""
+        beyond = [f"{name} {value:g}" for name, value in self.scales.items() if not lowest <= value <= highest]
+        if beyond:
+            logger.warning(
+                "%s: this model was made for guidance scales from %g to %g; beyond, clips fade, burn or lose sync",
+                ", ".join(beyond),
+                lowest,
+                highest,
+            )
 
     @property
     def scales(self) -> dict[str, float]:
         """All scales of the mode as they hold, by the names in `DEFAULTS`."""
-        given = self._given()
-        if "joint_scale" in given:
-            shared = given.pop("joint_scale")
-            given = {"video_joint_scale": shared, "audio_joint_scale": shared} | given
+        given = self._spelled_out()
         rising = "video_joint_scale" if self.mode == "joint-cfg" else "video_scale"
         if rising in given:
             given.setdefault("video_scale_start", given[rising])
@@ -129,15 +164,15 @@ class JointCFG:
             )
         return {name: (video[name], audio[name]) for name in video if name == "c" or video[name].any() or audio[name]}
 
-    def combine(self, predictions: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    def combine(self, predictions: Sequence[Tensor], weights: Sequence[Tensor], rescale: float | None) -> Tensor:
         """The weighted sum of clean estimates [B, ...] of one modality, "c" first, rescaled."""
         terms = [weight.to(each.device) * each for weight, each in zip(weights, predictions, strict=True)]
         result = sum(terms[1:], terms[0])
-        if self.rescale == 0 or len(predictions) == 1:
+        if not rescale or len(predictions) == 1:
             return result
         axes = tuple(range(1, result.ndim))
         ratio = predictions[0].std(axes, keepdim=True) / result.std(axes, keepdim=True)
-        return result * (self.rescale * ratio + 1 - self.rescale)
+        return result * (1 + rescale * (ratio - 1))  # exact where nothing is to be brought back
 
     def denoiser(
         self, joint: JointDenoiser, conditioning: Conditioning, negative: Conditioning | None = None
@@ -148,6 +183,18 @@ class JointCFG:
     def _given(self) -> dict[str, float]:
         names = [field.name for field in fields(self) if field.name.endswith(("_scale", "_start"))]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def _given_rescale(self) -> dict[str, float]:
+        both = {"rescale": self.rescale, "video_rescale": self.video_rescale}
+        return {name: value for name, value in both.items() if value is not None}
+
+    def _spelled_out(self) -> dict[str, float]:
+        """The scales that are given, by the names in `DEFAULTS`."""
+        given = self._given()
+        if "joint_scale" in given:
+            shared = given.pop("joint_scale")
+            given = {"video_joint_scale": shared, "audio_joint_scale": shared} | given
+        return given
 
 
 class GuidedDenoiser:
@@ -174,7 +221,9 @@ class GuidedDenoiser:
 
     def __call__(self, x: JointLatents, levels: Levels, keep: bool = False) -> tuple[JointLatents, AudioDenoise | None]:
         """Guided clean estimates of x; with `keep` also a function that estimates the audio again on the same video."""
-        weights = self.guidance.weights(levels.video_sigma.item(), frames=x.video.shape[1])
+        guidance = self.guidance
+        video_rescale = guidance.rescale if guidance.video_rescale is None else guidance.video_rescale
+        weights = guidance.weights(levels.video_sigma.item(), frames=x.video.shape[1])
         video_weights, audio_weights = zip(*weights.values(), strict=True)
         # An isolated prediction that weighs nothing in the video is one of the audio expert, which costs little.
         passes = [
@@ -183,13 +232,13 @@ class GuidedDenoiser:
         ]
         found, audio_passes = self.denoiser.denoise(x, levels, passes, keep)
         estimate = JointLatents(
-            self.guidance.combine([each.video for each in found], video_weights),
-            self.guidance.combine([each.audio for each in found], audio_weights),
+            guidance.combine([each.video for each in found], video_weights, video_rescale),
+            guidance.combine([each.audio for each in found], audio_weights, guidance.rescale),
         )
         if audio_passes is None:
             return estimate, None
 
         def audio_again(audio: Tensor, levels: Levels) -> Tensor:
-            return self.guidance.combine(audio_passes(audio, levels), audio_weights)
+            return guidance.combine(audio_passes(audio, levels), audio_weights, guidance.rescale)
 
         return estimate, audio_again

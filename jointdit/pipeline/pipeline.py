@@ -113,7 +113,10 @@ class JointDiTPipeline(JointDiTComponents):
 
     def _guided(self, joint: JointDenoiser, conditions: Conditions, settings: SamplingSettings) -> samplers.Denoise:
         """The joint denoiser as a sampler calls it, with all that steers it."""
-        guidance, sides = settings.guidance or self.guidance, (conditions.conditional, conditions.unconditional)
+        own, sides = self.guidance, (conditions.conditional, conditions.unconditional)
+        guidance = own if settings.guidance is None else settings.guidance.filled_from(own)
+        if self.defaults.scale_range is not None:
+            guidance.warn_beyond(*self.defaults.scale_range)
         denoise: samplers.Denoise = GuidedDenoiser(joint, guidance, *sides, settings.isolated)
         if self.defaults.hold_first_frame and conditions.held != "video":
             first = conditions.conditional.image_latents.float() * self.video_vae.config.scaling_factor

@@ -105,6 +105,7 @@ class Defaults:
     sigmas: the video's own `steps` noise levels, and 0; None is the scheduler's.
     audio_start: first timestep of this model's own audio grid; None is AudioLDM2's.
     guidance: arguments of `JointCFG`.
+    scale_range: lowest and highest scale of guidance that the model was made for; None is any.
     """
 
     frames: int = 14
@@ -121,6 +122,7 @@ class Defaults:
     audio_grid: AudioGrid = "even"
     audio_start: float | None = None
     guidance: dict[str, Any] = field(default_factory=dict)
+    scale_range: list[float] | None = None
 
     def __post_init__(self) -> None:
         """Raises TypeError for a value of another kind and InputError for one out of range, as a file may have them."""
@@ -140,6 +142,9 @@ class Defaults:
                 raise TypeError(f"{each.name} is {value!r}")
         if not all(isinstance(sigma, int | float) for sigma in self.sigmas or ()):
             raise TypeError(f"sigmas is {self.sigmas!r}")
+        pair = [0.0, 0.0] if self.scale_range is None else self.scale_range
+        if len(pair) != 2 or not all(isinstance(scale, int | float) for scale in pair):
+            raise TypeError(f"scale_range is {self.scale_range!r}")
         SamplingSettings(
             steps=self.steps,
             guidance=JointCFG(**self.guidance),

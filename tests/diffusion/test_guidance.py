@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -143,6 +143,22 @@ def test_rescale_brings_the_deviation_back(joint, state, predictions):
         close(getattr(half, name), (before + after) / 2)
 
 
+def test_the_video_may_be_rescaled_alone_and_nothing_changes_where_it_is_not_guided(joint, state):
+    scales = {"video_scale": 4.0, "audio_scale": 4.0}
+    plain, both, video = (
+        guide(joint, state, JointCFG("cfg", **scales, **rescale))
+        for rescale in ({}, {"rescale": 1.0}, {"video_rescale": 1.0})
+    )
+    assert torch.equal(video.video, both.video) and torch.equal(video.audio, plain.audio)
+    assert not torch.equal(video.video, plain.video)
+    for rescale in (0.7, 1.0):
+        sound = {"video_joint_scale": 1.0, "audio_joint_scale": 2.5}
+        unguided, rescaled = (
+            guide(joint, state, JointCFG("joint-cfg", **sound, video_rescale=each)) for each in (None, rescale)
+        )
+        assert torch.equal(unguided.video, rescaled.video) and torch.equal(unguided.audio, rescaled.audio)
+
+
 def test_substeps_are_guided_alike(joint, state):
     denoise = JointCFG("joint-cfg-star").denoiser(joint, CONDITIONS, NEGATIVE)
     with torch.no_grad():
@@ -163,6 +179,7 @@ def test_substeps_are_guided_alike(joint, state):
         ({"mode": "joint-cfg", "video_scale": 2.0}, "video_scale 2.0: guidance mode joint-cfg has none"),
         ({"rescale": 1.5}, "rescale 1.5"),
         ({"rescale": float("nan")}, "rescale nan"),
+        ({"video_rescale": -0.1}, "video_rescale -0.1"),
         ({"interval": (3.0, 1.0)}, r"interval \(3.0, 1.0\)"),
         ({"interval": (0.0, float("nan"))}, "nan"),
         ({"interval": (3.0,)}, r"interval \(3.0,\)"),
@@ -191,6 +208,55 @@ def test_a_models_own_guidance_is_varied_by_what_the_user_says():
     own = JointCFG("joint-cfg-star", video_scale=1.5, audio_scale=2, video_joint_scale=1, audio_joint_scale=3)
     assert own.changed(joint_scale=2).scales == own.scales | {"video_joint_scale": 2, "audio_joint_scale": 2}
     assert own.changed(audio_scale=1).scales == own.scales | {"audio_scale": 1}
-    assert own.changed(mode="cfg", audio_scale=1) == JointCFG("cfg", audio_scale=1)
+    assert own.changed(mode="cfg", audio_scale=1) == JointCFG("cfg", video_scale=1.5, audio_scale=1)
     rising = JointCFG("cfg", video_scale_start=1, video_scale=3)
     assert rising.changed(video_scale=2).scales["video_scale_start"] == 2
+
+
+def test_another_mode_starts_from_the_models_own_scales():
+    own = JointCFG("joint-cfg", video_joint_scale=1, audio_joint_scale=2.5, interval=(0.1, 50), rescale=0.5)
+    cfg, star, none = (own.changed(mode=mode) for mode in ("cfg", "joint-cfg-star", "none"))
+    assert cfg.scales == {"video_scale_start": 1, "video_scale": 1, "audio_scale": 2.5}
+    assert star.scales == cfg.scales | {"video_joint_scale": 1, "audio_joint_scale": 2.5}
+    assert {each.interval for each in (cfg, star, none)} == {(0.1, 50)} and star.rescale == 0.5
+    assert own.changed(mode="joint-cfg-star", joint_scale=2).scales == star.scales | {
+        "video_joint_scale": 2,
+        "audio_joint_scale": 2,
+    }
+    assert cfg.changed(mode="joint-cfg").scales == own.scales
+    assert star.changed(mode="joint-cfg", video_joint_scale=3).scales["audio_joint_scale"] == 2.5
+    rising = JointCFG("cfg", video_scale_start=1, video_scale=3).changed(mode="joint-cfg").scales
+    assert (rising["video_scale_start"], rising["video_joint_scale"]) == (1, 3)
+    for mode, defaults in DEFAULTS.items():  # of a model that says nothing
+        assert JointCFG().changed(mode=mode).scales == defaults
+    with pytest.raises(InputError, match="'magic'"):
+        own.changed(mode="magic")
+
+
+def test_joint_cfg_star_from_joint_cfgs_scales_is_the_same_estimate(joint, state):
+    own = JointCFG("joint-cfg", video_joint_scale=1, audio_joint_scale=2.5)
+    plain, star = guide(joint, state, own), guide(joint, state, own.changed(mode="joint-cfg-star"))
+    assert torch.equal(star.video, plain.video) and torch.equal(star.audio, plain.audio)
+
+
+def test_scales_beyond_a_models_range_are_named_in_one_line(caplog):
+    JointCFG("joint-cfg-star", video_scale=1, audio_scale=4, joint_scale=2).warn_beyond(1, 4)
+    assert not caplog.records
+    JointCFG("joint-cfg-star", video_scale=2, audio_scale=10, joint_scale=0.5).warn_beyond(1, 4)
+    (line,) = caplog.messages
+    assert "audio_scale 10, video_joint_scale 0.5, audio_joint_scale 0.5: " in line and "from 1 to 4" in line
+
+
+def test_what_a_given_guidance_leaves_out_is_the_models_own():
+    own = JointCFG("joint-cfg", video_joint_scale=1, audio_joint_scale=2.5)
+    assert JointCFG("cfg").filled_from(own) == own.changed(mode="cfg")
+    some = JointCFG("joint-cfg-star", video_joint_scale=1.5, rescale=0.7, interval=(0, 9)).filled_from(own)
+    assert some.scales == own.changed(mode="joint-cfg-star").scales | {"video_joint_scale": 1.5}
+    assert (some.rescale, some.interval) == (0.7, (0, 9))
+    assert JointCFG("joint-cfg", joint_scale=2).filled_from(own).scales == JointCFG("joint-cfg", joint_scale=2).scales
+    assert own.filled_from(own) == own
+    calm = replace(own, video_rescale=1.0)
+    assert JointCFG("cfg").filled_from(calm).video_rescale == 1 == calm.changed(mode="cfg").video_rescale
+    assert JointCFG("joint-cfg", rescale=0.5).filled_from(calm).video_rescale is None, "given for both"
+    for mode in DEFAULTS:
+        assert JointCFG(mode).filled_from(JointCFG()).scales == JointCFG(mode).scales

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from tiny_models import write_experts
 
 from jointdit import Clip, JointDiTPipeline
+from jointdit.diffusion.guidance import DEFAULTS
 from jointdit.evaluate import draw_sync
 from jointdit.evaluate.clip import score_clip
 from jointdit.synthetic import render_scene
@@ -239,7 +240,10 @@ def test_every_guidance_mode_with_its_own_scales(model, pictures, mode):
     (option,) = (each for each in widget.options if each.key == mode)
     chosen = {"mode": mode} | {each.id: each.default for each in option.inputs}
     (guidance,) = run("JointCFG", mode=chosen)
-    assert guidance.mode == mode and guidance.scales == {key: value for key, value in chosen.items() if key != "mode"}
+    assert guidance.mode == mode and guidance.scales == DEFAULTS[mode], "what is left at -1 is for the model to say"
+    given = {key: 2.0 for key in chosen if key != "mode"}
+    (other,) = run("JointCFG", mode=chosen | given, rescale=0.5)
+    assert (guidance.rescale, other.rescale) == (None, 0.5) and other.scales == given
     video, _, _ = make(model, pictures[:1], guidance=guidance)
     assert video["samples"].isfinite().all()
 

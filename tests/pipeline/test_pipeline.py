@@ -18,6 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from jointdit import InputError, JointCFG, JointDiTPipeline, SamplingSettings
 from jointdit.checkpoints.folders import load_component, load_components, read_index, save_components
+from jointdit.diffusion.schedules import resample
 from jointdit.media import Clip
 
 
@@ -145,6 +146,17 @@ def test_isolated_sound_knows_nothing_of_the_picture(experts, picture):
     assert not np.array_equal(joint, other)
     alone, again = (run(pipe, picture, video_temperature=heat, isolated=True).audio for heat in (0.5, 1))
     assert np.array_equal(alone, again) and not np.array_equal(alone, joint)
+
+
+def test_steps_resample_a_models_own_levels_and_scales_start_at_its_own(pipe, picture, monkeypatch):
+    scales = {"mode": "joint-cfg", "video_joint_scale": 1.0, "audio_joint_scale": 1.5}
+    own = replace(pipe.defaults, steps=3, sigmas=[50.0, 5.0, 1.0, 0.0], guidance=scales)
+    monkeypatch.setattr(pipe, "defaults", own)
+    default = run(pipe, picture, steps=None).audio
+    assert np.array_equal(run(pipe, picture, steps=3).audio, default)
+    assert np.array_equal(run(pipe, picture, steps=None, guidance=JointCFG("joint-cfg-star")).audio, default)
+    two = run(pipe, picture, sigmas=resample(torch.tensor(own.sigmas), 2))
+    assert np.array_equal(run(pipe, picture, steps=2).audio, two.audio)
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])

@@ -52,6 +52,7 @@ def assemble(recipe: TinyRecipe, model: TinyModel, tokenizer: CLIPTokenizer) -> 
             audio_substeps=sampling.audio_substeps,
             audio_start=sampling.audio_start,
             guidance=dict(sampling.guidance),
+            scale_range=list(sampling.scale_range),
         ),
         video_vae=AutoencoderKLTemporalDecoder.from_pretrained(recipe.runs / "video_vae"),
         audio_vae=AutoencoderKL.from_pretrained(recipe.runs / "audio_vae"),

@@ -102,6 +102,7 @@ class Sampling:
 
     sigmas: of the video. Below 2 the small model leaves more noise than it removes, so the video goes from there to its
     end at once; in the last three steps the sound follows.
+    scale_range: of guidance; beyond it clips fade, burn or lose sync.
     """
 
     sigmas: tuple[float, ...] = (200.0, 130.0, 83.0, 52.0, 32.0, 19.0, 11.0, 6.5, 4.0, 2.0, 0.02, 0.01, 0.005, 0.0)
@@ -111,8 +112,14 @@ class Sampling:
     motion_bucket: int = 127
     noise_augmentation: float = 0.02
     guidance: Mapping[str, str | float] = field(
-        default_factory=lambda: {"mode": "joint-cfg", "video_joint_scale": 1.0, "audio_joint_scale": 2.5}
+        default_factory=lambda: {
+            "mode": "joint-cfg",
+            "video_joint_scale": 1.0,
+            "audio_joint_scale": 2.5,
+            "video_rescale": 1.0,  # other scales would burn the picture
+        }
     )
+    scale_range: tuple[float, float] = (1.0, 4.0)
 
     def part_above(self, sigma: float) -> float:
         """The part of the path, from its first step to its last, in which the video's noise is above `sigma`."""

@@ -6,6 +6,7 @@ float32 a round trip would err by 2e-4 at the ends.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -94,14 +95,14 @@ class NoiseClock:
             thresholding=False,
             set_alpha_to_one=False,
         )
-        self.sigma_min, self.sigma_max = video_scheduler.config.sigma_min, video_scheduler.config.sigma_max
+        self.sigma_min, self.sigma_max = (video_scheduler.config[name] for name in ("sigma_min", "sigma_max"))
         if self.sigma_min is None or self.sigma_max is None:
             raise InputError(
                 f"video scheduler: sigma_min {self.sigma_min}, sigma_max {self.sigma_max}; both are needed"
             )
         # Copies: making a grid sets timesteps on a scheduler.
-        self._video_scheduler = EulerDiscreteScheduler.from_config(video_scheduler.config)
-        self._audio_scheduler = DDIMScheduler.from_config(audio_scheduler.config)
+        self._video_scheduler = copy.deepcopy(video_scheduler)
+        self._audio_scheduler = copy.deepcopy(audio_scheduler)
         alphas = audio_scheduler.alphas_cumprod.to("cpu", torch.float64)
         self._log_table = 0.5 * ((1 - alphas) / alphas).log()
         self.p_mean, self.p_std = p_mean, p_std
@@ -172,13 +173,16 @@ class NoiseClock:
         hold: this modality is given and stays clean: its grid stands still.
         Raises InputError if the values do not make a grid.
         """
-        if (steps is None) == (sigmas is None):
-            raise ValueError(f"steps {steps}, sigmas {sigmas}: give one of them")
         if audio_substeps < 1:
             raise InputError(f"audio sub-steps {audio_substeps}: give at least 1")
         if audio_start is not None and not 0 < audio_start <= self.audio_steps - 1:
             raise InputError(f"audio_start {audio_start}: give a timestep above 0 and at most {self.audio_steps - 1}")
-        video = self._karras(steps) if sigmas is None else _falling("sigmas", sigmas, torch.inf)
+        if steps is not None and sigmas is None:
+            video = self._karras(steps)
+        elif sigmas is not None and steps is None:
+            video = _falling("sigmas", sigmas, torch.inf)
+        else:
+            raise ValueError(f"steps {steps}, sigmas {sigmas}: give one of them")
         count = len(video) - 1
         if isinstance(audio, Tensor):
             timesteps = _falling("audio timesteps", audio, self.audio_steps - 1, may_rest=True)

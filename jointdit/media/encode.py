@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
+from av import AudioStream, VideoStream
 from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
 
@@ -124,7 +126,8 @@ def _video_packets(
     container: OutputContainer, target: _Format, frames: np.ndarray, fps: Fraction, crf: int
 ) -> Iterator[av.Packet]:
     """Adds the stream at once; its packets come when they are asked for."""
-    stream = container.add_stream(target.video, rate=fps, options={**target.video_options, "crf": str(crf)})
+    options = {**target.video_options, "crf": str(crf)}
+    stream = cast(VideoStream, container.add_stream(target.video, rate=fps, options=options))
     stream.height, stream.width = frames.shape[1:3]
     stream.pix_fmt = "yuv420p"
     stream.codec_context.time_base = 1 / fps
@@ -153,7 +156,7 @@ def _audio_packets(
     """Adds the stream at once; its packets come when they are asked for."""
     channels = len(audio)
     rate = min((rate for rate in target.rates if rate >= sample_rate), default=max(target.rates))
-    stream = container.add_stream(target.audio, rate=rate, layout=_LAYOUTS[channels])
+    stream = cast(AudioStream, container.add_stream(target.audio, rate=rate, layout=_LAYOUTS[channels]))
     stream.bit_rate = AUDIO_BIT_RATE * channels
 
     def packets() -> Iterator[av.Packet]:

@@ -76,8 +76,10 @@ class SamplingSettings:
         """The video's noise levels as `NoiseClock.grid` takes them: a number of steps or the sigmas, the other None."""
         if self.sigmas is not None:
             return None, torch.as_tensor(self.sigmas)
-        steps = chosen(self.steps, own.steps)
-        return (steps, None) if own.sigmas is None else (None, resample(torch.tensor(own.sigmas), steps))
+        if own.sigmas is None:
+            return chosen(self.steps, own.steps), None
+        sigmas = torch.tensor(own.sigmas)
+        return None, sigmas if self.steps is None else resample(sigmas, self.steps)
 
     def grid(self, own: Defaults, clock: NoiseClock, hold: Modality | None = None) -> SamplingGrid:
         """The noise levels of both modalities. hold: this one is given and stays clean.

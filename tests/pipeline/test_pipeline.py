@@ -155,7 +155,7 @@ def test_steps_resample_a_models_own_levels_and_scales_start_at_its_own(pipe, pi
     default = run(pipe, picture, steps=None).audio
     assert np.array_equal(run(pipe, picture, steps=3).audio, default)
     assert np.array_equal(run(pipe, picture, steps=None, guidance=JointCFG("joint-cfg-star")).audio, default)
-    two = run(pipe, picture, sigmas=resample(torch.tensor(own.sigmas), 2))
+    two = run(pipe, picture, steps=None, sigmas=resample(torch.tensor(own.sigmas), 2))
     assert np.array_equal(run(pipe, picture, steps=2).audio, two.audio)
 
 

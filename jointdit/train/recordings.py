@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..latents import ClipShape
 from ..media import VIDEO_SUFFIXES, fit_image, read_clip
 
+TABLE = "captions.csv"
 QUIETEST = 1e-3  # root mean square, -60 dBFS: below, a clip counts as silent
 
 
@@ -48,18 +49,23 @@ class TrainingClip:
 
 def class_folders(folder: Path) -> Iterator[Recording]:
     """A folder for each class, whose name is the caption (AVSync15, Landscape, and folders of one's own). A text file
-    beside a video, of the same name, speaks for it instead."""
+    beside a video, of the same name, takes its place. `folder` itself is no class."""
     for path in _videos(folder):
         beside = path.with_suffix(".txt")
-        caption = _text(beside) if beside.is_file() else path.parent.name.replace("_", " ")
-        yield _recording(path, folder, caption)
+        problem = f"no caption; write one into {beside.name}"
+        if beside.is_file():
+            caption = _text(beside)
+        else:
+            caption = path.parent.name.replace("_", " ") if path.parent != folder else None
+            problem += f", or move it into a folder named like what it shows, or use the layout csv with {TABLE}"
+        yield _recording(path, folder, caption, problem)
 
 
 def table(folder: Path) -> Iterator[Recording]:
     """`captions.csv` has rows of a file's path below the folder and its caption; other columns do not matter."""
-    captions = {row[0]: row[1] for row in _rows(folder / "captions.csv") if len(row) >= 2}
+    captions = {row[0]: row[1] for row in _rows(folder / TABLE) if len(row) >= 2}
     for path in _videos(folder):
-        yield _recording(path, folder, captions.get(_name(path, folder)), "no caption in captions.csv")
+        yield _recording(path, folder, captions.get(_name(path, folder)), f"no caption in {TABLE}")
 
 
 def synthetic(folder: Path) -> Iterator[Recording]:
@@ -108,7 +114,7 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[Recording]]] = {
 
 
 def find_recordings(folder: Path, layout: str = "classes") -> list[Recording]:
-    """All recordings of a folder, sorted by name. Raises InputError if there are none."""
+    """All recordings of a folder, sorted by name. Raises InputError if there are none, or none with a caption."""
     if layout not in LAYOUTS:
         raise InputError(f"layout {layout!r}: give one of {', '.join(LAYOUTS)}")
     if not folder.is_dir():
@@ -116,6 +122,9 @@ def find_recordings(folder: Path, layout: str = "classes") -> list[Recording]:
     found = sorted(LAYOUTS[layout](folder), key=lambda recording: recording.name)
     if not found:
         raise InputError(f"{folder}: no videos ({', '.join(VIDEO_SUFFIXES)}) as the layout {layout} has them")
+    if all(recording.problem for recording in found):
+        first = found[0]
+        raise InputError(f"{folder}: none of the {len(found)} videos can be used; {first.name}: {first.problem}")
     return found
 
 

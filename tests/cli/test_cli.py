@@ -211,7 +211,7 @@ def test_every_option_does_something(photo, tmp_path) -> None:
         ["--fit", "stretch"],
         ["--guidance", "none"],
         ["--guidance", "cfg"],
-        ["--guidance", "joint-cfg-star"],
+        ["--guidance", "joint-cfg-star", "--joint-scale", "4"],  # without scales it starts as the model's own joint-cfg
         ["--guidance", "cfg", "--video-scale", "3.5"],
         ["--guidance", "cfg", "--audio-scale", "4.5"],
         ["--joint-scale", "2.5"],

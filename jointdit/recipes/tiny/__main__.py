@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from .apart import train_audio_alone, train_video_alone, write_pair
 from .autoencoders import train_audio_vae, train_video_vae
 from .cache import write_cache
 from .experts import train, train_sounds, train_videos
@@ -30,8 +31,12 @@ COMMANDS: Mapping[str, tuple[Callable[[TinyRecipe], None], str]] = {
     "sounds": (train_sounds, "train the audio expert further"),
     "words": (train_words, "teach the text encoder words that captions do not have"),
     "suggestions": (train_suggestions, "teach the image encoder of a model what pictures suggest"),
+    "video-alone": (train_video_alone, "train a video expert that never meets an audio expert"),
+    "audio-alone": (train_audio_alone, "train an audio expert that never meets a video expert"),
+    "pair": (write_pair, "write a model of these two, with Joint Blocks that have learned nothing"),
     "export": (export, "write the model"),
 }
+ALONE, WRITING = ("video-alone", "audio-alone"), ("export", "pair")
 SHARED = ("runs", "start", "output")  # options that are settings of the recipe itself, not of a command
 
 
@@ -78,18 +83,18 @@ def _parser() -> argparse.ArgumentParser:
 def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     """The options that a command reads; those that are left out stay as the recipe has them."""
     command.add_argument("--runs", type=Path, help="folder of everything that is made (runs/tiny)")
-    if name != "export":
+    if name not in WRITING:
         command.add_argument("--seed", type=int)
     length = command.add_mutually_exclusive_group()
-    if name not in ("cache", "export"):
+    if name not in ("cache", *WRITING):
         length.add_argument("--steps", type=int, help="steps in all; repeats exactly")
-    if name in ("video-vae", "audio-vae", "vocoder", "train", "videos", "sounds"):
+    if name in ("video-vae", "audio-vae", "vocoder", "train", "videos", "sounds", *ALONE):
         length.add_argument("--minutes", type=float, help="minutes of training in all, earlier starts counted in")
         command.add_argument("--rate", type=float, help="peak learning rate")
         command.add_argument("--batch", type=int, help="samples of a step")
     if name in ("video-vae", "audio-vae", "vocoder"):
         command.add_argument("--scenes", type=int, help="synthetic scenes kept in memory")
-    if name in ("train", "videos", "sounds", "words", "suggestions", "export"):
+    if name in ("train", "videos", "sounds", "words", "suggestions", *ALONE, *WRITING):
         command.add_argument("--start", type=Path, help="a model to go on from, where --runs has no state yet")
     match name:
         case "vocoder":
@@ -97,14 +102,17 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         case "cache":
             command.add_argument("--clips", type=int, help="scenes to render and encode")
             command.add_argument("--part", type=_part, metavar="K/N", help="every N-th shard, from the K-th on (0/1)")
-        case "videos":
+        case "videos" | "video-alone":
             command.add_argument("--bfloat16", action="store_true", help="autocast, for processors that have it")
         case "words":
             command.add_argument("--wordnet", type=Path, help="folder of WordNet 3.0 (/usr/share/wordnet)")
         case "suggestions":
             command.add_argument("--output", type=Path, required=True, help="folder of the model with what was learned")
-        case "export":
-            command.add_argument("--output", type=Path, help="folder of the model (jointdit/tiny)")
+        case "export" | "pair":
+            required = name == "pair"  # never the bundled model's folder by default
+            command.add_argument(
+                "--output", type=Path, required=required, help="folder of the model (export: jointdit/tiny)"
+            )
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -26,6 +26,11 @@ def export(recipe: TinyRecipe) -> None:
             text_encoder=CLIPTextModel.from_pretrained(words / "text_encoder", dtype=torch.float32),
             tokenizer=CLIPTokenizer.from_pretrained(words / "tokenizer"),
         )
+    write_model(pipeline, recipe)
+
+
+def write_model(pipeline: JointDiTPipeline, recipe: TinyRecipe) -> None:
+    """A pipeline in half precision, into the folder `output`."""
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
             component.half()

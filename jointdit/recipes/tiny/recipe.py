@@ -210,6 +210,13 @@ class SoundStage(ExpertStage):
     faintest: float = 0.4
 
 
+@dataclass(frozen=True, kw_only=True)
+class AloneStage(VideoStage):
+    """A run of `video-alone` or `audio-alone`."""
+
+    budget: Budget = Budget(minutes=50)
+
+
 @dataclass(frozen=True)
 class Suggestions:
     """How the image encoder learns what pictures suggest.
@@ -290,5 +297,7 @@ class TinyRecipe:
     train: ExpertStage = ExpertStage()
     videos: VideoStage = VideoStage()
     sounds: SoundStage = SoundStage()
+    video_alone: AloneStage = AloneStage()
+    audio_alone: AloneStage = AloneStage()
     suggestions: Suggestions = Suggestions()
     words: WordStage = WordStage()

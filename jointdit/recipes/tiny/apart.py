@@ -1,0 +1,175 @@
+"""The commands `video-alone`, `audio-alone` and `pair`: two small experts that never saw each other.
+
+Stable Video Diffusion and AudioLDM2 were trained apart, and Joint Blocks have to bring them together. These experts
+show at small size whether Stage A does that: no Joint Block is there while they learn, and each runs as a whole UNet.
+The picture and text encoders are those of `start`, as CLIP's are for the real experts.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ...diffusion.denoiser import add_noise, clean_estimates, model_inputs, squared_errors, training_targets
+from ...diffusion.schedules import Levels
+from ...errors import InputError
+from ...latents import JointLatents
+from ...models.experts.temporal import flatten_temporal_convolutions
+from ...models.model import Conditioning
+from ...pipeline import JointDiTPipeline
+from ...train.checkpoint import load_average
+from .architecture import TinyModel, noise_clock
+from .cache import CachedScenes, load_cache
+from .export import assemble, write_model
+from .initial_weights import SCENES, linear_estimates
+from .linear_start import start_as_mixture
+from .noise_levels import draw_audio_levels
+from .objectives import ExpertsObjective
+from .recipe import TinyRecipe
+from .training_loop import STATE, fit
+
+Modality = Literal["video", "audio"]
+JUDGED = {"video": (2.0, 4.0, 11.0, 19.0, 52.0), "audio": (100.0, 300.0, 600.0, 850.0, 950.0)}
+
+
+def train_video_alone(recipe: TinyRecipe) -> None:
+    """The video UNet from scratch, isolated."""
+    _train(recipe, "video")
+
+
+def train_audio_alone(recipe: TinyRecipe) -> None:
+    """The audio UNet from scratch, isolated."""
+    _train(recipe, "audio")
+
+
+def write_pair(recipe: TinyRecipe) -> None:
+    """A model folder of the two experts, whose Joint Blocks are at their identity start."""
+    model, pipe = new_model(recipe, seed=0)
+    for modality in ("video", "audio"):
+        path = recipe.runs / f"{modality}_alone.run" / STATE
+        if not path.exists():
+            raise InputError(f"{path}: missing; run `python -m jointdit.recipes.tiny {modality}-alone` first")
+        other, _ = new_model(recipe, seed=0)
+        load_average(path, other)
+        setattr(model, f"{modality}_unet", getattr(other, f"{modality}_unet"))
+    write_model(assemble(recipe, model, pipe.tokenizer), recipe)
+
+
+def new_model(recipe: TinyRecipe, seed: int) -> tuple[TinyModel, JointDiTPipeline]:
+    """UNets and Joint Blocks at random, and the encoders of the model `start`, which comes with it."""
+    if recipe.start is None:
+        raise InputError("experts that learn apart use the encoders of a model; name it with --start")
+    pipe = JointDiTPipeline.from_pretrained(recipe.start)
+    channels = pipe.video_unet.config.out_channels, pipe.audio_unet.config.in_channels
+    torch.manual_seed(seed)
+    model = TinyModel(recipe.architecture, len(pipe.tokenizer), *channels, recipe.shape.frames)
+    model.text_encoder, model.image_encoder = pipe.text_encoder.float(), pipe.image_encoder.float()
+    return model, pipe
+
+
+def _train(recipe: TinyRecipe, modality: Modality) -> None:
+    stage = recipe.video_alone if modality == "video" else recipe.audio_alone
+    scenes, sounds = load_cache(recipe)
+    model, pipe = new_model(recipe, stage.seed)
+    _set_initial_weights(recipe, model, scenes, modality)
+    flatten_temporal_convolutions(model)
+    model.requires_grad_(False)
+    getattr(model, f"{modality}_unet").requires_grad_(True)
+    objective = (VideoAlone if modality == "video" else AudioAlone)(
+        recipe, model, pipe.tokenizer, scenes, sounds, stage.batch
+    )
+    folder, factors = recipe.runs / f"{modality}_alone.run", recipe.experts.rate_factors
+    fit(objective, folder, stage, copy.deepcopy(model), factors, bfloat16=stage.bfloat16)
+
+
+def _set_initial_weights(recipe: TinyRecipe, model: TinyModel, scenes: CachedScenes, modality: Modality) -> None:
+    generator = torch.Generator().manual_seed(recipe.train.seed)
+    index = torch.randint(recipe.experts.held_out, len(scenes.captions), (SCENES,), generator=generator)
+    video, audio = linear_estimates(scenes, index, noise_clock(recipe.sampling), generator)
+    start_as_mixture(getattr(model, f"{modality}_unet"), video if modality == "video" else audio)
+
+
+class _Alone(ExpertsObjective):
+    """One expert as a whole UNet."""
+
+    modality: Modality
+
+    def errors(self, clean: JointLatents, conditioning: Conditioning, levels: Levels, noise: JointLatents) -> Tensor:
+        """Squared errors [B] of this modality's raw prediction."""
+        raw = self.predict(add_noise(clean, noise, levels), conditioning, levels)
+        both = JointLatents(raw, noise.audio) if self.modality == "video" else JointLatents(noise.video, raw)
+        errors = squared_errors(both, training_targets(clean, noise, levels))
+        return errors[0 if self.modality == "video" else 1]
+
+    def predict(self, noisy: JointLatents, conditioning: Conditioning, levels: Levels) -> Tensor:
+        """The UNet's own forward."""
+        video, audio, c_noise, timestep = model_inputs(noisy, levels, conditioning)
+        if self.modality == "video":
+            return self.model.video_unet(
+                video, c_noise, conditioning.video_embeds, conditioning.added_time_ids, return_dict=False
+            )[0]
+        return self.model.audio_unet(
+            audio,
+            timestep,
+            encoder_hidden_states=conditioning.audio_embeds,
+            encoder_hidden_states_1=conditioning.audio_embeds_1,
+            encoder_attention_mask_1=conditioning.audio_mask_1,
+            return_dict=False,
+        )[0]
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """By noise level, mean squared errors of the clean estimates of held-out scenes."""
+        self.model.eval()
+        found: dict[str, float] = {}
+        clean, cond = self.clips(self.held_out, *torch.zeros(2, len(self.held_out), dtype=torch.bool))
+        noise = noise_of(clean, torch.Generator().manual_seed(0))
+        for level in JUDGED[self.modality]:
+            pair = (level, 0.0) if self.modality == "video" else (self.clock.sigma_min, level)
+            levels = self.clock.levels(*(torch.full((len(self.held_out),), x, dtype=torch.float64) for x in pair))
+            noisy = add_noise(clean, noise, levels)
+            raw = self.predict(noisy, cond, levels)
+            both = JointLatents(raw, noise.audio) if self.modality == "video" else JointLatents(noise.video, raw)
+            estimate = getattr(clean_estimates(noisy, both, levels), self.modality)
+            found[f"{self.modality}_{level:g}"] = (estimate - getattr(clean, self.modality)).square().mean().item()
+        return found
+
+
+class VideoAlone(_Alone):
+    """Raw v at the levels that the clock draws, and those of the sampler's path where the video moves."""
+
+    modality: Modality = "video"
+
+    def loss(self, generator: torch.Generator, progress: float) -> Tensor:
+        without_prompt, unconditional, _ = self.draw_dropout(generator)
+        levels = self.draw_levels(generator, self.recipe.sampling.part_above(self.settings.moving_sigma))
+        index = self.draw_scenes(torch.zeros_like(unconditional), generator)
+        part = 2 if progress < self.settings.half_clips else 1
+        clean, cond = self.clips(index, without_prompt, unconditional, part)
+        return self.errors(clean, cond, levels, noise_of(clean, generator)).mean()
+
+
+class AudioAlone(_Alone):
+    """Raw epsilon, whose errors weigh more in strong noise, as in the recipe's other losses."""
+
+    modality: Modality = "audio"
+
+    def loss(self, generator: torch.Generator, progress: float) -> Tensor:
+        index = torch.randint(len(self.sounds.captions), (self.batch,), generator=generator)
+        picture = torch.randint(self.settings.held_out, len(self.scenes.captions), (self.batch,), generator=generator)
+        without_prompt, unconditional, _ = self.draw_dropout(generator)
+        captions = [self.sounds.captions[row] for row in index.tolist()]
+        cond = self.conditions(picture, without_prompt, unconditional, captions)
+        audio = self.sounds.audio[index].float()
+        clean = JointLatents(self.scenes.video[picture, :1].float(), audio)
+        levels = draw_audio_levels(self.clock, self.batch, generator, self.settings.audio_noise_power)
+        weight = (1 + levels.audio_sigma**2).clamp(max=self.settings.heaviest)
+        return (self.errors(clean, cond, levels, noise_of(clean, generator)) * weight).mean()
+
+
+def noise_of(clean: JointLatents, generator: torch.Generator) -> JointLatents:
+    """Noise of the shape of latents, from a generator of the host."""
+    return clean.map(lambda x: torch.randn(x.shape, generator=generator))

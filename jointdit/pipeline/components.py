@@ -45,6 +45,7 @@ from ..errors import InputError
 from ..models.experts.attention import shorten_cross_attention
 from ..models.experts.temporal import flatten_temporal_convolutions
 from ..models.joint_block import JointBlocks
+from ..models.joint_start import IDENTITY, start_joint_blocks
 from ..models.model import JointDiTModel
 from ..runtime.float8 import is_float8, store_in_float8
 from ..runtime.memory import PRESETS, Memory, chunk_feed_forward
@@ -112,7 +113,8 @@ class JointDiTComponents(DiffusionPipeline):
     ) -> Self:
         """Loads "tiny", a model folder, or with `local_files_only=False` a model from the Hugging Face Hub.
 
-        joint: a Joint Block file that was trained for this model, to take the place of its own.
+        joint: a Joint Block file that was trained for this model, to take the place of its own, or "identity": blocks
+        that have learned nothing, with which the clip is the two experts' own.
         Raises InputError for an unknown model, for weights that are missing, unknown, misshapen or damaged, and for
         defaults that no clip can be sampled with.
         """
@@ -123,7 +125,9 @@ class JointDiTComponents(DiffusionPipeline):
         pipe = cls(**load_components(folder, index, dtype), defaults=defaults)
         with _named(f"{folder}: defaults in {INDEX}"):
             pipe.grid(SamplingSettings())
-        if joint is not None:
+        if joint == IDENTITY:
+            start_joint_blocks(pipe.joint_blocks)
+        elif joint is not None:
             pipe.load_joint_blocks(joint)
         return pipe
 
@@ -149,7 +153,8 @@ class JointDiTComponents(DiffusionPipeline):
 
         video: a folder in diffusers' layout, a Hub name, or the single file of ComfyUI (`svd.safetensors`).
         audio: a folder in diffusers' layout or a Hub name, of any variant of AudioLDM2.
-        joint: a Joint Block file; without one they start as the identity, and the clip is the two experts' own.
+        joint: a Joint Block file; without one, or with "identity", they have learned nothing, and the clip is the two
+        experts' own.
         local_files_only: False fetches what is not here from the Hugging Face Hub.
         frames: how many a single file was made for, if its name does not tell.
         audio_heads: attention heads of AudioLDM2's UNet, as in its published config or in its authors' code.
@@ -160,7 +165,8 @@ class JointDiTComponents(DiffusionPipeline):
             **load_video_expert(video, dtype, local_files_only, frames),
             **load_audio_expert(audio, dtype, local_files_only, audio_heads),
         }
-        blocks = load_joint_blocks(Path(joint), dtype) if joint else identity_joint_blocks(components, dtype)
+        trained = joint if joint and joint != IDENTITY else None
+        blocks = load_joint_blocks(Path(trained), dtype) if trained else identity_joint_blocks(components, dtype)
         made_for = components["video_unet"].config.num_frames
         return cls(**components, joint_blocks=blocks, defaults=Defaults(frames=made_for))
 
@@ -283,5 +289,6 @@ def identity_joint_blocks(components: dict[str, Any], dtype: torch.dtype) -> Joi
         audio_dims=(generated, sequence),
         audio_latents_per_second=layout.audio_latents_per_second,
     )
+    start_joint_blocks(blocks)
     nn.Module.to(blocks, dtype)  # diffusers' own `to` warns about layers that these do not have
     return blocks.eval()

@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -25,14 +26,14 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
 from ..diffusion.denoiser import JointDenoiser
-from ..diffusion.schedules import NoiseClock
 from ..errors import InputError
 from ..media import read_clip
-from ..pipeline import JointDiTPipeline
+from ..pipeline import JointDiTPipeline, SamplingSettings
 from . import memory
 from .average import update_average
 from .cache import LatentCache
 from .checkpoint import load_state, save_state
+from .gain import Gain, measure_gain
 from .objective import JointObjective, Losses, to_device
 from .schedule import learning_rate
 from .seeds import generator_of
@@ -42,6 +43,7 @@ logger = logging.getLogger(__name__)
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 STATE = "state.safetensors"
 BLOCKS = "joint_blocks.safetensors"
+PATIENCE = 0.2  # part of the run after which Joint Blocks should have gained something
 LEVELS = 5  # bins of noise levels in the logs
 
 Report = Callable[[int, int, float], None]
@@ -82,12 +84,12 @@ class Engine:
         self._saved: int | None = None  # the step of the state on disk
         if (self.folder / STATE).exists():
             self._resume(optimizer)
+        denoiser = JointDenoiser(pipe.model.to(self.accelerator.device), pipe.clock)
+        path, bucket = pipe.grid(SamplingSettings()), pipe.defaults.motion_bucket
+        self.objective = JointObjective(denoiser, path, self.cache.encoding, bucket, config)
         self.optimizer: AcceleratedOptimizer
-        self.model, self.optimizer = self.accelerator.prepare(pipe.model.to(self.accelerator.device), optimizer)
+        self.model, self.optimizer = self.accelerator.prepare(self.objective, optimizer)
         self.average.to(self.accelerator.device)
-        denoiser = JointDenoiser(self.model, NoiseClock(pipe.video_scheduler, pipe.audio_scheduler))
-        bucket = pipe.defaults.motion_bucket
-        self.objective = JointObjective(denoiser, pipe.joint_blocks, self.cache.encoding, bucket, config)
         self._watch()
         if config.memory == "auto" and memory.measurable(self.accelerator.device):
             self._plan_memory()
@@ -218,15 +220,15 @@ class Engine:
 
     def _backward_parts(self, numbers: Sequence[int]) -> dict[str, float]:
         parts = [numbers[first : first + self.micro_batch] for first in range(0, len(numbers), self.micro_batch)]
-        means = {"loss": 0.0, "video": 0.0, "audio": 0.0}
+        means: dict[str, float] = defaultdict(float)
         for part in parts:
             weight = len(part) / len(numbers)
             with nullcontext() if part is parts[-1] else self.accelerator.no_sync(self.model):
                 losses = self.losses(part, self.step)
                 self.accelerator.backward(losses.mean * weight)
-            for name, loss in (("loss", losses.mean), ("video", losses.video), ("audio", losses.audio)):
+            for name, loss in {"loss": losses.mean, **losses.parts}.items():
                 means[name] += weight * loss.mean().item()
-        return means
+        return dict(means)
 
     def losses(self, numbers: Sequence[int], step: int) -> Losses:
         """Losses of clips with their draws at a step."""
@@ -234,13 +236,13 @@ class Engine:
         draws = self.objective.draw(clips, numbers, step)
         device = self.accelerator.device
         with self.accelerator.autocast():
-            return self.objective.losses(to_device(clips, device), to_device(draws, device))
+            return self.model(to_device(clips, device), to_device(draws, device))
 
     def validate(self) -> None:
         """A line of log.jsonl about the averaged weights: losses of held-out clips, and sync of clips like them."""
         self.model.eval()
         with self.averaged():
-            record = {"step": self.step, "held_out": self.held_out_losses()}
+            record = {"step": self.step, "held_out": self.held_out_losses(), "gain": self.gain().numbers}
             if self.config.samples:
                 record["samples"] = self.sample()
         self.model.train()
@@ -266,6 +268,20 @@ class Engine:
                 if inside.any():
                     scores[f"{name}_{level / LEVELS:.1f}"] = losses[inside].mean().item()
         return scores
+
+    def gain(self) -> Gain:
+        """What the Joint Blocks gain on held-out clips (gain.py), with a warning once they should and do not."""
+        with self.accelerator.autocast():
+            gain = measure_gain(self.objective, self.cache, self.held_out, self.micro_batch, self.accelerator.device)
+        if self.config.stage == "a" and gain.nothing and self.step >= PATIENCE * self.config.steps:
+            logger.warning(
+                "step %d: the sound gains nothing from its picture (%.4f, standard error %.4f). Is rate %g too low or "
+                "too high, are there too few clips, or do their sounds not come from what is seen?",
+                self.step,
+                *gain.of("audio"),
+                self.config.rate,
+            )
+        return gain
 
     def sample(self) -> dict[str, float]:
         """Clips of held-out pictures and captions, into `samples/STEP`, and their scores. Processes share the work."""

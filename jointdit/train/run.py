@@ -9,10 +9,13 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from ..models.joint_start import IDENTITY, start_joint_blocks
 from ..pipeline import JointDiTPipeline
 from .cache import LatentCache
 from .engine import PRECISIONS, Engine
-from .stages import TrainingConfig
+from .stages import STARTS, TrainingConfig
+
+OPEN_GATE = 0.5  # where the gates of a random start stand
 
 
 def train_stage(
@@ -42,7 +45,11 @@ def train_stage(
 
 
 def _load(config: TrainingConfig) -> JointDiTPipeline:
-    joint = config.joint or None
+    joint = None if config.joint in STARTS else config.joint or None
     if config.video_expert:
-        return JointDiTPipeline.from_experts(config.video_expert, config.audio_expert, joint)
-    return JointDiTPipeline.from_pretrained(config.model, joint=joint)
+        pipe = JointDiTPipeline.from_experts(config.video_expert, config.audio_expert, joint)
+    else:
+        pipe = JointDiTPipeline.from_pretrained(config.model, joint=joint)
+    if config.joint in STARTS:
+        start_joint_blocks(pipe.joint_blocks, config.seed, 0.0 if config.joint == IDENTITY else OPEN_GATE)
+    return pipe

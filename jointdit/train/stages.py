@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import get_type_hints
 
 from ..errors import InputError
+from ..models.joint_start import IDENTITY
 from ..toml_files import path_beside, read_toml, refuse_unknown, toml_value
 
 PATHS = ("cache", "output", "joint")
+STARTS = (IDENTITY, "random")  # instead of a Joint Block file
 MODELS = ("model", "video_expert", "audio_expert")  # paths, or names of models that are built in or on the Hub
 TEMPLATES = {"a": Path(__file__).with_name("stage_a.toml"), "b": Path(__file__).with_name("stage_b.toml")}
 
@@ -40,6 +42,11 @@ class TrainingConfig:
     isolated: float
     drop_text: float
     drop_all: float
+    audio_weight: float
+    audio_substeps: int
+    given_video: int
+    audio_noise_power: float
+    path_share: float
     held_out: int
     seed: int
     precision: str
@@ -68,14 +75,18 @@ class TrainingConfig:
         for name in ("steps", "batch", "held_out", "micro_batch", "log_every", "save_every", "validate_every"):
             if getattr(self, name) < 1:
                 refuse(name, "at least 1")
-        for name in ("warmup", "seed", "samples"):
+        for name in ("warmup", "seed", "samples", "audio_substeps", "given_video"):
             if getattr(self, name) < 0:
                 refuse(name, "at least 0")
         if self.samples == 1:
             refuse("samples", "0, or at least 2: a score compares clips")
         if self.samples and self.held_out == 1:
             refuse("held_out", "at least 2 where clips are sampled from them (samples)")
-        for name in ("rate", "clip_norm"):
+        if not 1 <= self.audio_weight < math.inf:
+            refuse("audio_weight", "at least 1, which weighs nothing, and finite")
+        if not 0 <= self.path_share <= 1:
+            refuse("path_share", "from 0 to 1")
+        for name in ("rate", "clip_norm", "audio_noise_power"):
             if not 0 < getattr(self, name) < math.inf:
                 refuse(name, "above 0 and finite")
         if not 0 <= self.expert_rate < math.inf:
@@ -93,7 +104,7 @@ def read_config(path: Path, changes: Mapping[str, str] | None = None) -> Trainin
     values = read_toml(path)
     for name in (*PATHS, *MODELS):
         value = values.get(name)
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and value and not (name == "joint" and value in STARTS):
             values[name] = path_beside(path, value, may_be_name=name in MODELS)
     values |= {name: toml_value(text) for name, text in (changes or {}).items()}
     types = get_type_hints(TrainingConfig)

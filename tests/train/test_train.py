@@ -431,8 +431,8 @@ def test_micro_batches_and_checkpointing_change_no_gradient(cache, tmp_path):
     def gradients(name, **changes):
         run = engine(tmp_path / name, cache, batch=4, stage="b", **changes)
         run.model.double().train()
-        losses = run.objective.losses
-        run.objective.losses = lambda clips, draws: losses(doubled(clips), draws)
+        forward = run.objective.forward
+        run.objective.forward = lambda clips, draws: forward(doubled(clips), draws)
         run._backward(run.numbers(0))
         return {name: parameter.grad for name, parameter in run.trained.named_parameters()}
 

@@ -21,12 +21,13 @@ from ...models.experts.temporal import flatten_temporal_convolutions
 from ...models.model import Conditioning
 from ...pipeline import JointDiTPipeline
 from ...train.checkpoint import load_average
+from ...train.losses import noise_like
+from ...train.noise_levels import draw_audio_levels
 from .architecture import TinyModel, noise_clock
 from .cache import CachedScenes, load_cache
 from .export import assemble, write_model
 from .initial_weights import SCENES, linear_estimates
 from .linear_start import start_as_mixture
-from .noise_levels import draw_audio_levels
 from .objectives import ExpertsObjective
 from .recipe import TinyRecipe
 from .training_loop import STATE, fit
@@ -126,7 +127,7 @@ class _Alone(ExpertsObjective):
         self.model.eval()
         found: dict[str, float] = {}
         clean, cond = self.clips(self.held_out, *torch.zeros(2, len(self.held_out), dtype=torch.bool))
-        noise = noise_of(clean, torch.Generator().manual_seed(0))
+        noise = noise_like(clean, torch.Generator().manual_seed(0))
         for level in JUDGED[self.modality]:
             pair = (level, 0.0) if self.modality == "video" else (self.clock.sigma_min, level)
             levels = self.clock.levels(*(torch.full((len(self.held_out),), x, dtype=torch.float64) for x in pair))
@@ -149,7 +150,7 @@ class VideoAlone(_Alone):
         index = self.draw_scenes(torch.zeros_like(unconditional), generator)
         part = 2 if progress < self.settings.half_clips else 1
         clean, cond = self.clips(index, without_prompt, unconditional, part)
-        return self.errors(clean, cond, levels, noise_of(clean, generator)).mean()
+        return self.errors(clean, cond, levels, noise_like(clean, generator)).mean()
 
 
 class AudioAlone(_Alone):
@@ -167,9 +168,4 @@ class AudioAlone(_Alone):
         clean = JointLatents(self.scenes.video[picture, :1].float(), audio)
         levels = draw_audio_levels(self.clock, self.batch, generator, self.settings.audio_noise_power)
         weight = (1 + levels.audio_sigma**2).clamp(max=self.settings.heaviest)
-        return (self.errors(clean, cond, levels, noise_of(clean, generator)) * weight).mean()
-
-
-def noise_of(clean: JointLatents, generator: torch.Generator) -> JointLatents:
-    """Noise of the shape of latents, from a generator of the host."""
-    return clean.map(lambda x: torch.randn(x.shape, generator=generator))
+        return (self.errors(clean, cond, levels, noise_like(clean, generator)) * weight).mean()

@@ -6,16 +6,13 @@ the Joint Blocks start half open, and tokens of the same moment attend to each o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import cast
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...diffusion.denoiser import add_noise, scale_audio
 from ...diffusion.schedules import NoiseClock
 from ...latents import JointLatents
-from ...models.joint_block import JointBlock, JointBlocks
+from ...models.joint_start import open_at_own_time
 from .architecture import TinyModel, noise_clock
 from .cache import CachedScenes
 from .linear_start import start_as_mixture
@@ -51,16 +48,3 @@ def linear_estimates(
 def _least_squares(inputs: Tensor, target: Tensor) -> Tensor:
     """[B, C, h, w] each -> [C]."""
     return (inputs * target).sum((0, 2, 3)) / inputs.square().sum((0, 2, 3))
-
-
-@torch.no_grad()
-def open_at_own_time(blocks: JointBlocks, gate: float) -> None:
-    """Start the gates of Joint Blocks at `gate`, and a part of queries and keys constant: the same for both modalities,
-    in the channels that turn with time, so that tokens of the same moment attend to each other from the first step."""
-    for block in cast("Iterable[JointBlock]", blocks.blocks):
-        for branch in (block.video, block.audio):
-            nn.init.constant_(branch.modulation.bias[-branch.channels :], gate)
-            for layer in (branch.to_q, branch.to_k):
-                heads = layer.bias.view(-1, branch.head_dim)
-                heads[:, : branch.head_dim // 2] = 1.0
-                heads[:, branch.head_dim // 2 :] = 0.0

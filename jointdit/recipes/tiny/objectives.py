@@ -21,10 +21,10 @@ from ...encoders.conditioning import encode_clip_image, encode_clip_text, traini
 from ...errors import InputError
 from ...latents import JointLatents
 from ...models.model import Conditioning, JointDiTModel
+from ...train.losses import AudioDraws, PairLosses, noise_like
+from ...train.noise_levels import draw_nearly_clean_video, levels_along
 from .architecture import TinyModel, image_processor, noise_clock
 from .cache import CachedScenes, CachedSounds
-from .losses import AudioSubstepLosses
-from .noise_levels import draw_nearly_clean_video, events_hidden, levels_along
 from .recipe import TinyRecipe
 
 JUDGED = (("video", 30.0, 0.0), ("audio", 0.0, 850.0))  # sigma and timestep at which it is decided what happens when
@@ -50,7 +50,7 @@ class ExpertsObjective:
         joint = JointDiTModel(model.video_unet, model.audio_unet, model.joint_blocks)
         self.denoiser = JointDenoiser(joint, noise_clock(recipe.sampling))
         self.clock = self.denoiser.clock
-        self.substep_losses = AudioSubstepLosses(self.denoiser, self.settings.heaviest, self.settings.audio_noise_power)
+        self.pair_losses = PairLosses(self.denoiser, self.settings.heaviest)
         sampling = recipe.sampling
         self.sampling_path = self.clock.grid(
             sigmas=torch.tensor(sampling.sigmas),
@@ -75,9 +75,19 @@ class ExpertsObjective:
         levels = self.draw_levels(generator)
         index = self.draw_scenes(without_prompt & ~unconditional & self.events_hidden(levels), generator)
         clean, cond = self.clips(index, without_prompt, unconditional, part)
-        joint = self.substep_losses.joint(clean, cond, isolated, levels, generator, self.settings.substeps)
+        noise = noise_like(clean, generator)
+        substeps = self.draw_audio(clean.audio[~isolated], self.settings.substeps, generator)
+        joint = self.pair_losses.joint(clean, noise, levels, cond, isolated, substeps)
+        loss = joint.video.mean() + joint.audio.mean()
+        if len(joint.substeps):
+            loss = loss + joint.substeps.mean()
         given_video = self.given_video_losses(clean, cond, generator)
-        return joint.mean + given_video.mean() + self.sound_loss(self.batch, part, generator)
+        return loss + given_video.mean() + self.sound_loss(self.batch, part, generator)
+
+    def draw_audio(self, audio: Tensor, count: int, generator: torch.Generator) -> AudioDraws:
+        """Draws for `count` evaluations of each of these sounds."""
+        rows = audio.repeat(count, 1, 1, 1)
+        return AudioDraws.draw(self.clock, rows, generator, self.settings.audio_noise_power)
 
     def draw_dropout(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Flags [B]: without prompt, unconditional, isolated."""
@@ -97,8 +107,9 @@ class ExpertsObjective:
         return Levels(*(torch.where(chosen < self.settings.path_share, one, other) for one, other in pairs))
 
     def events_hidden(self, levels: Levels) -> Tensor:
-        """Where only the picture can say what happens, if there is no prompt, [B]."""
-        return events_hidden(levels, self.settings.hidden_sigma, self.settings.hidden_timestep)
+        """Where noise hides in both modalities what happens, [B]: without a prompt, only the picture can say it."""
+        hidden = self.settings.hidden_sigma, self.settings.hidden_timestep
+        return (levels.video_sigma > hidden[0]) & (levels.audio_timestep > hidden[1])
 
     def draw_scenes(self, suggested: Tensor, generator: torch.Generator) -> Tensor:
         """Numbers of scenes [B]: any, but those whose picture suggests their effect where `suggested` [B]."""
@@ -138,8 +149,9 @@ class ExpertsObjective:
     def given_video_losses(self, clean: JointLatents, conditioning: Conditioning, generator: torch.Generator) -> Tensor:
         """Losses of audio sub-steps that attend to a nearly clean video, in which it can be seen what happens when."""
         levels = draw_nearly_clean_video(self.clock, self.batch, generator, self.settings.audio_noise_power)
-        count = self.settings.given_video_substeps
-        return self.substep_losses.given_video(clean, conditioning, levels, generator, count)
+        noise = noise_like(clean, generator)
+        substeps = self.draw_audio(clean.audio, self.settings.given_video_substeps, generator)
+        return self.pair_losses.given_video(clean, noise, levels, conditioning, substeps)
 
     def sound_loss(self, count: int, part: int, generator: torch.Generator) -> Tensor:
         """Error of the raw epsilon for sounds alone. The picture among their conditions is that of any scene, so that
@@ -150,7 +162,8 @@ class ExpertsObjective:
         captions = [self.sounds.captions[row] for row in index.tolist()]
         unconditional = torch.rand(count, generator=generator) < self.settings.dropout.everything
         cond = self.conditions(picture, torch.zeros_like(unconditional), unconditional, captions)
-        return self.substep_losses.audio_alone(audio[:, :, : audio.shape[2] // part], cond, generator).mean()
+        audio = audio[:, :, : audio.shape[2] // part]
+        return self.pair_losses.audio_alone(audio, self.draw_audio(audio, 1, generator), cond).mean()
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:

@@ -150,7 +150,7 @@ class Experts:
     rate_factors: by the beginning of a parameter's name, what the learning rate is multiplied by.
     open_gate: where the gates of the Joint Blocks start.
     half_clips: share of `train`, from scratch, that sees the first half of each clip alone.
-    heaviest, audio_noise_power: see `AudioSubstepLosses`.
+    heaviest, audio_noise_power: see `train.losses.PairLosses` and `train.noise_levels.draw_audio_levels`.
     substeps: audio sub-steps after each joint evaluation.
     given_video_substeps: audio sub-steps given each video that is nearly clean.
     path_share: of the noise levels, drawn along the path of the default sampler.    path_width: how far beside it the

@@ -12,11 +12,11 @@ import torch
 from jointdit import JointDiTPipeline
 from jointdit.errors import InputError
 from jointdit.models.joint_block import video_positions
+from jointdit.models.joint_start import open_at_own_time
 from jointdit.recipes.tiny.architecture import TinyModel
 from jointdit.recipes.tiny.cache import write_cache
 from jointdit.recipes.tiny.experts import load, train, train_sounds, train_videos
 from jointdit.recipes.tiny.export import export
-from jointdit.recipes.tiny.initial_weights import open_at_own_time
 from jointdit.recipes.tiny.recipe import (
     Architecture,
     Budget,

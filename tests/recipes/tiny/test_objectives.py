@@ -78,3 +78,10 @@ def test_a_share_of_the_levels_lies_on_the_path_of_the_sampler(make_objective, r
     torch.testing.assert_close(drawn.audio_sigma, objective.clock.audio_sigma(drawn.audio_timestep).float())
     moving = objective.draw_levels(torch.Generator().manual_seed(0), recipe.sampling.part_above(1.0))
     assert moving.video_sigma.min() > 1
+
+
+def test_events_are_hidden_where_both_modalities_are_noisy(make_objective):
+    objective = make_objective()
+    noise = objective.clock
+    pairs = torch.tensor([[30.0, 900.0], [30.0, 0.0], [noise.sigma_min, 900.0], [noise.sigma_min, 0.0]]).double()
+    assert objective.events_hidden(noise.levels(*pairs.T)).tolist() == [True, False, False, False]

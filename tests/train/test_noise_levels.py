@@ -7,7 +7,6 @@ import itertools
 import pytest
 import torch
 from gaussian_model import clock
-
 from jointdit.recipes.tiny.noise_levels import draw_audio_levels, draw_nearly_clean_video, events_hidden, levels_along
 
 
@@ -35,9 +34,3 @@ def test_half_of_the_nearly_clean_videos_are_clean():
     levels = draw_nearly_clean_video(noise, 4000, torch.Generator().manual_seed(0), power=0.6)
     assert (levels.video_sigma == noise.sigma_min).float().mean() == pytest.approx(0.5, abs=0.03)
     assert noise.video_u(levels.video_sigma).max() <= 0.5
-
-
-def test_events_are_hidden_where_both_modalities_are_noisy():
-    noise = clock()
-    pairs = torch.tensor([[30.0, 900.0], [30.0, 0.0], [noise.sigma_min, 900.0], [noise.sigma_min, 0.0]]).double()
-    assert events_hidden(noise.levels(*pairs.T), sigma=1.0, timestep=300.0).tolist() == [True, False, False, False]

@@ -6,12 +6,13 @@ import pytest
 import torch
 from gaussian_model import clock
 from tiny_models import LATENT, conditioning, joint_model
+from torch import Tensor
 
 from jointdit.diffusion.denoiser import JointDenoiser, model_inputs
 from jointdit.diffusion.schedules import Levels
 from jointdit.latents import JointLatents
 from jointdit.models.model import JointDiTModel
-from jointdit.recipes.tiny.losses import AudioSubstepLosses, video_keys
+from jointdit.train.losses import AudioDraws, PairErrors, PairLosses, noise_like, video_keys
 
 
 def latents(seed: int) -> JointLatents:
@@ -26,8 +27,20 @@ def levels(*pairs: tuple[float, float]) -> Levels:
     return clock().levels(sigma, timestep)
 
 
-def losses_of(model: JointDiTModel, heaviest: float = 1.0) -> AudioSubstepLosses:
-    return AudioSubstepLosses(JointDenoiser(model, clock()), heaviest, noise_power=0.6)
+def losses_of(model: JointDiTModel, heaviest: float = 1.0) -> PairLosses:
+    return PairLosses(JointDenoiser(model, clock()), heaviest)
+
+
+def draws(audio: Tensor, count: int, generator: torch.Generator) -> AudioDraws:
+    return AudioDraws.draw(clock(), audio.repeat(count, 1, 1, 1), generator, power=0.6)
+
+
+def joint(model: JointDiTModel, isolated: Tensor, level: Levels, heaviest: float = 1.0) -> PairErrors:
+    """With three sub-steps of each sample that is not isolated."""
+    clean, generator = latents(1), torch.Generator().manual_seed(3)
+    noise = noise_like(clean, generator)
+    substeps = draws(clean.audio[~isolated], 3, generator)
+    return losses_of(model, heaviest).joint(clean, noise, level, conditioning(2), isolated, substeps)
 
 
 @torch.no_grad()
@@ -37,30 +50,25 @@ def test_joint_losses_are_the_denoisers_and_the_audios_weigh_more_in_noise():
     plain = JointDenoiser(model, clock()).losses(
         clean, conditioning(2), isolated, torch.Generator().manual_seed(3), level
     )
-    found = losses_of(model, heaviest=50.0).joint(
-        clean, conditioning(2), isolated, level, torch.Generator().manual_seed(3), substeps=3
-    )
+    found = joint(model, isolated, level, heaviest=50.0)
     assert torch.equal(found.video, plain[0])
     weight = torch.stack([1 + level.audio_sigma[0] ** 2, torch.tensor(50.0)])
     torch.testing.assert_close(found.audio, plain[1] * weight)
     assert found.substeps.shape == (3,), "of the sample that is not isolated"
-    assert found.mean == found.video.mean() + found.audio.mean() + found.substeps.mean()
 
 
 @torch.no_grad()
 def test_without_a_joint_sample_there_is_no_substep():
-    found = losses_of(joint_model()).joint(
-        latents(1), conditioning(2), torch.tensor([True, True]), levels((1.5, 300)), torch.Generator(), substeps=3
-    )
-    assert len(found.substeps) == 0 and found.mean == found.video.mean() + found.audio.mean()
+    found = joint(joint_model(), torch.tensor([True, True]), levels((1.5, 300)))
+    assert len(found.substeps) == 0 and len(found.audio) == 2
 
 
 def test_the_sound_learns_from_a_given_video_and_the_video_expert_does_not():
     model = joint_model(open_gates=True)
     level = levels((0.01, 500), (0.5, 700))
-    found = losses_of(model).given_video(
-        latents(1), conditioning(2), level, torch.Generator().manual_seed(3), substeps=3
-    )
+    clean, generator = latents(1), torch.Generator().manual_seed(3)
+    noise, substeps = noise_like(clean, generator), draws(clean.audio, 3, generator)
+    found = losses_of(model).given_video(clean, noise, level, conditioning(2), substeps)
     assert found.shape == (6,)
     found.mean().backward()
     block = model.joint_blocks.blocks[0]
@@ -71,7 +79,8 @@ def test_the_sound_learns_from_a_given_video_and_the_video_expert_does_not():
 
 def test_sounds_alone_teach_the_audio_expert_alone():
     model = joint_model(open_gates=True)
-    found = losses_of(model).audio_alone(latents(1).audio, conditioning(2), torch.Generator().manual_seed(3))
+    audio = latents(1).audio
+    found = losses_of(model).audio_alone(audio, draws(audio, 1, torch.Generator().manual_seed(3)), conditioning(2))
     assert found.shape == (2,)
     found.mean().backward()
     assert any(each.grad is not None and each.grad.abs().sum() > 0 for each in model.audio_unet.parameters())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...diffusion.schedules import Levels, NoiseClock, SamplingGrid
+from ..diffusion.schedules import Levels, NoiseClock, SamplingGrid
 
 
 def levels_along(grid: SamplingGrid, position: Tensor) -> Levels:
@@ -36,9 +36,3 @@ def draw_nearly_clean_video(clock: NoiseClock, batch: int, generator: torch.Gene
     with audio levels of `draw_audio_levels`."""
     u = (torch.rand(batch, generator=generator, dtype=torch.float64) - 0.5).clamp(min=0)
     return clock.levels(clock.video_sigma(u), draw_audio_levels(clock, batch, generator, power).audio_timestep)
-
-
-def events_hidden(levels: Levels, sigma: float, timestep: float) -> Tensor:
-    """Where noise hides in both modalities what happens, [B]: the video's is above `sigma` and the audio's above
-    `timestep`. There, without a prompt, only the picture can say it."""
-    return (levels.video_sigma > sigma) & (levels.audio_timestep > timestep)

@@ -7,7 +7,8 @@ import itertools
 import pytest
 import torch
 from gaussian_model import clock
-from jointdit.recipes.tiny.noise_levels import draw_audio_levels, draw_nearly_clean_video, events_hidden, levels_along
+
+from jointdit.train.noise_levels import draw_audio_levels, draw_nearly_clean_video, levels_along
 
 
 def test_levels_along_a_run_are_those_of_its_grid_and_between_them():

@@ -66,7 +66,10 @@ def whole_file(path: str | PathLike[str], overwrite: bool = True) -> Iterator[Pa
     temporary = _beside(target)
     try:
         with _refusals(path):
+            temporary.touch()
+            mode = temporary.stat().st_mode  # as the umask has it; some writers replace the file by a private one
             yield temporary
+            temporary.chmod(mode)
             os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

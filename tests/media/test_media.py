@@ -20,6 +20,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from jointdit.errors import InputError
 from jointdit.media import (
@@ -33,6 +34,7 @@ from jointdit.media import (
     read_image,
     resample_audio,
 )
+from jointdit.media.files import whole_file
 
 MEDIA = Path(__file__).resolve().parents[3] / "shared" / "media"
 needs_media = pytest.mark.skipif(
@@ -626,6 +628,22 @@ def test_names_that_look_like_addresses_are_just_names(tmp_path, monkeypatch):
     for name in ("http:a.mp4", "pipe:1.mp4", "a%03d.mp4", "ü b.MP4"):
         scene().save(name)
         assert len(read_clip(name).frames) == 12
+
+
+def test_files_that_appear_whole_have_the_mode_that_the_user_asks_for(tmp_path):
+    """safetensors' own temporary file, for one, is for its owner alone."""
+    before = os.umask(0o027)
+    try:
+        with whole_file(tmp_path / "a.safetensors") as partial:
+            save_file({"zero": np.zeros(1)}, partial)
+        scene().save(tmp_path / "a.mp4")
+        (tmp_path / "there.json").touch(0o600)
+        with whole_file(tmp_path / "there.json") as partial:
+            partial.write_text("{}")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"a.safetensors": 0o640, "a.mp4": 0o640, "there.json": 0o640}
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])

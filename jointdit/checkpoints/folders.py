@@ -204,6 +204,8 @@ def save_components(folder: Path, components: Mapping[str, Any], index: Mapping[
             names = [published for published, cls in known.items() if isinstance(component, cls)] or list(known)[:1]
             entries[name] = [COMPONENTS[name].library, names[-1]]
         (partial / INDEX).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        for weights in partial.rglob("*.safetensors"):  # which safetensors writes for their owner alone
+            weights.chmod((partial / INDEX).stat().st_mode)
 
 
 def _name_by_inner_model(path: Path) -> None:

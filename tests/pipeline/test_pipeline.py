@@ -187,6 +187,11 @@ def test_saving_over_a_model_replaces_it_and_over_anything_else_is_refused(pipe,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "photos"]
 
 
+def test_weights_of_a_saved_model_may_be_read_by_whom_its_other_files_may(saved):
+    modes = {path.suffix: path.stat().st_mode for path in saved.rglob("*.*") if path.is_file()}
+    assert modes[".safetensors"] == modes[".json"]
+
+
 def test_joint_blocks_travel_in_a_file_of_their_own(pipe, experts, tmp_path, picture):
     torch.manual_seed(0)
     for block in pipe.joint_blocks.blocks:

@@ -1,7 +1,7 @@
 """Pictures, sounds and sounding videos as arrays: reading them, fitting them and writing them."""
 
 from .clip import Clip, exact_fps
-from .decode import MAX_BYTES, VIDEO_SUFFIXES, read_audio, read_clip
+from .decode import MAX_BYTES, VIDEO_SUFFIXES, ClipStream, read_audio, read_clip, stream_clip
 from .encode import check_clip_path, write_video
 from .image import fit_image, read_image
 from .sound import fit_audio, resample_audio
@@ -10,6 +10,7 @@ __all__ = [
     "MAX_BYTES",
     "VIDEO_SUFFIXES",
     "Clip",
+    "ClipStream",
     "check_clip_path",
     "exact_fps",
     "fit_audio",
@@ -18,5 +19,6 @@ __all__ = [
     "read_clip",
     "read_image",
     "resample_audio",
+    "stream_clip",
     "write_video",
 ]

@@ -6,7 +6,9 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from os import PathLike
 from typing import Any, overload
 
@@ -47,18 +49,55 @@ def read_clip(
     refused; a truncated .webm or .mkv gives the frames that are left, since nothing in it tells.
     """
     _check_seconds(max_seconds)
+    frames: list[np.ndarray] = []
     with _opened(path) as container:
-        if not container.streams.video:
-            raise InputError(f"{path}: there is no video in this file; name a file with one")
-        grid = _frame_rate(path, container.streams.video[0]) if fps is None else exact_fps(fps)
-        limit = sys.maxsize if max_seconds is None else max(1, round(Fraction(max_seconds) * grid))
-        frames, start = _read_frames(path, container, grid, limit)
+        grid, limit = _grid(path, container, fps, max_seconds)
+        start, pictures = _read_frames(path, container, grid, limit)
+        for picture, steps in pictures:
+            if (len(frames) + steps) * picture.nbytes > MAX_BYTES:
+                raise InputError(
+                    f"{path}: {len(frames) + steps} frames or more do not fit into memory; give max_seconds"
+                )
+            frames.extend([picture] * steps)
     seconds = len(frames) / grid
     with _opened(path) as container:  # again from the start
         audio, rate = _read_samples(path, container, sample_rate, seconds, start)
     if audio.size:
         audio = fit_audio(audio, round(seconds * rate), fade=0)
-    return Clip(frames, grid, audio, rate)
+    return Clip(np.stack(frames), grid, audio, rate)
+
+
+@dataclass(frozen=True, eq=False)
+class ClipStream:
+    """A video whose frames are decoded when they are asked for; for the rest as in a `Clip`.
+
+    pictures: uint8 [H, W, 3], upright, each with the number of frames of the regular grid for which it is shown.
+    audio: float32 [channels, samples] from the first frame on, neither cut nor padded to the frames; [1, 0]: no sound.
+    """
+
+    pictures: Iterator[tuple[np.ndarray, int]]
+    fps: Fraction
+    audio: np.ndarray
+    sample_rate: int
+
+
+@contextmanager
+def stream_clip(
+    path: str | PathLike[str],
+    *,
+    max_seconds: float | None = None,
+    fps: int | float | str | Fraction | None = None,
+    sample_rate: int | None = None,
+) -> Iterator[ClipStream]:
+    """Opens a video as `read_clip` reads it, with one frame in memory at a time. Takes and raises what that does; what
+    is broken further on in the file is found when the frames there are asked for."""
+    _check_seconds(max_seconds)
+    with _opened(path) as container:
+        grid, limit = _grid(path, container, fps, max_seconds)
+        start, pictures = _read_frames(path, container, grid, limit)
+        with _opened(path) as sound:
+            audio, rate = _read_samples(path, sound, sample_rate, limit / grid, start)
+        yield ClipStream(pictures, grid, audio, rate)
 
 
 def read_audio(
@@ -125,38 +164,50 @@ def _frame_rate(path: str | PathLike[str], stream: av.VideoStream) -> Fraction:
     return exact_fps(float(rate))  # .webm gives a ratio near to the one that was meant
 
 
+def _grid(
+    path: str | PathLike[str],
+    container: InputContainer,
+    fps: int | float | str | Fraction | None,
+    max_seconds: float | None,
+) -> tuple[Fraction, int]:
+    """Frames per second to read, and how many at most."""
+    if not container.streams.video:
+        raise InputError(f"{path}: there is no video in this file; name a file with one")
+    grid = _frame_rate(path, container.streams.video[0]) if fps is None else exact_fps(fps)
+    return grid, sys.maxsize if max_seconds is None else max(1, round(Fraction(max_seconds) * grid))
+
+
 def _read_frames(
     path: str | PathLike[str], container: InputContainer, fps: Fraction, limit: int
-) -> tuple[np.ndarray, Fraction]:
-    """At most `limit` frames on the grid k / fps, uint8 [T, H, W, 3], and the time of the first one in seconds."""
-    frames: list[np.ndarray] = []
-    shown: av.VideoFrame | None = None
-    start = end = Fraction(0)
-
-    def show_until(frame: av.VideoFrame, time: Fraction) -> None:
-        # A frame fills every grid step whose middle falls into its time.
-        steps = min(limit, math.ceil((time - start) * fps - Fraction(1, 2)))
-        if steps > len(frames):
-            picture = _upright(frame)
-            if steps * picture.nbytes > MAX_BYTES:
-                raise InputError(f"{path}: {steps} frames or more do not fit into memory; give max_seconds")
-            frames.extend([picture] * (steps - len(frames)))
-
-    for frame in _decoded(path, container, container.streams.video[0]):
-        stamp = _seconds(frame, frame.pts)
-        time = end if stamp is None else stamp
-        if shown is None:
-            start = time
-        else:
-            show_until(shown, time)
-        if len(frames) == limit:
-            return np.stack(frames), start
-        shown = frame
-        end = time + (_seconds(frame, frame.duration) or 1 / fps)
-    if shown is None:
+) -> tuple[Fraction, Iterator[tuple[np.ndarray, int]]]:
+    """The time of the first frame in seconds, and pictures, uint8 [H, W, 3], each with the number of steps of the grid
+    k / fps that it fills: those whose middle falls into its time. At most `limit` steps in all."""
+    decoded = _decoded(path, container, container.streams.video[0])
+    first = next(decoded, None)
+    if first is None:
         raise InputError(f"{path}: there are no frames in this video; name another file")
-    show_until(shown, max(end, start + 1 / fps))
-    return np.stack(frames), start
+    start = _seconds(first, first.pts) or Fraction(0)
+
+    def end_of(frame: av.VideoFrame, time: Fraction) -> Fraction:
+        return time + (_seconds(frame, frame.duration) or 1 / fps)
+
+    def pictures() -> Iterator[tuple[np.ndarray, int]]:
+        shown, end, done = first, end_of(first, start), 0
+        for frame in chain(decoded, [None]):
+            if frame is None:
+                time = max(end, start + 1 / fps)
+            else:
+                stamp = _seconds(frame, frame.pts)
+                time = end if stamp is None else stamp
+            steps = min(limit, math.ceil((time - start) * fps - Fraction(1, 2))) - done
+            if steps > 0:
+                yield _upright(shown), steps
+                done += steps
+            if frame is None or done == limit:
+                return
+            shown, end = frame, end_of(frame, time)
+
+    return start, pictures()
 
 
 def _seconds(frame: av.AudioFrame | av.VideoFrame, ticks: int | None) -> Fraction | None:

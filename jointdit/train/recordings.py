@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..latents import ClipShape
-from ..media import VIDEO_SUFFIXES, fit_image, read_clip
+from ..media import VIDEO_SUFFIXES, fit_audio, fit_image, stream_clip
 
 TABLE = "captions.csv"
 QUIETEST = 1e-3  # root mean square, -60 dBFS: below, a clip counts as silent
@@ -128,33 +128,39 @@ def find_recordings(folder: Path, layout: str = "classes") -> list[Recording]:
     return found
 
 
-def cut(recording: Recording, shape: ClipShape, sample_rate: int, max_seconds: float = 60.0) -> list[TrainingClip]:
+def cut(recording: Recording, shape: ClipShape, sample_rate: int, max_seconds: float = 60.0) -> Iterator[TrainingClip]:
     """Clips of exactly `shape` and mono sound, one after the other from the recording's start; silent ones left out.
+    Each is decoded when it is asked for, and frames are scaled as they come.
 
-    Raises InputError, with the reason, if not one clip comes of it.
+    Raises InputError, with the reason, if not one clip comes of it, or where the file turns out to be broken.
     """
     if recording.problem:
         raise InputError(f"{recording.name}: {recording.problem}")
-    clip = read_clip(recording.path, max_seconds=max_seconds, fps=shape.fps, sample_rate=sample_rate)
-    if not clip.audio.size:
-        raise InputError(f"{recording.name}: has no sound")
-    count = len(clip.frames) // shape.frames
-    if not count:
-        raise InputError(f"{recording.name}: lasts {float(clip.seconds):.2f} s, less than {float(shape.seconds):.2f} s")
-    samples = shape.samples(sample_rate)
-    mono = clip.audio.mean(0)
-    clips = []
-    for index in range(count):
-        first = math.floor(index * shape.seconds * sample_rate)
-        audio = mono[first : first + samples]
-        if np.sqrt(np.square(audio).mean()) < QUIETEST:
-            continue
-        frames = clip.frames[index * shape.frames : (index + 1) * shape.frames]
-        fitted = np.stack([fit_image(frame, shape.height, shape.width) for frame in frames])
-        clips.append(TrainingClip(f"{recording.name}#{index}", recording.caption, fitted, audio))
-    if not clips:
+    total, found = 0, False
+    frames: list[np.ndarray] = []  # of the clip in work
+    with stream_clip(recording.path, max_seconds=max_seconds, fps=shape.fps, sample_rate=sample_rate) as stream:
+        if not stream.audio.size:
+            raise InputError(f"{recording.name}: has no sound")
+        mono = stream.audio.mean(0, keepdims=True)
+        for picture, steps in stream.pictures:
+            fitted = fit_image(picture, shape.height, shape.width)
+            for _ in range(steps):
+                frames.append(fitted)
+                total += 1
+                if len(frames) < shape.frames:
+                    continue
+                index = total // shape.frames - 1
+                first = math.floor(index * shape.seconds * sample_rate)
+                audio = fit_audio(mono[:, first:], shape.samples(sample_rate), fade=0)[0]
+                if np.sqrt(np.square(audio).mean()) >= QUIETEST:
+                    found = True
+                    yield TrainingClip(f"{recording.name}#{index}", recording.caption, np.stack(frames), audio)
+                frames.clear()
+    if total < shape.frames:
+        seconds = float(total / shape.fps)
+        raise InputError(f"{recording.name}: lasts {seconds:.2f} s, less than {float(shape.seconds):.2f} s")
+    if not found:
         raise InputError(f"{recording.name}: is silent")
-    return clips
 
 
 def _videos(folder: Path) -> Iterator[Path]:

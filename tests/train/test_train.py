@@ -17,6 +17,7 @@ import pytest
 import tiny_models
 import torch
 from accelerate import Accelerator
+from sounding_videos import video
 from tiny_models import conditioning, joint_model, write_experts
 from tiny_models import joint_blocks as tiny_joint_blocks
 
@@ -25,7 +26,7 @@ from jointdit.checkpoints.joint_files import load_joint_blocks, save_joint_block
 from jointdit.cli import main
 from jointdit.errors import InputError
 from jointdit.latents import ClipShape
-from jointdit.media import Clip, read_clip
+from jointdit.media import read_clip
 from jointdit.train import checkpoint, memory
 from jointdit.train.cache import LatentCache, write_cache
 from jointdit.train.engine import Engine, hold_out
@@ -34,18 +35,6 @@ from jointdit.train.recordings import cut, find_recordings
 from jointdit.train.stages import TEMPLATES, read_config
 
 SHAPE = ClipShape(frames=4, fps=Fraction(25, 2), height=32, width=32)
-
-
-def video(path, seconds=0.7, sound="tone"):
-    """Moving noise with a tone, silence or no track."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frames = round(seconds * 12.5)
-    rng = np.random.default_rng(len(path.name))
-    pictures = rng.integers(0, 256, (frames, 48, 64, 3)).astype(np.uint8)
-    samples = round(frames / 12.5 * 16000)
-    tone = 0.3 * np.sin(2 * math.pi * 440 * np.arange(samples) / 16000, dtype=np.float32)[None]
-    audio = {"tone": tone, "silence": 0 * tone, "none": tone[:, :0]}[sound]
-    Clip(pictures, Fraction(25, 2), audio, 16000).save(path)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +120,7 @@ def test_the_tables_of_the_usual_sets_are_read_and_what_they_lack_is_named(tmp_p
     assert found["made.mp4"] == "caf\ufffd noise" and found["wrong.mp4"] == "no caption in captions.csv"
     unnamed = next(each for each in find_recordings(tmp_path, "vggsound") if each.name == "made.mp4")
     with pytest.raises(InputError, match="made.mp4: not in vggsound.csv"):
-        cut(unnamed, SHAPE, 16000)
+        next(cut(unnamed, SHAPE, 16000))
     (tmp_path / "vggsound.csv").unlink()
     with pytest.raises(InputError, match="table is missing"):
         find_recordings(tmp_path, "vggsound")
@@ -139,7 +128,7 @@ def test_the_tables_of_the_usual_sets_are_read_and_what_they_lack_is_named(tmp_p
 
 def test_clips_follow_each_other_with_their_sound(folder):
     recording = find_recordings(folder)[0]
-    clips = cut(recording, SHAPE, 16000)
+    clips = list(cut(recording, SHAPE, 16000))
     assert [clip.name for clip in clips] == ["dog_barking/0.mp4#0", "dog_barking/0.mp4#1"]
     assert all(clip.frames.shape == (4, 32, 32, 3) and clip.audio.shape == (5120,) for clip in clips)
 

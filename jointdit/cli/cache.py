@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
-from .options import FPS, FRAMES, SIZE, Option, add_options, device_name, model_name, read_options
+from .options import FPS, FRAMES, SIZE, Option, add_options, device_name, model_name, read_options, whole
 
 SHOWN = 10  # files left out that are listed
 
@@ -27,7 +31,10 @@ OPTIONS = (
     FRAMES,
     FPS,
     SIZE,
-    Option("part", "K/N", part, "encode every N-th file, from number K on; N processes share the work"),
+    Option("part", "K/N", part, "encode the K-th of N shares of the files, K from 0 on; N processes share the work"),
+    Option("workers", "N", whole(0, 256), "threads that decode ahead of the device (default: one a core, at most 8)"),
+    Option("shard-size", "MIB", whole(1, 2**20), "MiB of latents in a file of the cache (default 256)"),
+    Option("json", "FILE", Path, "with --report: write it to a file too"),
     Option("device", "NAME", device_name, "cpu, cuda, cuda:1, mps (default: cuda if there is one, else cpu)"),
 )
 
@@ -40,28 +47,44 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser = commands.add_parser("cache", help="make latents of videos, to train on", description=text)
     parser.add_argument("videos", metavar="DIR", type=Path, help="folder of videos")
-    parser.add_argument("cache", metavar="CACHE", type=Path, help="folder for the latents; made if there is none")
+    cache = "folder for the latents; made if there is none"
+    parser.add_argument("cache", metavar="CACHE", type=Path, nargs="?", help=cache)
     add_options(parser, OPTIONS)
+    report = "say what is in the cache; with one folder, CACHE, nothing else is done"
+    parser.add_argument("--report", action="store_true", help=report)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fills the cache and prints what was left out, and why."""
+    """Fills the cache and prints what was left out, and why; prints the report."""
     options = read_options(OPTIONS, arguments)
+    if arguments.cache is None and not arguments.report:
+        raise InputError("name two folders, DIR and CACHE: that of the videos and one for the latents")
+    if options["json"] and not arguments.report:
+        raise InputError("--json goes with --report")
+    if arguments.cache is not None:
+        _fill(arguments, options)
+    if arguments.report:
+        _report(arguments.cache or arguments.videos, options["json"])
+
+
+def _fill(arguments: argparse.Namespace, options: Mapping[str, Any]) -> None:
     experts = options["video_expert"], options["audio_expert"]
     if any(experts) and (options["model"] or not all(experts)):
         raise InputError("give --video-expert and --audio-expert together, or --model instead of both")
 
     from ..pipeline import JointDiTPipeline
-    from ..train.cache import write_cache
+    from ..train.decoding import WORKERS
     from ..train.recordings import find_recordings
+    from ..train.write_cache import SHARD_BYTES, write_cache
     from .generate import choose_device
     from .progress import Progress, hushed
 
     recordings = find_recordings(arguments.videos, options["layout"] or "classes")
     width, height = options["size"] or (None, None)
     number, count = options["part"] or (0, 1)
+    workers, mebibytes = options["workers"], options["shard_size"]
     with hushed(), Progress(arguments.quiet) as progress:
         if all(experts):
             pipe = JointDiTPipeline.from_experts(*experts)
@@ -70,13 +93,40 @@ def run(arguments: argparse.Namespace) -> None:
         pipe.to(choose_device(options["device"]))
         shape = pipe.shape(options["frames"], options["fps"], height, width)
         written = write_cache(
-            pipe, recordings, arguments.cache, shape, number, count,
+            pipe,
+            recordings,
+            arguments.cache,
+            shape,
+            number,
+            count,
+            shard_bytes=SHARD_BYTES if mebibytes is None else mebibytes * 2**20,
+            workers=WORKERS if workers is None else workers,
             progress=lambda done, total: progress("cache", done, total),
-        )  # fmt: skip
-    for reason in list(written.skipped.values())[:SHOWN]:
-        print(f"left out: {reason}")
-    if len(written.skipped) > SHOWN:
-        print(f"left out: {len(written.skipped) - SHOWN} more")
-    if not written.clips:
+        )
+    _list_left_out(list(written.skipped.values()))
+    if not written.measured:
+        print("clips are not measured: that takes the extra evaluate (pip install 'jointdit[evaluate]')")
+    if not written.files:
         raise InputError(f"{arguments.videos}: not one clip could be used")
-    print(f"{arguments.cache}: {written.clips} clips of {len(recordings[number::count]) - len(written.skipped)} files")
+    print(f"{arguments.cache}: {written.clips} clips of {written.files} files")
+
+
+def _list_left_out(reasons: Sequence[str]) -> None:
+    for reason in reasons[:SHOWN]:
+        print(f"left out: {reason}")
+    if len(reasons) > SHOWN:
+        print(f"left out: {len(reasons) - SHOWN} more")
+
+
+def _report(folder: Path, file: Path | None) -> None:
+    from ..media.files import target_file, whole_file
+    from ..train.cache_report import report_cache
+
+    if file is not None:
+        target_file(file)
+    report = report_cache(folder)
+    print("\n".join(report.lines()))
+    _list_left_out(list(report.left_out.values()))
+    if file is not None:
+        with whole_file(file) as partial:
+            partial.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")

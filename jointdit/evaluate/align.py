@@ -20,7 +20,7 @@ from .heard import events_heard, loudness
 from .matching import match_events
 from .scores import Margin
 from .seen import motion
-from .sync import correlation
+from .sync import lagged_correlation
 
 PARTNERS = 32  # other clips whose sound each clip is compared with, at most
 FLOW_SIDE = 64  # pixels of the longer side on which optical flow is computed
@@ -92,8 +92,7 @@ def motion_loudness(picture: Curves, sound: Curves) -> float:
     moving = picture.motion[1:]
     loud = loudness(sound.clip_audio, sound.sample_rate, picture.fps, len(picture.motion), offset=-0.5)[1:]
     frames = min(len(moving), int(sound.clip_audio.shape[1] / sound.sample_rate * picture.fps) - 1)
-    moving, loud = moving[:frames], loud[:frames]
-    return max(correlation(moving, loud), correlation(moving[1:], loud[:-1]), correlation(moving[:-1], loud[1:]))
+    return lagged_correlation(moving[:frames], loud[:frames])
 
 
 def align_clips(clips: Sequence[Curves], seed: int = 0) -> AlignScores:

@@ -148,3 +148,8 @@ def correlation(one: NDArray[np.float32], two: NDArray[np.float32]) -> float:
     one, two = one[:frames] - one[:frames].mean(), two[:frames] - two[:frames].mean()
     scale = np.linalg.norm(one) * np.linalg.norm(two)
     return float(one @ two / scale) if scale > 1e-9 else 0.0
+
+
+def lagged_correlation(one: NDArray[np.float32], two: NDArray[np.float32]) -> float:
+    """The best `correlation` of two curves of the same length within one frame of lag."""
+    return max(correlation(one, two), correlation(one[1:], two[:-1]), correlation(one[:-1], two[1:]))

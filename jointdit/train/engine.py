@@ -31,12 +31,12 @@ from ..media import read_clip
 from ..pipeline import JointDiTPipeline, SamplingSettings
 from . import memory
 from .average import update_average
+from .batches import EpochOrder, ReadAhead
 from .cache import LatentCache
 from .checkpoint import load_state, save_state
 from .gain import Gain, measure_gain
 from .objective import JointObjective, Losses, to_device
 from .schedule import learning_rate
-from .seeds import generator_of
 from .stages import TrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,8 @@ class Engine:
         if config.batch % processes:
             raise InputError(f"batch is {config.batch}, but must be a multiple of the {processes} processes")
         self.held_out, self.clips = hold_out(self.cache.names, config.held_out)
+        self.order = EpochOrder(self.clips, config.batch, config.seed)
+        self.read_ahead = ReadAhead(self.cache, self.share, config.steps)
         pipe.model.requires_grad_(False)
         self.trained = trained_module(pipe, config.stage).requires_grad_(True).float()
         self.average = copy.deepcopy(self.trained).requires_grad_(False)
@@ -171,24 +173,17 @@ class Engine:
 
     def numbers(self, step: int) -> list[int]:
         """The clips of a step, for all processes: every epoch goes through the cache in an order of its own."""
-        config, clips = self.config, self.clips
-        first = step * config.batch
-        orders: dict[int, list[int]] = {}
+        return self.order.numbers(step)
 
-        def clip(position: int) -> int:
-            epoch, place = divmod(position, len(clips))
-            if epoch not in orders:
-                generator = generator_of("epoch", config.seed, epoch)
-                orders[epoch] = torch.randperm(len(clips), generator=generator).tolist()
-            return clips[orders[epoch][place]]
-
-        return [clip(first + index) for index in range(config.batch)]
+    def share(self, step: int) -> list[int]:
+        """Those of them that this process sees."""
+        share = self.config.batch // self.accelerator.num_processes
+        return self.numbers(step)[self.accelerator.process_index * share :][:share]
 
     def optimize(self) -> dict[str, float]:
         """One step: gradients of this process's clips, in micro-batches, then the optimizer."""
         accelerator, config = self.accelerator, self.config
-        share = config.batch // accelerator.num_processes
-        mine = self.numbers(self.step)[accelerator.process_index * share :][:share]
+        mine = self.share(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(
                 getattr(config, group["peak"]), self.step, self.step / config.steps, config.warmup
@@ -232,7 +227,7 @@ class Engine:
 
     def losses(self, numbers: Sequence[int], step: int) -> Losses:
         """Losses of clips with their draws at a step."""
-        clips = self.cache.batch(numbers)
+        clips = self.cache.batch(numbers) if step < 0 else self.read_ahead.batch(numbers, step)
         draws = self.objective.draw(clips, numbers, step)
         device = self.accelerator.device
         with self.accelerator.autocast():

@@ -12,6 +12,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from ..models.joint_start import IDENTITY, start_joint_blocks
 from ..pipeline import JointDiTPipeline
 from .cache import LatentCache
+from .cache_index import Measures
 from .engine import PRECISIONS, Engine
 from .stages import STARTS, TrainingConfig
 
@@ -25,7 +26,8 @@ def train_stage(
 
     progress: called with ("train", step, steps), first with the step that a checkpoint resumes.
     """
-    cache = LatentCache(config.cache)
+    least = Measures(config.min_loudness, config.min_motion, config.min_sync)
+    cache = LatentCache(config.cache, least)
     pipe = _load(config)
     cache.check(pipe)
     # A batch without an isolated clip, or with isolated ones alone, leaves no weight without a gradient.

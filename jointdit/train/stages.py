@@ -48,6 +48,9 @@ class TrainingConfig:
     audio_noise_power: float
     path_share: float
     held_out: int
+    min_loudness: float
+    min_motion: float
+    min_sync: float
     seed: int
     precision: str
     memory: str
@@ -89,6 +92,9 @@ class TrainingConfig:
         for name in ("rate", "clip_norm", "audio_noise_power"):
             if not 0 < getattr(self, name) < math.inf:
                 refuse(name, "above 0 and finite")
+        for name in ("min_loudness", "min_motion", "min_sync"):
+            if not getattr(self, name) < math.inf:  # NaN is not
+                refuse(name, "a number, or -inf for no limit")
         if not 0 <= self.expert_rate < math.inf:
             refuse("expert_rate", "at least 0 and finite")
         for name in ("isolated", "drop_text", "drop_all", "average"):

@@ -28,11 +28,12 @@ from jointdit.errors import InputError
 from jointdit.latents import ClipShape
 from jointdit.media import read_clip
 from jointdit.train import checkpoint, memory
-from jointdit.train.cache import LatentCache, write_cache
+from jointdit.train.cache import LatentCache
 from jointdit.train.engine import Engine, hold_out
 from jointdit.train.memory import Plan, plan
 from jointdit.train.recordings import cut, find_recordings
 from jointdit.train.stages import TEMPLATES, read_config
+from jointdit.train.write_cache import write_cache
 
 SHAPE = ClipShape(frames=4, fps=Fraction(25, 2), height=32, width=32)
 
@@ -158,10 +159,10 @@ def test_a_cache_goes_on_after_a_kill_and_parts_add_up(folder, pipe, cache, tmp_
             raise Kill
 
     with pytest.raises(Kill):
-        write_cache(pipe, recordings, tmp_path, SHAPE, shard_clips=2, progress=stop)
+        write_cache(pipe, recordings, tmp_path, SHAPE, shard_bytes=1, progress=stop)
     there = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("shard-*")}
     assert there
-    write_cache(pipe, recordings, tmp_path, SHAPE, shard_clips=2)
+    write_cache(pipe, recordings, tmp_path, SHAPE, shard_bytes=1)
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in there} == there, "finished shards are kept"
     assert LatentCache(tmp_path).names == cache.names
     parted = tmp_path / "parted"

@@ -43,7 +43,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser of `jointdit`."""
     text = (
         "Cut sounding videos into clips and keep their latents. Files that are broken, silent or without sound are "
-        "listed and left out. To continue after a stop, give the same command again."
+        "listed and left out. To continue after a stop, give the same command again; files that changed are tried "
+        "again. `jointdit cache CACHE --report` says what is in a cache."
     )
     parser = commands.add_parser("cache", help="make latents of videos, to train on", description=text)
     parser.add_argument("videos", metavar="DIR", type=Path, help="folder of videos")
@@ -106,7 +107,7 @@ def _fill(arguments: argparse.Namespace, options: Mapping[str, Any]) -> None:
     _list_left_out(list(written.skipped.values()))
     if not written.measured:
         print("clips are not measured: that takes the extra evaluate (pip install 'jointdit[evaluate]')")
-    if not written.files:
+    if written.skipped and not written.clips:
         raise InputError(f"{arguments.videos}: not one clip could be used")
     print(f"{arguments.cache}: {written.clips} clips of {written.files} files")
 

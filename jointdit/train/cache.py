@@ -126,6 +126,8 @@ class LatentCache:
                 self._where.append((shard.path, row, shard.caption[row]))
                 self.names.append(name)
                 self.captions.append(shard.captions[shard.caption[row]])
+        if not self.names and least != ANY:
+            raise InputError(f"{folder}: no clip has at least {least}; lower min_loudness, min_motion or min_sync")
         if not self.names:
             raise InputError(f"{folder}: the cache holds no clips; fill it with `jointdit cache`")
 

@@ -160,8 +160,8 @@ def join_clips(clips: Sequence[CachedClips]) -> CachedClips:
     """All of these in one batch; texts are padded to the longest."""
     length = max(text.audio_embeds_1.shape[1] for clip in clips for text in (clip.text, clip.no_text))
     rows = {name: torch.cat([getattr(clip, name) for clip in clips]) for name in PER_CLIP}
-    texts = {name: _join([getattr(clip, name) for clip in clips], length) for name in ("text", "no_text")}
-    return CachedClips(**rows, **texts)
+    texts, no_texts = [clip.text for clip in clips], [clip.no_text for clip in clips]
+    return CachedClips(**rows, text=_join(texts, length), no_text=_join(no_texts, length))
 
 
 def _join(texts: Sequence[TextEmbeddings], length: int) -> TextEmbeddings:

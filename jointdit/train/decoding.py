@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 WORKERS = min(8, os.cpu_count() or 1)
 
 
-def in_order(sources: Sequence[Iterator[Item]], workers: int, size: int) -> Iterator[Iterator[list[Item]]]:
+def in_order(sources: Sequence[Iterator[Item]], workers: int, size: int) -> Generator[Iterator[list[Item]], None, None]:
     """The items of each source in lists of `size`, source after source, whatever `workers` there are.
 
     That many threads draw from as many sources, each one list ahead of what was asked for, so that no more than

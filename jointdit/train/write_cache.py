@@ -226,7 +226,7 @@ class _Writer:
         self._bytes, self._since = 0, time.monotonic()
 
     def _write_shard(self, path: Path) -> None:
-        tensors = {name: torch.stack([row.tensors[name] for row in self._rows]) for name in PER_CLIP}
+        tensors = {name: torch.stack([row.tensors[name] for row in self._rows]).contiguous() for name in PER_CLIP}
         captions = sorted({row.caption for row in self._rows} | {""})
         for index, caption in enumerate(captions):
             tensors |= {f"text.{index}.{name}": tensor for name, tensor in self._text(caption).items()}

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 SHARED = (
-    "model joint seed steps frames fps size guidance video-scale audio-scale joint-scale sampler video-temperature "
-    "audio-substeps device dtype"
+    "model joint adapters seed steps frames fps size guidance video-scale audio-scale joint-scale sampler "
+    "video-temperature audio-substeps device dtype"
 ).split()
 OF_FOLDERS, OF_BOTH = ("folder", "match", "reference"), ("json", "plot", "plots")
 CLIPS, BATCH, JUDGE_SCENES = 20, 4, 30
@@ -129,7 +129,9 @@ def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, An
     photos, prompts = _photos(options["photos"]), options["prompts"] or "captions"
     device, asked = choose_device(options["device"]), guidance_options(options)
     dtype = getattr(torch, options["dtype"] or "float32")
-    pipe = JointDiTPipeline.from_pretrained(options["model"], dtype, joint=options["joint"])
+    pipe = JointDiTPipeline.from_pretrained(
+        options["model"], dtype, joint=options["joint"], adapters=options["adapters"]
+    )
     pipe.to(device)
     guidance = pipe.guidance.changed(**asked)
     sampling = sampling_settings(options, guidance)
@@ -155,7 +157,7 @@ def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, An
         "video_temperature": chosen(sampling.video_temperature, pipe.defaults.video_temperature),
         "sampler": sampling.sampler,
         "dtype": options["dtype"] or "float32",
-    }
+    } | ({"adapters": str(options["adapters"])} if options["adapters"] else {})
     tasks = draw_tasks(
         count,
         seed,

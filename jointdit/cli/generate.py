@@ -49,6 +49,7 @@ OPTIONS = (
     Option("audio-expert", "PATH", model_name, "AudioLDM2, to go with it: a folder in diffusers' layout"),
     Option("expert-frames", "N", whole(2, 1000), "frames that a single-file expert is for, if its name does not tell"),
     Option("joint", "FILE", Path, "trained Joint Blocks for the model; two experts without them each work alone"),
+    Option("adapters", "DIR", Path, "low-rank adapters of the experts, as stage b of training writes them"),
     Option("audio-heads", "WHOSE", one_of("published", "authors"), "attention heads of AudioLDM2 (default published)"),
     Option("prompt", "TEXT", words, "what happens and what is heard"),
     Option("negative-prompt", "TEXT", words, "what should not be heard"),
@@ -172,7 +173,7 @@ def _load(options: Mapping[str, Any], dtype: torch.dtype, download: bool) -> Joi
 
     if not options["video_expert"]:
         model = options["model"] or DEFAULT_MODEL
-        return JointDiTPipeline.from_pretrained(model, dtype, not download, options["joint"])
+        return JointDiTPipeline.from_pretrained(model, dtype, not download, options["joint"], options["adapters"])
     return JointDiTPipeline.from_experts(
         options["video_expert"],
         options["audio_expert"],
@@ -181,6 +182,7 @@ def _load(options: Mapping[str, Any], dtype: torch.dtype, download: bool) -> Joi
         local_files_only=not download,
         frames=options["expert_frames"],
         audio_heads=options["audio_heads"] or "published",
+        adapters=options["adapters"],
     )
 
 

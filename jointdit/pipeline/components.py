@@ -34,6 +34,7 @@ from transformers import (
     T5Tokenizer,
 )
 
+from ..checkpoints.adapter_files import adapter_files, fuse_adapter
 from ..checkpoints.components import COMPONENTS, INDEX, OPTIONAL
 from ..checkpoints.experts import AudioHeads, load_audio_expert, load_video_expert
 from ..checkpoints.folders import load_components, read_index, resolve, save_components
@@ -110,11 +111,13 @@ class JointDiTComponents(DiffusionPipeline):
         dtype: torch.dtype = torch.float32,
         local_files_only: bool = True,
         joint: str | os.PathLike[str] | None = None,
+        adapters: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Loads "tiny", a model folder, or with `local_files_only=False` a model from the Hugging Face Hub.
 
         joint: a Joint Block file that was trained for this model, to take the place of its own, or "identity": blocks
         that have learned nothing, with which the clip is the two experts' own.
+        adapters: a folder of low-rank adapters for its experts (`load_adapters`).
         Raises InputError for an unknown model, for weights that are missing, unknown, misshapen or damaged, and for
         defaults that no clip can be sampled with.
         """
@@ -129,6 +132,8 @@ class JointDiTComponents(DiffusionPipeline):
             start_joint_blocks(pipe.joint_blocks)
         elif joint is not None:
             pipe.load_joint_blocks(joint)
+        if adapters is not None:
+            pipe.load_adapters(adapters)
         return pipe
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -148,6 +153,7 @@ class JointDiTComponents(DiffusionPipeline):
         local_files_only: bool = True,
         frames: int | None = None,
         audio_heads: AudioHeads = "published",
+        adapters: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Joins Stable Video Diffusion and AudioLDM2.
 
@@ -158,6 +164,7 @@ class JointDiTComponents(DiffusionPipeline):
         local_files_only: False fetches what is not here from the Hugging Face Hub.
         frames: how many a single file was made for, if its name does not tell.
         audio_heads: attention heads of AudioLDM2's UNet, as in its published config or in its authors' code.
+        adapters: a folder of low-rank adapters for the experts (`load_adapters`).
 
         Raises InputError that names the file, for weights that are missing, unknown, misshapen or damaged.
         """
@@ -168,7 +175,10 @@ class JointDiTComponents(DiffusionPipeline):
         trained = joint if joint and joint != IDENTITY else None
         blocks = load_joint_blocks(Path(trained), dtype) if trained else identity_joint_blocks(components, dtype)
         made_for = components["video_unet"].config.num_frames
-        return cls(**components, joint_blocks=blocks, defaults=Defaults(frames=made_for))
+        pipe = cls(**components, joint_blocks=blocks, defaults=Defaults(frames=made_for))
+        if adapters is not None:
+            pipe.load_adapters(adapters)
+        return pipe
 
     def save_joint_blocks(self, path: str | os.PathLike[str]) -> None:
         """Writes a Joint Block file for `from_pretrained(joint=...)` and `from_experts(joint=...)`."""
@@ -183,6 +193,17 @@ class JointDiTComponents(DiffusionPipeline):
                 f"{path}: made for another model: {other[0]} is {theirs[other[0]]} there and {ours[other[0]]} here"
             )
         self.joint_blocks.load_state_dict(given.state_dict())
+
+    def load_adapters(self, folder: str | os.PathLike[str]) -> None:
+        """Adds low-rank adapters to the experts' weights: `video.safetensors`, `audio.safetensors` or both, as Stage B
+        and diffusers write them. What is loaded costs nothing afterwards, and cannot be taken out again.
+
+        Raises InputError if the folder has none, or for those of another model.
+        """
+        if is_float8(self.video_unet):
+            raise InputError(f"{folder}: the weights are stored in eight bits; load adapters before")
+        for component, path in adapter_files(Path(folder)).items():
+            fuse_adapter(getattr(self, component), path)
 
     def set_memory(self, memory: Memory | str, device: torch.device | str | None = None) -> None:
         """Where weights rest and how much is computed at once: settings, or the name of some of `memory.PRESETS`.

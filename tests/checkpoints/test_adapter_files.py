@@ -1,0 +1,139 @@
+"""Low-rank adapters in files: what they do to the experts, beside diffusers' own loader, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from diffusers.loaders.peft import PeftAdapterMixin
+from safetensors.torch import save_file
+from tiny_models import audio_unet, conditioning, inputs, joint_blocks, video_unet, write_experts
+
+from jointdit import JointDiTPipeline
+from jointdit.checkpoints.adapter_files import fuse_adapter, save_adapters
+from jointdit.cli import main
+from jointdit.errors import InputError
+from jointdit.models.model import JointDiTModel
+
+ENDS = ("to_q", "to_out.0")
+
+
+def matrices(unet, rank=3, scale=0.1):
+    """Random adapters of some of a UNet's attentions."""
+    found = {}
+    for name, layer in unet.named_modules():
+        if isinstance(layer, torch.nn.Linear) and name.endswith(ENDS):
+            out, into = layer.weight.shape
+            found[name] = (scale * torch.randn(rank, into), scale * torch.randn(out, rank))
+    return found
+
+
+def loaded_by_diffusers(unet, path):
+    """By diffusers' loader, which its classes of other models inherit."""
+
+    class Loadable(type(unet), PeftAdapterMixin):
+        pass
+
+    unet.__class__ = Loadable
+    unet.load_lora_adapter(str(path.parent), prefix="unet", weight_name=path.name)
+    return unet
+
+
+def predictions(model):
+    with torch.no_grad():
+        found = model(*inputs(), conditioning())
+    return found.video, found.audio
+
+
+def test_adapters_give_the_numbers_that_diffusers_gives(tmp_path):
+    torch.manual_seed(0)
+    save_adapters(tmp_path, {"video_unet": matrices(video_unet()), "audio_unet": matrices(audio_unet())})
+    video, audio = video_unet(), audio_unet()
+    untouched = predictions(JointDiTModel(video_unet(), audio_unet(), joint_blocks()).eval())
+    fuse_adapter(video, tmp_path / "video.safetensors")
+    fuse_adapter(audio, tmp_path / "audio.safetensors")
+    ours = predictions(JointDiTModel(video, audio, joint_blocks()).eval())
+    theirs_video = loaded_by_diffusers(video_unet(), tmp_path / "video.safetensors")
+    theirs_audio = loaded_by_diffusers(audio_unet(), tmp_path / "audio.safetensors")
+    theirs = predictions(JointDiTModel(theirs_video, theirs_audio, joint_blocks()).eval())
+    for before, own, other in zip(untouched, ours, theirs, strict=True):
+        assert (before - other).abs().max() > 1e-3
+        torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-5)
+    for own, other in ((video, theirs_video), (audio, theirs_audio)):
+        other.fuse_lora()
+        fused = {name.replace(".base_layer", ""): tensor for name, tensor in other.state_dict().items()}
+        for name, tensor in own.state_dict().items():
+            torch.testing.assert_close(tensor, fused[name], atol=1e-6, rtol=0)
+
+
+def test_the_scale_in_the_metadata_holds_and_zeros_change_no_bit(tmp_path):
+    torch.manual_seed(0)
+    found = matrices(video_unet())
+    save_adapters(tmp_path, {"video_unet": {name: (down, 0 * up) for name, (down, up) in found.items()}})
+    video = video_unet()
+    before = {name: tensor.clone() for name, tensor in video.state_dict().items()}
+    fuse_adapter(video, tmp_path / "video.safetensors")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in video.state_dict().items())
+    name, (down, up) = next(iter(found.items()))
+    settings = {"unet.r": 3, "unet.lora_alpha": 6, "unet.use_dora": False, "unet.target_modules": [name]}
+    tensors = {f"unet.{name}.lora_A.weight": down, f"unet.{name}.lora_B.weight": up}
+    save_file(tensors, tmp_path / "scaled.safetensors", {"lora_adapter_metadata": json.dumps(settings)})
+    fuse_adapter(video, tmp_path / "scaled.safetensors")
+    weight = video.get_submodule(name).weight
+    torch.testing.assert_close(weight.detach(), before[f"{name}.weight"] + 2 * up @ down)
+    other = loaded_by_diffusers(video_unet(), tmp_path / "scaled.safetensors")
+    other.fuse_lora()
+    torch.testing.assert_close(weight, other.get_submodule(name).weight, atol=1e-6, rtol=0)
+
+
+LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "settings", "message"),
+    [
+        ({}, {}, "no adapter in it"),
+        ({f"{LAYER}.alpha": (1,)}, {}, "not an adapter in diffusers' format, which has no .*alpha"),
+        ({f"{LAYER}.lora_A.weight": (2, 32)}, {}, "lora_B.weight' is missing"),
+        ({"elsewhere.lora_A.weight": (2, 32), "elsewhere.lora_B.weight": (32, 2)}, {}, "linear layer 'elsewhere'"),
+        ({f"{LAYER}.lora_A.weight": (2, 48), f"{LAYER}.lora_B.weight": (32, 2)}, {}, r"A \[2, 48\].*weight \[32, 32\]"),
+        ({f"{LAYER}.lora_A.weight": (2, 32), f"{LAYER}.lora_B.weight": (32, 3)}, {}, "made for another model"),
+        ({f"{LAYER}.lora_A.weight": (2, 32)}, {"use_dora": True}, "an adapter with use_dora"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_one_clear_error(tmp_path, tensors, settings, message):
+    path, video = tmp_path / "video.safetensors", video_unet()
+    before = {name: tensor.clone() for name, tensor in video.state_dict().items()}
+    metadata = {"lora_adapter_metadata": json.dumps(settings)}
+    save_file({f"unet.{name}": torch.ones(shape) for name, shape in tensors.items()}, path, metadata)
+    with pytest.raises(InputError, match=f"{path}: .*{message}"):
+        fuse_adapter(video, path)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in video.state_dict().items())
+
+
+def test_a_folder_of_adapters_loads_on_every_surface(tmp_path, capsys):
+    torch.manual_seed(0)
+    adapters = tmp_path / "adapters"
+    plain = JointDiTPipeline.from_pretrained("tiny")
+    save_adapters(adapters, {"audio_unet": matrices(plain.audio_unet)})
+    pipe = JointDiTPipeline.from_pretrained("tiny", adapters=adapters)
+    for component in ("video_unet", "audio_unet"):
+        before = getattr(plain, component).state_dict()
+        changed = {
+            name
+            for name, tensor in getattr(pipe, component).state_dict().items()
+            if not torch.equal(tensor, before[name])
+        }
+        assert bool(changed) == (component == "audio_unet") and all(
+            name[: -len(".weight")].endswith(ENDS) for name in changed
+        )
+    small = ["--frames", "6", "--size", "32x32", "--fps", "12.5", "--steps", "1", "--seed", "1", "--quiet"]
+    for name, more in (("plain", []), ("adapted", ["--adapters", str(adapters)])):
+        assert main(["generate", "-o", str(tmp_path / f"{name}.mp4"), *small, *more]) == 0
+    assert (tmp_path / "plain.mp4").read_bytes() != (tmp_path / "adapted.mp4").read_bytes()
+    assert main(["generate", "-o", str(tmp_path / "none.mp4"), "--adapters", str(tmp_path)]) == 2
+    assert "no adapters there" in capsys.readouterr().err
+    video, audio = write_experts(tmp_path)
+    with pytest.raises(InputError, match="audio.safetensors: made for another model"):
+        JointDiTPipeline.from_experts(video, audio, adapters=adapters)

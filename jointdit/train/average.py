@@ -13,4 +13,5 @@ def update_average(average: nn.Module, model: nn.Module, step: int, decay: float
     weight = 1 - min(decay, step / (step + 10))
     targets, sources = list(average.state_dict().values()), list(model.state_dict().values())
     for target, source in zip(targets, sources, strict=True):
+        source = source.to(target.device)
         target.lerp_(source, weight) if target.is_floating_point() else target.copy_(source)

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..media.files import whole_file
+from .optimizers import load_state_tensors, state_tensors
 
 
 def save_state(
@@ -28,7 +29,7 @@ def save_state(
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     if average is not None:
         tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
+    for index, state in state_tensors(optimizer).items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     with whole_file(path) as partial:
@@ -53,7 +54,7 @@ def load_state(
     model.load_state_dict(weights["model"])
     if average is not None:
         average.load_state_dict(weights["average"])
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
+    load_state_tensors(optimizer, states)
     return counters
 
 

@@ -25,6 +25,7 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
+from ..checkpoints.adapter_files import save_adapters
 from ..diffusion.denoiser import JointDenoiser
 from ..errors import InputError
 from ..media import read_clip
@@ -36,6 +37,7 @@ from .cache import LatentCache
 from .checkpoint import load_state, save_state
 from .gain import Gain, measure_gain
 from .objective import JointObjective, Losses, to_device
+from .optimizers import bytes_to_come, gather_state, make_optimizer
 from .schedule import learning_rate
 from .stages import TrainingConfig
 
@@ -43,6 +45,7 @@ logger = logging.getLogger(__name__)
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 STATE = "state.safetensors"
 BLOCKS = "joint_blocks.safetensors"
+ADAPTERS = "adapters"
 PATIENCE = 0.2  # part of the run after which Joint Blocks should have gained something
 LEVELS = 5  # bins of noise levels in the logs
 
@@ -76,9 +79,18 @@ class Engine:
         self.order = EpochOrder(self.clips, config.batch, config.seed)
         self.read_ahead = ReadAhead(self.cache, self.share, config.steps)
         pipe.model.requires_grad_(False)
-        self.trained = trained_module(pipe, config.stage).requires_grad_(True).float()
+        if config.adapter_rank:
+            from .adapters import add_adapters
+
+            learns = add_adapters(pipe.model, config.adapter_rank, config.adapter_targets, config.seed)
+        else:
+            learns = trained_module(pipe, config.stage)
+        self.trained = learns.requires_grad_(True).float()
         self.average = copy.deepcopy(self.trained).requires_grad_(False)
-        optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.99), weight_decay=0.0)
+        device = self.accelerator.device
+        pipe.model.to(device)
+        self.average.to("cpu" if config.average_on_host else device)
+        optimizer = make_optimizer(self._groups(), config.optimizer, config.shard_optimizer)
         pipe.model.gradient_checkpointing = config.gradient_checkpointing
         self.micro_batch = min(config.micro_batch, config.batch // processes)
         self.folder = config.output
@@ -86,12 +98,12 @@ class Engine:
         self._saved: int | None = None  # the step of the state on disk
         if (self.folder / STATE).exists():
             self._resume(optimizer)
-        denoiser = JointDenoiser(pipe.model.to(self.accelerator.device), pipe.clock)
+        denoiser = JointDenoiser(pipe.model, pipe.clock)
         path, bucket = pipe.grid(SamplingSettings()), pipe.defaults.motion_bucket
         self.objective = JointObjective(denoiser, path, self.cache.encoding, bucket, config)
         self.optimizer: AcceleratedOptimizer
-        self.model, self.optimizer = self.accelerator.prepare(self.objective, optimizer)
-        self.average.to(self.accelerator.device)
+        # The state is where the parameters are; accelerate would ask for the whole of one that is sharded.
+        self.model, self.optimizer = self.accelerator.prepare(self.objective, optimizer, device_placement=[True, False])
         self._watch()
         if config.memory == "auto" and memory.measurable(self.accelerator.device):
             self._plan_memory()
@@ -129,7 +141,7 @@ class Engine:
         for checkpointing in (True, False):  # the first run finds room for what all runs share
             self.pipe.model.gradient_checkpointing = checkpointing
             taken[checkpointing] = memory.peak_bytes(device, run)
-        free = memory.free_bytes(device) - memory.optimizer_bytes(self.trained, self.optimizer.optimizer)
+        free = memory.free_bytes(device) - bytes_to_come(self.optimizer.optimizer)
         self.optimizer.zero_grad()
         plan = memory.plan(free, taken[False], taken[True], clips)
         self.micro_batch, self.pipe.model.gradient_checkpointing = plan.micro_batch, plan.checkpointing
@@ -137,9 +149,10 @@ class Engine:
 
     def _groups(self) -> list[dict]:
         new = {id(parameter) for parameter in self.pipe.joint_blocks.parameters()}
-        groups: dict[str, list[nn.Parameter]] = {"rate": [], "expert_rate": []}
+        old = "adapter_rate" if self.config.adapter_rank else "expert_rate"
+        groups: dict[str, list[nn.Parameter]] = {"rate": [], old: []}
         for parameter in self.trained.parameters():
-            groups["rate" if id(parameter) in new else "expert_rate"].append(parameter)
+            groups["rate" if id(parameter) in new else old].append(parameter)
         return [{"params": parameters, "peak": name} for name, parameters in groups.items() if parameters]
 
     def train(self, seconds: float | None = None) -> None:
@@ -328,6 +341,7 @@ class Engine:
         """The whole state, unless it is on disk already; a kill leaves the old one or the new one."""
         if self._saved == self.step:
             return
+        gather_state(self.optimizer.optimizer)
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler  # of float16
             counters = {"step": self.step} | ({} if scaler is None else {"scaler": scaler.state_dict()})
@@ -335,7 +349,10 @@ class Engine:
         self._saved = self.step
 
     def export(self) -> Path:
-        """The averaged weights: a Joint Block file (a), or a whole model folder (b)."""
+        """The averaged weights: a Joint Block file (a), a whole model folder (b), or with adapters a folder that has a
+        Joint Block file and the folder of the adapters."""
+        if self.config.adapter_rank:
+            return self._export_adapters()
         joint_only = self.config.stage == "a"
         path = self.folder / (BLOCKS if joint_only else "model")
         if self.accelerator.is_main_process:
@@ -343,6 +360,16 @@ class Engine:
                 (self.pipe.save_joint_blocks if joint_only else self.pipe.save_pretrained)(path)
         self.accelerator.wait_for_everyone()
         return path
+
+    def _export_adapters(self) -> Path:
+        from .adapters import matrices
+
+        if self.accelerator.is_main_process:
+            with self.averaged():
+                self.pipe.save_joint_blocks(self.folder / BLOCKS)
+                save_adapters(self.folder / ADAPTERS, matrices(cast(nn.ModuleDict, self.trained)))
+        self.accelerator.wait_for_everyone()
+        return self.folder
 
 
 def hold_out(names: Sequence[str], count: int) -> tuple[list[int], list[int]]:
@@ -374,8 +401,10 @@ class Averaged:
         self.module, self.average = module, average
 
     def __enter__(self) -> None:
-        self.kept = {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
-        self.module.load_state_dict(self.average.state_dict())
+        average = self.average.state_dict()
+        tensors = self.module.state_dict().items()
+        self.kept = {name: tensor.to(average[name].device, copy=True) for name, tensor in tensors}
+        self.module.load_state_dict(average)
 
     def __exit__(self, *error: object) -> None:
         self.module.load_state_dict(self.kept)

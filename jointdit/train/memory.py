@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from ..errors import InputError
 
@@ -59,9 +58,3 @@ def peak_bytes(device: torch.device, run: Callable[[], None]) -> float:
     except torch.OutOfMemoryError:
         return math.inf
     return torch.cuda.max_memory_allocated(device) - before
-
-
-def optimizer_bytes(module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """What Adam's two moments will take, as long as they are not there yet."""
-    learned = sum(parameter.nbytes for parameter in module.parameters() if parameter.requires_grad)
-    return 0 if optimizer.state else 2 * learned

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
@@ -14,6 +15,7 @@ from ..pipeline import JointDiTPipeline
 from .cache import LatentCache
 from .cache_index import Measures
 from .engine import PRECISIONS, Engine
+from .frozen import hold_frozen
 from .stages import STARTS, TrainingConfig
 
 OPEN_GATE = 0.5  # where the gates of a random start stand
@@ -30,6 +32,9 @@ def train_stage(
     cache = LatentCache(config.cache, least)
     pipe = _load(config)
     cache.check(pipe)
+    pipe.joint_blocks.set_memory(config.query_chunk or None, config.video_pool)
+    if config.precision != "float32" and (config.stage == "a" or config.adapter_rank):
+        hold_frozen(pipe.model, getattr(torch, config.precision))
     # A batch without an isolated clip, or with isolated ones alone, leaves no weight without a gradient.
     accelerator = Accelerator(
         mixed_precision=PRECISIONS[config.precision],

@@ -39,8 +39,8 @@ def sample_clips(
             clips = to_device(cache.batch([number]), device)
             no, yes = torch.tensor([False], device=device), torch.tensor([True], device=device)
             conditions = Conditions(
-                objective.conditions(clips, no, no).to(pipe.video_unet.dtype),
-                objective.conditions(clips, no, yes).to(pipe.video_unet.dtype),
+                objective.conditions(clips, no, no).to(pipe.joint_blocks.dtype),
+                objective.conditions(clips, no, yes).to(pipe.joint_blocks.dtype),
                 shape,
             )
             with autocast():

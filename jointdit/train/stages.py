@@ -36,9 +36,15 @@ class TrainingConfig:
     batch: int
     rate: float
     expert_rate: float
+    adapter_rank: int
+    adapter_targets: str
+    adapter_rate: float
+    optimizer: str
+    shard_optimizer: bool
     warmup: int
     clip_norm: float
     average: float
+    average_on_host: bool
     isolated: float
     drop_text: float
     drop_all: float
@@ -56,6 +62,8 @@ class TrainingConfig:
     memory: str
     micro_batch: int
     gradient_checkpointing: bool
+    query_chunk: int
+    video_pool: int
     log_every: int
     save_every: int
     validate_every: int
@@ -70,15 +78,18 @@ class TrainingConfig:
             ("stage", ("a", "b")),
             ("precision", ("float32", "bfloat16", "float16")),
             ("memory", ("auto", "fixed")),
+            ("optimizer", ("adamw", "adamw8bit")),
         ):
             if getattr(self, name) not in allowed:
                 refuse(name, f"one of {', '.join(allowed)}")
         if bool(self.video_expert) != bool(self.audio_expert):
             refuse("audio_expert" if self.video_expert else "video_expert", "given as well: both experts, or neither")
-        for name in ("steps", "batch", "held_out", "micro_batch", "log_every", "save_every", "validate_every"):
+        counts = ("steps", "batch", "held_out", "micro_batch", "log_every", "save_every", "validate_every", "video_pool")
+        for name in counts:
             if getattr(self, name) < 1:
                 refuse(name, "at least 1")
-        for name in ("warmup", "seed", "samples", "audio_substeps", "given_video"):
+        counts = ("warmup", "seed", "samples", "audio_substeps", "given_video", "adapter_rank", "query_chunk")
+        for name in counts:
             if getattr(self, name) < 0:
                 refuse(name, "at least 0")
         if self.samples == 1:
@@ -89,7 +100,9 @@ class TrainingConfig:
             refuse("audio_weight", "at least 1, which weighs nothing, and finite")
         if not 0 <= self.path_share <= 1:
             refuse("path_share", "from 0 to 1")
-        for name in ("rate", "clip_norm", "audio_noise_power"):
+        if self.adapter_rank and self.stage == "a":
+            refuse("adapter_rank", "0 in stage a, where the experts stay as they are")
+        for name in ("rate", "adapter_rate", "clip_norm", "audio_noise_power"):
             if not 0 < getattr(self, name) < math.inf:
                 refuse(name, "above 0 and finite")
         for name in ("min_loudness", "min_motion", "min_sync"):

@@ -31,6 +31,7 @@ from jointdit.train import checkpoint, memory
 from jointdit.train.cache import LatentCache
 from jointdit.train.engine import Engine, hold_out
 from jointdit.train.memory import Plan, plan
+from jointdit.train.optimizers import bytes_to_come
 from jointdit.train.recordings import cut, find_recordings
 from jointdit.train.stages import TEMPLATES, read_config
 from jointdit.train.write_cache import write_cache
@@ -350,10 +351,10 @@ def test_settings_follow_the_memory_that_is_there_unless_they_are_fixed(cache, t
         return 2.0 if len(runs) % 2 else 4.0
 
     plain = engine(tmp_path / "plain", cache, memory="fixed", batch=6, micro_batch=3, steps=1)
-    moments = memory.optimizer_bytes(plain.trained, plain.optimizer.optimizer)
+    moments = bytes_to_come(plain.optimizer.optimizer)
     assert moments == 8 * sum(parameter.numel() for parameter in plain.trained.parameters())
     plain.train()
-    assert memory.optimizer_bytes(plain.trained, plain.optimizer.optimizer) == 0, "now they are there"
+    assert bytes_to_come(plain.optimizer.optimizer) == 0, "now they are there"
 
     monkeypatch.setattr(memory, "measurable", lambda device: True)
     monkeypatch.setattr(memory, "free_bytes", lambda device: moments + 18)

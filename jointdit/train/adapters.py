@@ -54,7 +54,7 @@ def matrices(trained: nn.ModuleDict) -> dict[str, Matrices]:
     """The adapters in what `add_adapters` returned, by component and layer."""
     return {
         component: {
-            name.replace("/", "."): (layer["A"].weight, layer["B"].weight)
+            name.replace("/", "."): (layer.get_parameter("A.weight"), layer.get_parameter("B.weight"))
             for name, layer in cast(nn.ModuleDict, trained[component]).items()
         }
         for component in FILES

@@ -25,7 +25,7 @@ def make_optimizer(groups: list[dict[str, Any]], name: str, sharded: bool) -> Op
     stage, 1910.02054).
     Raises InputError where bitsandbytes is missing.
     """
-    kind = _eight_bit() if name == "adamw8bit" else torch.optim.AdamW
+    kind: Any = _eight_bit() if name == "adamw8bit" else torch.optim.AdamW
     if sharded and distributed.is_initialized():
         return ZeroRedundancyOptimizer(groups, kind, betas=BETAS, weight_decay=0.0)
     return kind(groups, betas=BETAS, weight_decay=0.0)

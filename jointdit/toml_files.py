@@ -34,10 +34,10 @@ def toml_value(text: str) -> Any:
         return text
 
 
-def refuse_unknown(path: Path, names: Iterable[str], known: Collection[str]) -> None:
-    """Raises InputError for a name of an option that is not `known`."""
+def refuse_unknown(source: object, names: Iterable[str], known: Collection[str]) -> None:
+    """Raises InputError for a name of an option that is not `known`. source: what gave it, named in the message."""
     if unknown := sorted(set(names) - set(known)):
-        raise InputError(f"{path}: unknown option {unknown[0]!r}; known: {', '.join(known)}")
+        raise InputError(f"{source}: unknown option {unknown[0]!r}; known: {', '.join(known)}")
 
 
 def path_beside(path: Path, text: str, may_be_name: bool) -> str:

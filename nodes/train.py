@@ -16,7 +16,8 @@ from ..jointdit.checkpoints.joint_files import load_joint_blocks
 from ..jointdit.errors import InputError
 from ..jointdit.latents import ClipShape
 from ..jointdit.train.cache import LatentCache
-from ..jointdit.train.engine import PRECISIONS, STATE, Engine
+from ..jointdit.train.engine import PRECISIONS, Engine
+from ..jointdit.train.run_folder import STATE, locked
 from ..jointdit.train.stages import TEMPLATES, TrainingConfig, read_config
 from . import folders, places
 from .memory import DENOISING, ManagedModel
@@ -158,9 +159,10 @@ def _train(model: ManagedModel, config: TrainingConfig, file: Path) -> None:
 
     on_cpu = comfy.model_management.get_torch_device().type == "cpu"
     accelerator = Accelerator(mixed_precision=PRECISIONS[config.precision], cpu=on_cpu)
-    engine = Engine(trained.pipe, cache, config, accelerator, report)
     try:
-        engine.train()
+        with locked(config.output):
+            engine = Engine(trained.pipe, cache, config, accelerator, report)
+            engine.train()
         file.parent.mkdir(parents=True, exist_ok=True)
         with engine.averaged():
             trained.pipe.save_joint_blocks(file)

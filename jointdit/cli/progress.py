@@ -1,7 +1,9 @@
-"""What a command shows on stderr while it works: a progress bar for each stage, without the output of its libraries."""
+"""What a command shows on stderr while it works: a progress bar for each stage, or lines where there is no terminal,
+without the output of its libraries."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -10,15 +12,34 @@ from typing import Any
 from tqdm import tqdm
 
 
-class Progress:
-    """A callback (stage, done, total) that draws one bar a stage; nothing where stderr is not a terminal.
+LINE_SECONDS = 30.0  # between two lines where there is no terminal
 
+
+class _Lines:
+    """In place of a terminal: what a bar would show, as a line now and then."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> None:
+        if line := text.strip("\r\n "):
+            sys.stderr.write(line + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+class Progress:
+    """A callback (stage, done, total, note) that draws one bar a stage. Where stderr is not a terminal, long stages
+    write a line every half minute instead, with their rate and the time that is left.
+
+    note: what else to show, such as a loss.
     format: more arguments of tqdm, such as its unit.
     """
 
     def __init__(self, quiet: bool, **format: Any) -> None:
-        self._format = format
-        self._disable = True if quiet else None  # None: tqdm looks whether stderr is a terminal
+        terminal = sys.stderr.isatty()
+        lines = {} if terminal else {"file": _Lines(), "mininterval": LINE_SECONDS, "ncols": 100, "ascii": True}
+        self._format = {"disable": quiet, "delay": 0 if terminal else LINE_SECONDS, **lines, **format}
         self._bar: tqdm | None = None
         self._stage = ""
 
@@ -30,13 +51,14 @@ class Progress:
     ) -> None:
         self._close()
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         if stage != self._stage:
             self._close()
-            self._bar = tqdm(desc=stage, total=total, initial=done, disable=self._disable, **self._format)
+            self._bar = tqdm(desc=stage, total=total, initial=done, **self._format)
             self._stage = stage
         if self._bar is not None:
             self._bar.total = total  # a given video needs fewer steps than were foreseen
+            self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(done - self._bar.n)
         if done == total:
             self._close()  # now, or its clock would run on until the next stage

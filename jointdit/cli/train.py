@@ -15,7 +15,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     text = (
         "Train on latents that `jointdit cache` made. A run that was stopped or killed goes on from its last "
         "checkpoint when the same command is given again. Several GPUs or machines: `accelerate launch -m jointdit "
-        "train CONFIG`."
+        "train CONFIG`; N processes on CPUs: `torchrun --nproc_per_node N -m jointdit train CONFIG`."
     )
     parser = commands.add_parser("train", help="train on cached latents", description=text)
     parser.add_argument("config", metavar="CONFIG", help="TOML file with the options, or a or b: the stage's template")
@@ -56,10 +56,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     logging.basicConfig(level=logging.WARNING)
     with hushed(), Progress(arguments.quiet) as progress:
-        result = train_stage(config, progress, 60 * arguments.minutes if arguments.minutes else None)
+        outcome = train_stage(config, progress, 60 * arguments.minutes if arguments.minutes else None)
     if not PartialState().is_main_process:
         return
-    if result is None:
+    shared = f", {outcome.processes} processes" if outcome.processes > 1 else ""
+    if outcome.result is None:
         print(f"{config.output}: stopped before its {config.steps} steps; the same command goes on")
+    elif not outcome.steps:
+        print(f"{outcome.result}: this run of {config.steps} steps was finished before; nothing was left to do")
     else:
-        print(f"{result}: {config.steps} steps")
+        print(f"{outcome.result}: {config.steps} steps{shared}")

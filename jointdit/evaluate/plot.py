@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..media import Clip
+from ..media.files import whole_file
 from .heard import LEAST_RISE, events_heard, is_silent, loudness, mono_mel, onset_strength
 from .matching import match_events
 from .scores import Margin
@@ -106,3 +108,9 @@ def _pixels(figure: Figure) -> NDArray[np.uint8]:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Writes a picture, uint8 [H, W, 3]; it appears whole or not at all."""
+    with whole_file(path) as partial:
+        Image.fromarray(picture).save(partial, "PNG")

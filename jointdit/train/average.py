@@ -15,3 +15,19 @@ def update_average(average: nn.Module, model: nn.Module, step: int, decay: float
     for target, source in zip(targets, sources, strict=True):
         source = source.to(target.device)
         target.lerp_(source, weight) if target.is_floating_point() else target.copy_(source)
+
+
+class Averaged:
+    """Puts averaged weights into a module for the time of a `with` block."""
+
+    def __init__(self, module: nn.Module, average: nn.Module) -> None:
+        self.module, self.average = module, average
+
+    def __enter__(self) -> None:
+        average = self.average.state_dict()
+        tensors = self.module.state_dict().items()
+        self.kept = {name: tensor.to(average[name].device, copy=True) for name, tensor in tensors}
+        self.module.load_state_dict(average)
+
+    def __exit__(self, *error: object) -> None:
+        self.module.load_state_dict(self.kept)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from ..errors import InputError, some
 from ..media.files import whole_file
 from .optimizers import load_state_tensors, state_tensors
 
@@ -36,10 +37,24 @@ def save_state(
         save_file(tensors, partial, metadata={"counters": json.dumps(counters)})
 
 
+def read_counters(path: Path) -> dict[str, Any]:
+    """The counters alone. Raises InputError if it is not a file of `save_state`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads(file.metadata()["counters"])
+    except (OSError, SafetensorError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path}: not the state of a training ({error}); move it away, or choose another output"
+        ) from error
+
+
 def load_state(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
 ) -> dict[str, Any]:
-    """Restore what `save_state` wrote, strictly, and return the counters."""
+    """Restore what `save_state` wrote, strictly, and return the counters.
+
+    Raises InputError if the state belongs to another model.
+    """
     weights: dict[str, dict[str, torch.Tensor]] = {"model": {}, "average": {}}
     states: dict[int, dict[str, torch.Tensor]] = {}
     with safe_open(path, framework="pt") as file:
@@ -51,6 +66,9 @@ def load_state(
                 index, name = rest.split(".", 1)
                 states.setdefault(int(index), {})[name] = file.get_tensor(key)
         counters = json.loads(file.metadata()["counters"])
+    theirs, ours = ({name: each.shape for name, each in w.items()} for w in (weights["model"], model.state_dict()))
+    if other := sorted({name for name, _ in theirs.items() ^ ours.items()}):
+        raise InputError(f"{path}: the state of another model ({some(other)} differ); choose another output")
     model.load_state_dict(weights["model"])
     if average is not None:
         average.load_state_dict(weights["average"])

@@ -9,16 +9,15 @@ with the whole batch does.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import logging
+import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -28,26 +27,21 @@ from torch import Tensor, nn
 from ..checkpoints.adapter_files import save_adapters
 from ..diffusion.denoiser import JointDenoiser
 from ..errors import InputError
-from ..media import read_clip
 from ..pipeline import JointDiTPipeline, SamplingSettings
 from . import memory
-from .average import update_average
+from .average import Averaged, update_average
 from .batches import EpochOrder, ReadAhead
 from .cache import LatentCache
 from .checkpoint import load_state, save_state
-from .gain import Gain, measure_gain
 from .objective import JointObjective, Losses, to_device
 from .optimizers import bytes_to_come, gather_state, make_optimizer
+from .run_folder import ADAPTERS, BEST, BLOCKS, MODEL, STATE, RunLog, describe, result_path, step_to_resume
 from .schedule import learning_rate
 from .stages import TrainingConfig
+from .validation import Validation, hold_out
 
 logger = logging.getLogger(__name__)
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
-STATE = "state.safetensors"
-BLOCKS = "joint_blocks.safetensors"
-ADAPTERS = "adapters"
-PATIENCE = 0.2  # part of the run after which Joint Blocks should have gained something
-LEVELS = 5  # bins of noise levels in the logs
 
 Report = Callable[[int, int, float], None]
 
@@ -78,6 +72,8 @@ class Engine:
         self.held_out, self.clips = hold_out(self.cache.names, config.held_out)
         self.order = EpochOrder(self.clips, config.batch, config.seed)
         self.read_ahead = ReadAhead(self.cache, self.share, config.steps)
+        self._run = describe(config, self.cache)
+        resumed = step_to_resume(config.output, self._run) is not None
         pipe.model.requires_grad_(False)
         if config.adapter_rank:
             from .adapters import add_adapters
@@ -96,7 +92,10 @@ class Engine:
         self.folder = config.output
         self.folder.mkdir(parents=True, exist_ok=True)
         self._saved: int | None = None  # the step of the state on disk
-        if (self.folder / STATE).exists():
+        self._recent: list[dict[str, float]] = []  # of the steps since the last line of the log
+        self._seconds = 0.0  # of training so far
+        self.best = -math.inf  # the highest score of a validation so far
+        if resumed:
             self._resume(optimizer)
         denoiser = JointDenoiser(pipe.model, pipe.clock)
         path, bucket = pipe.grid(SamplingSettings()), pipe.defaults.motion_bucket
@@ -104,27 +103,23 @@ class Engine:
         self.optimizer: AcceleratedOptimizer
         # The state is where the parameters are; accelerate would ask for the whole of one that is sharded.
         self.model, self.optimizer = self.accelerator.prepare(self.objective, optimizer, device_placement=[True, False])
-        self._watch()
+        self.validation = Validation(
+            pipe, self.objective, self.cache, config, self.accelerator, self.held_out, self.losses
+        )
+        if config.samples:  # what is asked for and not installed is said now, not at the first validation
+            from . import samples  # noqa: F401
+        self.records = RunLog(self.folder, self.step, config.tensorboard) if self.accelerator.is_main_process else None
         if config.memory == "auto" and memory.measurable(self.accelerator.device):
             self._plan_memory()
 
     def _resume(self, optimizer: torch.optim.Optimizer) -> None:
         counters = load_state(self.folder / STATE, self.trained, optimizer, self.average)
         self.step = self._saved = counters["step"]
+        self._recent, self._seconds, self.best = counters["recent"], counters["seconds"], counters["best"]
         scaler = self.accelerator.scaler
         if scaler is not None and "scaler" in counters:
             scaler.load_state_dict(counters["scaler"])
         logger.info("resumed at step %d", self.step)
-
-    def _watch(self) -> None:
-        """What is asked for and not installed is said now, not at the first validation."""
-        self.board = None
-        if self.config.samples:
-            from . import samples  # noqa: F401
-        if self.config.tensorboard and self.accelerator.is_main_process:
-            from .board import Board
-
-            self.board = Board(self.folder / "tensorboard", self.step)
 
     def _plan_memory(self) -> None:
         """Chooses micro-batches and checkpointing by what one clip of the cache takes."""
@@ -160,15 +155,15 @@ class Engine:
 
         Whoever stops the run from `report` finds it saved; whoever kills it, as it was at the last checkpoint.
         """
-        config, started, recent = self.config, time.monotonic(), []
+        config, before, started = self.config, self._seconds, time.monotonic()
         self.model.train()
         while self.step < config.steps and (seconds is None or time.monotonic() - started < seconds):
             done = self.optimize()
-            recent.append(done)
+            self._recent.append(done)
             self.step += 1
+            self._seconds = before + time.monotonic() - started
             if self.step % config.log_every == 0:
-                self.log(recent, time.monotonic() - started)
-                recent.clear()
+                self.log()
             if self.step % config.validate_every == 0:
                 self.validate()
             if self.step % config.save_every == 0:
@@ -194,14 +189,15 @@ class Engine:
         return self.numbers(step)[self.accelerator.process_index * share :][:share]
 
     def optimize(self) -> dict[str, float]:
-        """One step: gradients of this process's clips, in micro-batches, then the optimizer."""
+        """One step: gradients of this process's clips, in micro-batches, then the optimizer. Returns numbers for the
+        log, of the clips of all processes."""
         accelerator, config = self.accelerator, self.config
         mine = self.share(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(
-                getattr(config, group["peak"]), self.step, self.step / config.steps, config.warmup
+                getattr(config, group["peak"]), self.step, self.step / config.steps, config.warm_steps
             )
-        means = self._backward(mine)
+        means = self._over_processes(self._backward(mine))
         norm = cast(Tensor, accelerator.clip_grad_norm_(self.trained.parameters(), config.clip_norm))
         rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
@@ -246,165 +242,97 @@ class Engine:
         with self.accelerator.autocast():
             return self.model(to_device(clips, device), to_device(draws, device))
 
+    def _over_processes(self, numbers: dict[str, float]) -> dict[str, float]:
+        own = torch.tensor(list(numbers.values()), device=self.accelerator.device)
+        return dict(zip(numbers, cast(Tensor, self.accelerator.reduce(own, "mean")).tolist(), strict=True))
+
     def validate(self) -> None:
-        """A line of log.jsonl about the averaged weights: losses of held-out clips, and sync of clips like them."""
+        """A line of the log about the averaged weights: losses of held-out clips, what the Joint Blocks gain there, and
+        sync of clips like them. The weights of the highest gain are kept apart (a); a whole model is written (b)."""
         self.model.eval()
         with self.averaged():
-            record = {"step": self.step, "held_out": self.held_out_losses(), "gain": self.gain().numbers}
+            gain = self.validation.gain(self.step, self.micro_batch)
+            record = {
+                "step": self.step,
+                "held_out": self.validation.held_out_losses(self.micro_batch),
+                "gain": gain.numbers,
+            }
             if self.config.samples:
-                record["samples"] = self.sample()
+                record["samples"] = self.validation.sample(self.step, self.records)
         self.model.train()
-        self._write(record)
+        if self.keep_best(gain.mean):
+            record["best"] = {"score": gain.mean}
+        if self.records is not None:
+            self.records.write(record)
+            if self.config.stage == "b" and not self.config.adapter_rank:
+                self._write_model()
 
-    @torch.no_grad()
-    def held_out_losses(self) -> dict[str, float]:
-        """Losses of the held-out clips, by modality and by noise level (0 is clean)."""
-        numbers = self.held_out
-        parts = [numbers[first : first + self.micro_batch] for first in range(0, len(numbers), self.micro_batch)]
-        found = [self.losses(part, -1) for part in parts]
-        clock = self.objective.denoiser.clock
-        scores: dict[str, float] = {}
-        for name in ("video", "audio"):
-            losses = torch.cat([getattr(each, name) for each in found]).cpu()
-            if name == "video":
-                u = clock.video_u(torch.cat([each.levels.video_sigma for each in found]).cpu())
-            else:
-                u = clock.audio_u(torch.cat([each.levels.audio_timestep for each in found]).cpu())
-            scores[name] = losses.mean().item()
-            for level in range(LEVELS):
-                inside = (u * LEVELS).long().clamp(0, LEVELS - 1) == level
-                if inside.any():
-                    scores[f"{name}_{level / LEVELS:.1f}"] = losses[inside].mean().item()
-        return scores
-
-    def gain(self) -> Gain:
-        """What the Joint Blocks gain on held-out clips (gain.py), with a warning once they should and do not."""
-        with self.accelerator.autocast():
-            gain = measure_gain(self.objective, self.cache, self.held_out, self.micro_batch, self.accelerator.device)
-        if self.config.stage == "a" and gain.nothing and self.step >= PATIENCE * self.config.steps:
-            logger.warning(
-                "step %d: the sound gains nothing from its picture (%.4f, standard error %.4f). Is rate %g too low or "
-                "too high, are there too few clips, or do their sounds not come from what is seen?",
-                self.step,
-                *gain.of("audio"),
-                self.config.rate,
-            )
-        return gain
-
-    def sample(self) -> dict[str, float]:
-        """Clips of held-out pictures and captions, into `samples/STEP`, and their scores. Processes share the work."""
-        from .samples import sample_clips, sync_scores
-
-        accelerator = self.accelerator
-        folder = self.folder / "samples" / f"{self.step:07d}"
-        folder.mkdir(parents=True, exist_ok=True)
-        numbers = self.held_out[: self.config.samples]
-        paths = {number: folder / f"{place:03d}.mp4" for place, number in enumerate(numbers)}
-        mine = numbers[accelerator.process_index :: accelerator.num_processes]
-        clips = sample_clips(self.pipe, self.objective, self.cache, mine, accelerator.device, accelerator.autocast)
-        for number, clip in zip(mine, clips, strict=True):
-            clip.save(paths[number])
-        accelerator.wait_for_everyone()
-        if not accelerator.is_main_process:
-            return {}
-        made = {path.stem: read_clip(path) for path in paths.values()}
-        if self.board is not None:
-            for name, clip in made.items():
-                self.board.clip(self.step, name, clip)
-        return sync_scores(list(made.values()))
+    def keep_best(self, score: float) -> bool:
+        """Whether this score of the averaged weights, higher is better, is the best so far. In stage a they are then
+        kept as BEST."""
+        if not score > self.best:
+            return False
+        self.best = score
+        if self.config.stage == "a":
+            self._write_blocks(BEST)
+        return True
 
     def averaged(self) -> Averaged:
         """A context in which the model has its averaged weights."""
         return Averaged(self.trained, self.average)
 
-    def log(self, recent: Sequence[dict[str, float]], seconds: float) -> None:
-        """A line of log.jsonl: means of the steps since the last one, over all processes."""
-        names = list(recent[0])
-        steps = torch.tensor([[each[name] for name in names] for each in recent], device=self.accelerator.device)
-        means = cast(Tensor, self.accelerator.reduce(steps.mean(0), "mean")).tolist()
-        self._write({"step": self.step, "seconds": round(seconds, 1), **dict(zip(names, means, strict=True))})
-
-    def _write(self, record: Mapping[str, Any]) -> None:
-        """Numbers, and groups of numbers, to where they are looked at."""
-        if not self.accelerator.is_main_process:
-            return
-        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as log:
-            log.write(json.dumps(record) + "\n")
-        logger.info("%s", record)
-        if self.board is not None:
-            groups = {name: value for name, value in record.items() if isinstance(value, Mapping)}
-            groups["train"] = {name: value for name, value in record.items() if name not in {"step", *groups}}
-            for name, values in groups.items():
-                self.board.numbers(self.step, name, values)
+    def log(self) -> None:
+        """A line of the log: means of the steps since the last one."""
+        means = {name: sum(step[name] for step in self._recent) / len(self._recent) for name in self._recent[0]}
+        self._recent.clear()
+        if self.records is not None:
+            self.records.write({"step": self.step, "seconds": round(self._seconds, 1), **means})
 
     def save(self) -> None:
-        """The whole state, unless it is on disk already; a kill leaves the old one or the new one."""
+        """The whole state, unless it is on disk already; a kill leaves the old one or the new one. In stage a the Joint
+        Blocks as well, to be used while the training goes on."""
         if self._saved == self.step:
             return
         gather_state(self.optimizer.optimizer)
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler  # of float16
-            counters = {"step": self.step} | ({} if scaler is None else {"scaler": scaler.state_dict()})
+            counters = {
+                "step": self.step,
+                "seconds": self._seconds,
+                "recent": self._recent,
+                "best": self.best,
+                "run": self._run,
+            } | ({} if scaler is None else {"scaler": scaler.state_dict()})
             save_state(self.folder / STATE, self.trained, self.optimizer, counters, self.average)
+            if self.config.stage == "a":
+                self._write_blocks(BLOCKS)
         self._saved = self.step
 
     def export(self) -> Path:
-        """The averaged weights: a Joint Block file (a), a whole model folder (b), or with adapters a folder that has a
-        Joint Block file and the folder of the adapters."""
+        """The averaged weights: a Joint Block file (a), a model folder (b), or adapters and a Joint Block file."""
         if self.config.adapter_rank:
-            return self._export_adapters()
-        joint_only = self.config.stage == "a"
-        path = self.folder / (BLOCKS if joint_only else "model")
+            self._write_blocks(BLOCKS)
+            self._write_adapters()
+        elif self.config.stage == "a":
+            self._write_blocks(BLOCKS)
+        else:
+            self._write_model()
+        self.accelerator.wait_for_everyone()
+        return result_path(self.config)
+
+    def _write_blocks(self, name: str) -> None:
         if self.accelerator.is_main_process:
             with self.averaged():
-                (self.pipe.save_joint_blocks if joint_only else self.pipe.save_pretrained)(path)
-        self.accelerator.wait_for_everyone()
-        return path
+                self.pipe.save_joint_blocks(self.folder / name)
 
-    def _export_adapters(self) -> Path:
+    def _write_adapters(self) -> None:
         from .adapters import matrices
 
         if self.accelerator.is_main_process:
             with self.averaged():
-                self.pipe.save_joint_blocks(self.folder / BLOCKS)
                 save_adapters(self.folder / ADAPTERS, matrices(cast(nn.ModuleDict, self.trained)))
-        self.accelerator.wait_for_everyone()
-        return self.folder
 
-
-def hold_out(names: Sequence[str], count: int) -> tuple[list[int], list[int]]:
-    """Numbers of at least `count` clips that are never trained on, and of the others.
-
-    Recordings stay whole: the last one that is held out may bring more clips than asked. Which ones are held out
-    follows from their names, not from their order.
-    Raises InputError if that leaves nothing to train on.
-    """
-    recordings: dict[str, list[int]] = {}
-    for number, name in enumerate(names):
-        recordings.setdefault(name.rpartition("#")[0], []).append(number)
-    order = sorted(recordings, key=lambda recording: hashlib.sha256(recording.encode()).digest())
-    held_out: list[int] = []
-    while order and len(held_out) < count:
-        held_out += recordings[order.pop(0)]
-    if not order:
-        raise InputError(
-            f"held_out is {count}, which leaves none of the {len(names)} clips of {len(recordings)} recording(s) to "
-            "train on, because recordings are held out whole; lower it, or cache more recordings"
-        )
-    return held_out, sorted(number for recording in order for number in recordings[recording])
-
-
-class Averaged:
-    """Puts averaged weights into a module for the time of a `with` block."""
-
-    def __init__(self, module: nn.Module, average: nn.Module) -> None:
-        self.module, self.average = module, average
-
-    def __enter__(self) -> None:
-        average = self.average.state_dict()
-        tensors = self.module.state_dict().items()
-        self.kept = {name: tensor.to(average[name].device, copy=True) for name, tensor in tensors}
-        self.module.load_state_dict(average)
-
-    def __exit__(self, *error: object) -> None:
-        self.module.load_state_dict(self.kept)
+    def _write_model(self) -> None:
+        if self.accelerator.is_main_process:
+            with self.averaged():
+                self.pipe.save_pretrained(self.folder / MODEL)

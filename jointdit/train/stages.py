@@ -21,14 +21,27 @@ MODELS = ("model", "video_expert", "audio_expert")  # paths, or names of models 
 TEMPLATES = {"a": Path(__file__).with_name("stage_a.toml"), "b": Path(__file__).with_name("stage_b.toml")}
 
 
+class WrongOption(InputError):
+    """An option with a value that it cannot have."""
+
+    def __init__(self, name: str, value: object, wanted: str) -> None:
+        super().__init__(f"{name} is {value!r}, but must be {wanted}")
+        self.name = name
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The options of a run; `stage_a.toml` says what each means."""
+    """The options of a run; `stage_a.toml` says what each means.
+
+    Raises WrongOption for a value that cannot be.
+    """
 
     stage: str
     model: str
     video_expert: str
     audio_expert: str
+    audio_heads: str
+    expert_frames: int
     joint: str
     cache: Path
     output: Path
@@ -72,11 +85,12 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         def refuse(name: str, wanted: str) -> None:
-            raise InputError(f"{name} is {getattr(self, name)!r}, but must be {wanted}")
+            raise WrongOption(name, getattr(self, name), wanted)
 
         for name, allowed in (
             ("stage", ("a", "b")),
-            ("precision", ("float32", "bfloat16", "float16")),
+            ("precision", ("auto", "float32", "bfloat16", "float16")),
+            ("audio_heads", ("published", "authors")),
             ("memory", ("auto", "fixed")),
             ("optimizer", ("adamw", "adamw8bit")),
         ):
@@ -84,12 +98,21 @@ class TrainingConfig:
                 refuse(name, f"one of {', '.join(allowed)}")
         if bool(self.video_expert) != bool(self.audio_expert):
             refuse("audio_expert" if self.video_expert else "video_expert", "given as well: both experts, or neither")
-        counts = ("steps", "batch", "held_out", "micro_batch", "log_every", "save_every", "validate_every", "video_pool")
+        counts = (
+            "steps",
+            "batch",
+            "held_out",
+            "micro_batch",
+            "log_every",
+            "save_every",
+            "validate_every",
+            "video_pool",
+        )
         for name in counts:
             if getattr(self, name) < 1:
                 refuse(name, "at least 1")
         counts = ("warmup", "seed", "samples", "audio_substeps", "given_video", "adapter_rank", "query_chunk")
-        for name in counts:
+        for name in (*counts, "expert_frames"):
             if getattr(self, name) < 0:
                 refuse(name, "at least 0")
         if self.samples == 1:
@@ -110,9 +133,16 @@ class TrainingConfig:
                 refuse(name, "a number, or -inf for no limit")
         if not 0 <= self.expert_rate < math.inf:
             refuse("expert_rate", "at least 0 and finite")
-        for name in ("isolated", "drop_text", "drop_all", "average"):
+        if not 0 <= self.isolated <= 1:
+            refuse("isolated", "from 0 to 1")
+        for name in ("drop_text", "drop_all", "average"):
             if not 0 <= getattr(self, name) < 1:
                 refuse(name, "at least 0 and below 1")
+
+    @property
+    def warm_steps(self) -> int:
+        """Steps of the warm-up: a short run spends no more than a tenth of itself on it."""
+        return min(self.warmup, self.steps // 10)
 
 
 def read_config(path: Path, changes: Mapping[str, str] | None = None) -> TrainingConfig:
@@ -120,15 +150,25 @@ def read_config(path: Path, changes: Mapping[str, str] | None = None) -> Trainin
 
     Paths in the file are relative to its folder. Raises InputError for options that are unknown, missing or wrong.
     """
+    changes = changes or {}
+
+    def source(name: str) -> str:
+        """Who gave an option, before a message about it."""
+        if name in changes:
+            return f"--set {name}={changes[name]}: "
+        return "" if path in TEMPLATES.values() else f"{path}: "
+
+    types = get_type_hints(TrainingConfig)
+    known = [field.name for field in fields(TrainingConfig)]
     values = read_toml(path)
+    refuse_unknown(path, values, known)
+    for name, text in changes.items():
+        refuse_unknown(f"--set {name}={text}", [name], known)
     for name in (*PATHS, *MODELS):
         value = values.get(name)
         if isinstance(value, str) and value and not (name == "joint" and value in STARTS):
             values[name] = path_beside(path, value, may_be_name=name in MODELS)
-    values |= {name: toml_value(text) for name, text in (changes or {}).items()}
-    types = get_type_hints(TrainingConfig)
-    known = [field.name for field in fields(TrainingConfig)]
-    refuse_unknown(path, values, known)
+    values |= {name: toml_value(text) for name, text in changes.items()}
     if missing := [name for name in known if name not in values]:
         raise InputError(f"{path}: the option {missing[0]!r} is missing; stage_a.toml of jointdit.train shows them all")
     for name, value in values.items():
@@ -138,8 +178,8 @@ def read_config(path: Path, changes: Mapping[str, str] | None = None) -> Trainin
         elif kind is float and type(value) is int:
             values[name] = float(value)
         elif type(value) is not kind:
-            raise InputError(f"{path}: {name} is {value!r}, but must be of type {kind.__name__}")
+            raise InputError(source(name) + str(WrongOption(name, value, f"of type {kind.__name__}")))
     try:
         return TrainingConfig(**values)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+    except WrongOption as error:
+        raise InputError(f"{source(error.name)}{error}") from None

@@ -91,7 +91,7 @@ def test_stage_b_with_adapters_trains_them_and_what_it_writes_is_the_trained_mod
     assert all(torch.equal(value, frozen[name]) for name, value in run.pipe.model.named_parameters() if name in frozen)
     moved = {name for name, tensor in run.trained.state_dict().items() if not torch.equal(tensor, start[name])}
     assert {name.split(".")[0] for name in moved} == {"joint_blocks", "video_unet", "audio_unet"}
-    result = run.export()
+    result = run.export().parent
     assert sorted(path.name for path in (result / "adapters").iterdir()) == ["audio.safetensors", "video.safetensors"]
     with run.averaged():
         trained = audio_latents(run.pipe)

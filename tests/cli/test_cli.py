@@ -378,11 +378,27 @@ def test_synth_refuses_photos_it_cannot_use(tmp_path, capsys) -> None:
     assert str(tmp_path / "file") in refused(capsys, "synth", tmp_path / "file")
 
 
-def test_a_bar_ends_full_when_fewer_steps_are_needed_than_foreseen(capsys) -> None:
+def test_a_bar_ends_full_when_fewer_steps_are_needed_than_foreseen(capsys, monkeypatch) -> None:
     from jointdit.cli.progress import Progress
 
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     with Progress(quiet=False) as progress:
-        progress._disable = False  # as on a terminal
         for done, total in ((0, 12), (1, 3), (2, 3), (3, 3)):
             progress("sample", done, total)
     assert "3/3" in capsys.readouterr().err
+
+
+def test_without_a_terminal_long_work_writes_whole_lines_and_short_work_none(capsys, monkeypatch) -> None:
+    from jointdit.cli import progress as module
+
+    def run() -> str:
+        with module.Progress(quiet=False) as progress:
+            for done in range(4):
+                progress("train", done, 3, f"loss {4 - done}")
+        return capsys.readouterr().err
+
+    assert run() == "", "it lasted no half minute"
+    monkeypatch.setattr(module, "LINE_SECONDS", 0.0)
+    lines = run().splitlines()
+    assert lines[0].startswith("train:   0%") and "3/3" in lines[-1] and "loss 1" in lines[-1]
+    assert "<" in lines[1], "the time that is left"

@@ -176,3 +176,16 @@ def test_temporal_convolutions_may_run_as_flat_ones():
     assert sum(type(child) is TemporalConv3d for child in model.modules()) > 0
     assert list(model.state_dict()) == names
     torch.testing.assert_close(model(video, sound, c_noise, timestep, cond).video, before.video, atol=1e-5, rtol=1e-5)
+
+
+def test_autocast_leaves_the_audio_expert_in_full_precision():
+    """Rounded epsilons, times the sigma of strong noise, would hide what the clean estimate has to learn."""
+    from tiny_models import conditioning, inputs, joint_model
+
+    model = joint_model()  # the Joint Blocks change nothing
+    with torch.no_grad():
+        whole = model(*inputs(), conditioning())
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = model(*inputs(), conditioning())
+    torch.testing.assert_close(rounded.audio, whole.audio, atol=1e-5, rtol=1e-5)
+    assert not torch.equal(rounded.video.float(), whole.video), "the video expert is the one that costs"

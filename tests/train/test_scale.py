@@ -24,11 +24,12 @@ from jointdit.errors import InputError
 from jointdit.latents import ClipShape
 from jointdit.media import Clip
 from jointdit.train.adapters import add_adapters
-from jointdit.train.cache import LatentCache, write_cache
+from jointdit.train.cache import LatentCache
 from jointdit.train.engine import Engine
 from jointdit.train.frozen import hold_frozen
 from jointdit.train.recordings import find_recordings
 from jointdit.train.stages import TEMPLATES, read_config
+from jointdit.train.write_cache import write_cache
 
 SHAPE = ClipShape(frames=4, fps=Fraction(25, 2), height=32, width=32)
 eight_bits = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
@@ -101,7 +102,7 @@ def test_stage_b_with_adapters_trains_them_and_what_it_writes_is_the_trained_mod
     without = audio_latents(JointDiTPipeline.from_pretrained("tiny", joint=saved["joint"]))
     assert (without - trained).abs().max() > 0.01
 
-    again = engine(tmp_path / "run", cache, adapter_rank=2, steps=4)
+    again = engine(tmp_path / "run", cache, adapter_rank=2, adapter_rate=0.02, steps=4)
     assert again.step == 3
     assert all(
         torch.equal(tensor, again.trained.state_dict()[name]) for name, tensor in run.trained.state_dict().items()
@@ -124,8 +125,7 @@ def test_frozen_weights_in_the_training_precision_give_the_same_bits():
         model, (video, audio, c_noise, step) = joint_model(open_gates=True), inputs()
         model.requires_grad_(False)
         if held:
-            hold_frozen(model, torch.bfloat16)
-            model.joint_blocks.float()
+            hold_frozen(model.video_unet, torch.bfloat16)
             assert model.video_unet.conv_in.weight.dtype == torch.bfloat16
         model.joint_blocks.load_state_dict(joint_model(open_gates=True).joint_blocks.state_dict())
         model.joint_blocks.requires_grad_(True)

@@ -180,8 +180,6 @@ def test_temporal_convolutions_may_run_as_flat_ones():
 
 def test_autocast_leaves_the_audio_expert_in_full_precision():
     """Rounded epsilons, times the sigma of strong noise, would hide what the clean estimate has to learn."""
-    from tiny_models import conditioning, inputs, joint_model
-
     model = joint_model()  # the Joint Blocks change nothing
     with torch.no_grad():
         whole = model(*inputs(), conditioning())

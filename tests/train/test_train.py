@@ -199,7 +199,11 @@ def losses(tmp_path):
 
 
 def log(tmp_path):
-    return [json.loads(line) for line in open(tmp_path / "run" / "log.jsonl")]
+    return logged(tmp_path / "run")
+
+
+def logged(output):
+    return [json.loads(line) for line in open(output / "log.jsonl")]
 
 
 def test_a_killed_run_goes_on_with_the_numbers_of_an_undisturbed_one(cache, tmp_path):
@@ -433,10 +437,6 @@ def test_micro_batches_and_checkpointing_change_no_gradient(cache, tmp_path):
         torch.testing.assert_close(parts[name], gradient, atol=1e-9, rtol=1e-6)
 
 
-def joint_blocks(path):
-    return load_joint_blocks(path / "joint_blocks.safetensors").state_dict()
-
-
 def test_the_commands_lead_from_scenes_to_joint_blocks_and_two_processes_equal_one(tmp_path, capsys):
     small = ["--frames", "6", "--size", "32x32", "--fps", "12.5"]
     assert main(["synth", str(tmp_path / "clips"), "--clips", "8", "--quiet", *small]) == 0
@@ -444,7 +444,7 @@ def test_the_commands_lead_from_scenes_to_joint_blocks_and_two_processes_equal_o
         main(["cache", str(tmp_path / "clips"), str(tmp_path / "cache"), "--layout", "synth", "--quiet", *small]) == 0
     )
     options = {"cache": tmp_path / "cache", "steps": 2, "batch": 4, "held_out": 2, "precision": "float32"}
-    options |= {"warmup": 1, "rate": 1e-3, "isolated": 0.5, "validate_every": 2, "samples": 2}
+    options |= {"warmup": 1, "rate": 1e-3, "isolated": 0.5, "validate_every": 2, "samples": 2, "log_every": 1}
     command = ["train", "a", "--quiet"]
     for name, value in options.items():
         command += ["--set", f"{name}={value}"]
@@ -456,9 +456,12 @@ def test_the_commands_lead_from_scenes_to_joint_blocks_and_two_processes_equal_o
     done = subprocess.run(launch, env=threads, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("2 steps, 2 processes") == 1, "a launcher may start two that know nothing of each other"
-    one, two = joint_blocks(tmp_path / "one"), joint_blocks(tmp_path / "two")
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, atol=2e-5, rtol=1e-4)
+    # Not weight by weight: Adam's first steps have the sign of gradients that are zero but for rounding.
+    one, two = ([line for line in logged(tmp_path / name) if "loss" in line] for name in ("one", "two"))
+    assert [line["step"] for line in one] == [1, 2]
+    for name in ("loss", "video", "audio", "substeps", "given_video", "gradient_norm"):
+        near = 0.02 if name == "gradient_norm" else 1e-4  # in single precision, as above
+        assert [line[name] for line in two] == pytest.approx([line[name] for line in one], rel=near), name
     validations = [json.loads(open(tmp_path / name / "log.jsonl").readlines()[-1]) for name in ("one", "two")]
     assert validations[0]["samples"] == pytest.approx(validations[1]["samples"], abs=0.05, nan_ok=True)
     assert validations[0]["held_out"] == pytest.approx(validations[1]["held_out"], rel=1e-3)

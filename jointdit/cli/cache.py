@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .options import FPS, FRAMES, SIZE, Option, add_options, device_name, model_name, read_options, whole
+from .models import DEVICE, MODEL_OPTIONS, check_model, choose_device, load_model
+from .options import FPS, FRAMES, SIZE, Option, add_options, read_options, whole
 
 SHOWN = 10  # files left out that are listed
 
@@ -23,10 +24,9 @@ def part(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
+OF_MODEL = ("model", "video-expert", "audio-expert", "expert-frames")  # the rest decides no latent
 OPTIONS = (
-    Option("model", "NAME", model_name, "the model that will be trained (default tiny)"),
-    Option("video-expert", "PATH", model_name, "Stable Video Diffusion instead: svd.safetensors or a folder"),
-    Option("audio-expert", "PATH", model_name, "AudioLDM2, to go with it: a folder in diffusers' layout"),
+    *(option for option in MODEL_OPTIONS if option.name in OF_MODEL),
     Option("layout", "NAME", str, "classes (default), csv, synth, avsync15, landscape, vggsound or greatest-hits"),
     FRAMES,
     FPS,
@@ -35,7 +35,7 @@ OPTIONS = (
     Option("workers", "N", whole(0, 256), "threads that decode ahead of the device (default: one a core, at most 8)"),
     Option("shard-size", "MIB", whole(1, 2**20), "MiB of latents in a file of the cache (default 256)"),
     Option("json", "FILE", Path, "with --report: write it to a file too"),
-    Option("device", "NAME", device_name, "cpu, cuda, cuda:1, mps (default: cuda if there is one, else cpu)"),
+    DEVICE,
 )
 
 
@@ -71,15 +71,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _fill(arguments: argparse.Namespace, options: Mapping[str, Any]) -> None:
-    experts = options["video_expert"], options["audio_expert"]
-    if any(experts) and (options["model"] or not all(experts)):
-        raise InputError("give --video-expert and --audio-expert together, or --model instead of both")
+    check_model(options)
 
-    from ..pipeline import JointDiTPipeline
+    import torch
+
     from ..train.decoding import WORKERS
     from ..train.recordings import find_recordings
     from ..train.write_cache import SHARD_BYTES, write_cache
-    from .generate import choose_device
     from .progress import Progress, hushed
 
     recordings = find_recordings(arguments.videos, options["layout"] or "classes")
@@ -87,10 +85,7 @@ def _fill(arguments: argparse.Namespace, options: Mapping[str, Any]) -> None:
     number, count = options["part"] or (0, 1)
     workers, mebibytes = options["workers"], options["shard_size"]
     with hushed(), Progress(arguments.quiet) as progress:
-        if all(experts):
-            pipe = JointDiTPipeline.from_experts(*experts)
-        else:
-            pipe = JointDiTPipeline.from_pretrained(options["model"] or "tiny")
+        pipe = load_model(options, torch.float32)
         pipe.to(choose_device(options["device"]))
         shape = pipe.shape(options["frames"], options["fps"], height, width)
         written = write_cache(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .generate import OPTIONS as GENERATE
-from .generate import choose_device, guidance_options, sampling_settings
+from .generate import guidance_options, sampling_settings
+from .models import EXPERTS, check_model, choose_device, load_model
 from .options import Option, add_options, one_of, read_options, whole
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 SHARED = (
-    "model joint adapters seed steps frames fps size guidance video-scale audio-scale joint-scale sampler "
-    "video-temperature audio-substeps device dtype"
+    "model video-expert audio-expert expert-frames joint adapters audio-heads seed steps frames fps size guidance "
+    "video-scale audio-scale joint-scale sampler video-temperature audio-substeps device dtype"
 ).split()
 OF_FOLDERS, OF_BOTH = ("folder", "match", "reference"), ("json", "plot", "plots")
 CLIPS, BATCH, JUDGE_SCENES = 20, 4, 30
@@ -72,8 +73,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Checks what can be checked, measures, writes what was asked for, and prints a table."""
     options = read_options(OPTIONS, arguments)
-    if (options["folder"] is None) == (options["model"] is None):
+    if (options["folder"] is None) == (not any(options[name] for name in ("model", *EXPERTS))):
         raise InputError("name either a FOLDER of clips or a --model, for example: jointdit evaluate --model tiny")
+    check_model(options)
     for option in OPTIONS:
         theirs = option.name in OF_FOLDERS
         if options[option.key] is not None and option.name not in OF_BOTH and theirs == (options["folder"] is None):
@@ -120,7 +122,6 @@ def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, An
     from ..evaluate.effects import train_judges
     from ..evaluate.generated import autoencode_truth, autoencoded, draw_tasks, generate_clips, score_clips
     from ..evaluate.report import align_lines, as_json, model_lines
-    from ..pipeline import JointDiTPipeline
     from ..pipeline.settings import chosen
     from ..synthetic import EFFECTS
 
@@ -129,9 +130,7 @@ def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, An
     photos, prompts = _photos(options["photos"]), options["prompts"] or "captions"
     device, asked = choose_device(options["device"]), guidance_options(options)
     dtype = getattr(torch, options["dtype"] or "float32")
-    pipe = JointDiTPipeline.from_pretrained(
-        options["model"], dtype, joint=options["joint"], adapters=options["adapters"]
-    )
+    pipe = load_model(options, dtype)
     pipe.to(device)
     guidance = pipe.guidance.changed(**asked)
     sampling = sampling_settings(options, guidance)
@@ -157,7 +156,7 @@ def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, An
         "video_temperature": chosen(sampling.video_temperature, pipe.defaults.video_temperature),
         "sampler": sampling.sampler,
         "dtype": options["dtype"] or "float32",
-    } | ({"adapters": str(options["adapters"])} if options["adapters"] else {})
+    } | {name: str(options[name]) for name in (*EXPERTS, "audio_heads", "adapters") if options[name]}
     tasks = draw_tasks(
         count,
         seed,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .models import DEVICE, MODEL_OPTIONS, check_model, choose_device, load_model
 from .options import (
     FPS,
     FRAMES,
@@ -17,8 +18,6 @@ from .options import (
     SIZE,
     Option,
     add_options,
-    device_name,
-    model_name,
     number,
     one_of,
     read_config,
@@ -28,15 +27,11 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    import torch
-
     from ..diffusion.guidance import JointCFG
     from ..media import Clip
-    from ..pipeline import JointDiTPipeline, SamplingSettings
+    from ..pipeline import SamplingSettings
 
 SCALE = number(0, 100)
-DEFAULT_MODEL = "tiny"
-EXPERTS = ("video_expert", "audio_expert")
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample.jpg"
 
 OPTIONS = (
@@ -44,13 +39,7 @@ OPTIONS = (
     Option("video", "FILE", Path, "give this video a sound, instead of moving a picture; it keeps its frames"),
     Option("audio", "FILE", Path, "move the picture to this sound, which is kept"),
     Option("output", "FILE", Path, "where the clip goes, ending in .mp4 or .webm (required)"),
-    Option("model", "NAME", model_name, "tiny (the default, built in), a model folder, or with --download a Hub name"),
-    Option("video-expert", "PATH", model_name, "Stable Video Diffusion instead: svd.safetensors or a folder"),
-    Option("audio-expert", "PATH", model_name, "AudioLDM2, to go with it: a folder in diffusers' layout"),
-    Option("expert-frames", "N", whole(2, 1000), "frames that a single-file expert is for, if its name does not tell"),
-    Option("joint", "FILE", Path, "trained Joint Blocks for the model; two experts without them each work alone"),
-    Option("adapters", "DIR", Path, "low-rank adapters of the experts, as stage b of training writes them"),
-    Option("audio-heads", "WHOSE", one_of("published", "authors"), "attention heads of AudioLDM2 (default published)"),
+    *MODEL_OPTIONS,
     Option("prompt", "TEXT", words, "what happens and what is heard"),
     Option("negative-prompt", "TEXT", words, "what should not be heard"),
     SEED,
@@ -67,7 +56,7 @@ OPTIONS = (
     Option("sampler", "NAME", one_of("euler", "heun", "dpmpp_2m"), "euler (default), heun or dpmpp_2m"),
     Option("video-temperature", "T", number(0, 2), "scale of the video's initial noise; lower is calmer, 1 is plain"),
     Option("audio-substeps", "N", whole(1, 100), "audio steps in each video step"),
-    Option("device", "NAME", device_name, "cpu, cuda, cuda:1, mps (default: cuda if there is one, else cpu)"),
+    DEVICE,
     Option("dtype", "TYPE", one_of("float32", "float16", "bfloat16"), "numbers to compute with (default float32)"),
     Option("memory", "NAME", one_of("plain", "low", "lowest"), "how far to save memory, at the price of time"),
 )
@@ -93,7 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
     output = options["output"]
     if output is None:
         raise InputError("--output is missing; name the clip, for example -o clip.mp4")
-    _check_model(options)
+    check_model(options)
     seed = secrets.randbelow(2**32) if options["seed"] is None else options["seed"]
 
     from ..media import check_clip_path
@@ -146,7 +135,7 @@ def _make_clip(
     dtype = getattr(torch, options["dtype"] or "float32")
     width, height = options["size"] or (None, None)
     progress("load", 0, 1)
-    pipe = _load(options, dtype, download)
+    pipe = load_model(options, dtype, download)
     pipe.set_memory(options["memory"] or "plain", device)
     progress("load", 1, 1)
     shape = pipe.shape(options["frames"], options["fps"], height, width)
@@ -166,50 +155,6 @@ def _make_clip(
         generator=torch.Generator().manual_seed(seed),
         callback=progress,
     )
-
-
-def _load(options: Mapping[str, Any], dtype: torch.dtype, download: bool) -> JointDiTPipeline:
-    from ..pipeline import JointDiTPipeline
-
-    if not options["video_expert"]:
-        model = options["model"] or DEFAULT_MODEL
-        return JointDiTPipeline.from_pretrained(model, dtype, not download, options["joint"], options["adapters"])
-    return JointDiTPipeline.from_experts(
-        options["video_expert"],
-        options["audio_expert"],
-        options["joint"],
-        dtype,
-        local_files_only=not download,
-        frames=options["expert_frames"],
-        audio_heads=options["audio_heads"] or "published",
-        adapters=options["adapters"],
-    )
-
-
-def _check_model(options: Mapping[str, Any]) -> None:
-    """A whole model or two experts: not both, and neither of the two alone."""
-    frames = options["expert_frames"]
-    if frames and Path(options["video_expert"] or "").suffix != ".safetensors":
-        raise InputError(f"--expert-frames {frames}: goes with a single file as --video-expert only; leave it out")
-    given = [name for name in (*EXPERTS, "audio_heads") if options[name]]
-    if given and options["model"]:
-        raise InputError(f"--model {options['model']} and --{given[0].replace('_', '-')}: give one of them")
-    for name in EXPERTS:
-        if given and not options[name]:
-            other = f"--{given[0].replace('_', '-')} {options[given[0]]}"
-            raise InputError(f"--{name.replace('_', '-')} is missing; {other} needs both experts")
-
-
-def choose_device(name: str | None) -> torch.device:
-    """The device of this name; without one, CUDA if it is there, else the CPU."""
-    import torch
-
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # the second: torch was built without CUDA
-        raise InputError(f"--device {name}: there is none here; leave it out, or use cpu") from error
 
 
 def guidance_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 
 

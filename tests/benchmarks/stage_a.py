@@ -72,7 +72,6 @@ def train(arm: Arm, options: argparse.Namespace, output: Path) -> dict[str, Any]
         "steps": options.steps,
         "batch": 8,
         "micro_batch": 8,
-        "warmup": options.steps // 10,
         "rate": options.rate,
         "average": 0.98,
         "held_out": 48,
@@ -109,6 +108,7 @@ def judge(model: str, joint: str | None, options: argparse.Namespace, folder: Pa
     pipe = JointDiTPipeline.from_pretrained(model, joint=joint)
     photos = [read_image(path) for path in sorted(options.photos.iterdir()) if path.suffix in (".jpg", ".png")]
     tasks = draw_tasks(options.clips, SEED, pipe.shape(), EFFECTS, photos=photos)
+    folder.mkdir(parents=True, exist_ok=True)
     clips = generate_clips(pipe, tasks, SEED, folder, settings=SamplingSettings(isolated=isolated))
     found = sync_by_effect([observe(clip, task.scene.effect) for task, clip in zip(tasks, clips, strict=True)])
     return as_json(found)

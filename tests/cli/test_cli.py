@@ -244,14 +244,14 @@ def test_frames_are_the_clips_and_not_what_an_expert_was_made_for(photo, tmp_pat
     unnamed = [*base, "--video-expert", tmp_path / "mine.safetensors", "--audio-expert", audio]
     write_single_file(tmp_path / "mine.safetensors")
     assert "mine.safetensors: neither" in (line := refused(capsys, *unnamed)) and "--expert-frames" in line
-    made_for, load = [], generate._load
+    made_for, load = [], generate.load_model
 
     def recorded(*options):
         pipe = load(*options)
         made_for.append(pipe.video_unet.config.num_frames)
         return pipe
 
-    monkeypatch.setattr(generate, "_load", recorded)
+    monkeypatch.setattr(generate, "load_model", recorded)
     assert main([str(word) for word in (*unnamed, "--expert-frames", 14)]) == 0
     (tmp_path / "mine.safetensors").rename(tmp_path / "svd_xt.safetensors")
     named = [*base, "--video-expert", tmp_path / "svd_xt.safetensors", "--audio-expert", audio]

@@ -62,6 +62,11 @@ def with_authors_heads(unet: AudioLDM2UNet2DConditionModel) -> AudioLDM2UNet2DCo
 
 
 def _load_folders(folder: Path, expert: Expert, dtype: torch.dtype) -> dict[str, Any]:
+    if all((folder / name).is_dir() for name in ("video_unet", "audio_unet")):
+        raise InputError(
+            f"{folder}: a whole JointDiT model, not an expert; give it as the model, with joint = identity for Joint "
+            "Blocks that have learned nothing"
+        )
     # AudioLDM2's published index names GPT2Model, which transformers 5 cannot continue; the table's GPT2LMHeadModel has
     # the same weights and hidden states.
     return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -19,7 +21,7 @@ def start_joint_blocks(blocks: JointBlocks, seed: int = 0, gate: float = 0.0) ->
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = JointBlocks.from_config(dict(blocks.config))
+        fresh = cast(JointBlocks, JointBlocks.from_config(dict(blocks.config)))
     blocks.load_state_dict(fresh.state_dict())
     open_at_own_time(blocks, gate)
 

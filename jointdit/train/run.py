@@ -52,7 +52,7 @@ def train_stage(config: TrainingConfig, progress: Progress | None = None, second
     """
     # Without a GPU, the processes that a launcher started find each other only if told to use CPUs.
     state = PartialState(cpu=not _has_gpu())
-    precision = choose_precision(config.precision, state.device)
+    precision = choose_precision(config.precision, torch.device(state.device or "cpu"))
     # Every trained weight gets a gradient in every batch, with isolated clips, without them and with them alone.
     parallel = DistributedDataParallelKwargs(find_unused_parameters=False)
     accelerator = Accelerator(mixed_precision=PRECISIONS[precision], kwargs_handlers=[parallel])

@@ -126,7 +126,8 @@ class _Alone(ExpertsObjective):
         """By noise level, mean squared errors of the clean estimates of held-out scenes."""
         self.model.eval()
         found: dict[str, float] = {}
-        clean, cond = self.clips(self.held_out, *torch.zeros(2, len(self.held_out), dtype=torch.bool))
+        none = torch.zeros(len(self.held_out), dtype=torch.bool)
+        clean, cond = self.clips(self.held_out, none, none)
         noise = noise_like(clean, torch.Generator().manual_seed(0))
         for level in JUDGED[self.modality]:
             pair = (level, 0.0) if self.modality == "video" else (self.clock.sigma_min, level)

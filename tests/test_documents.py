@@ -30,7 +30,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (RO
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 README, COMMAND_LINE = ROOT / "README.md", ROOT / "docs" / "command-line.md"
 OF_ALL = {"--help", "--debug", "--quiet", "--version"}  # described once for all commands
-OTHER_PROGRAMS = ("python ", "ruff ", "pip ", "pre-commit ")
+OTHER_PROGRAMS = ("python ", "torchrun ", "ruff ", "pip ", "pre-commit ")
 READ = {"generate": generate, "synth": synth, "cache": cache, "evaluate": evaluate}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=NAMES)

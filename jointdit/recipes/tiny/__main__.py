@@ -31,10 +31,10 @@ COMMANDS: Mapping[str, tuple[Callable[[TinyRecipe], None], str]] = {
     "sounds": (train_sounds, "train the audio expert further"),
     "words": (train_words, "teach the text encoder words that captions do not have"),
     "suggestions": (train_suggestions, "teach the image encoder of a model what pictures suggest"),
+    "export": (export, "write the model"),
     "video-alone": (train_video_alone, "train a video expert that never meets an audio expert"),
     "audio-alone": (train_audio_alone, "train an audio expert that never meets a video expert"),
     "pair": (write_pair, "write a model of these two, with Joint Blocks that have learned nothing"),
-    "export": (export, "write the model"),
 }
 ALONE, WRITING = ("video-alone", "audio-alone"), ("export", "pair")
 SHARED = ("runs", "start", "output")  # options that are settings of the recipe itself, not of a command
@@ -85,8 +85,8 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument("--runs", type=Path, help="folder of everything that is made (runs/tiny)")
     if name not in WRITING:
         command.add_argument("--seed", type=int)
-    length = command.add_mutually_exclusive_group()
     if name not in ("cache", *WRITING):
+        length = command.add_mutually_exclusive_group()
         length.add_argument("--steps", type=int, help="steps in all; repeats exactly")
     if name in ("video-vae", "audio-vae", "vocoder", "train", "videos", "sounds", *ALONE):
         length.add_argument("--minutes", type=float, help="minutes of training in all, earlier starts counted in")

@@ -214,7 +214,8 @@ class SoundStage(ExpertStage):
 class AloneStage(VideoStage):
     """A run of `video-alone` or `audio-alone`."""
 
-    budget: Budget = Budget(minutes=50)
+    budget: Budget = Budget(minutes=55)
+    seed: int = 51
 
 
 @dataclass(frozen=True)
@@ -298,6 +299,6 @@ class TinyRecipe:
     videos: VideoStage = VideoStage()
     sounds: SoundStage = SoundStage()
     video_alone: AloneStage = AloneStage()
-    audio_alone: AloneStage = AloneStage()
+    audio_alone: AloneStage = AloneStage(budget=Budget(minutes=30), seed=53)
     suggestions: Suggestions = Suggestions()
     words: WordStage = WordStage()

@@ -22,7 +22,7 @@ def parsed(*words: str) -> TinyRecipe:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_without_options_a_command_has_the_recipes_settings(command):
-    words = ["--output", "jointdit/tiny"] if command == "suggestions" else []
+    words = ["--output", "jointdit/tiny"] if command in ("suggestions", "pair") else []
     assert parsed(command, *words) == TinyRecipe()
 
 
@@ -33,8 +33,12 @@ def test_the_readmes_commands_are_the_recipe():
     plain = TinyRecipe()
     for line in commands:
         recipe = parsed(*shlex.split(line)[3:])
-        assert replace(recipe, videos=plain.videos) == plain
         assert recipe.videos in (plain.videos, replace(plain.videos, bfloat16=True))
+        assert recipe.video_alone in (plain.video_alone, replace(plain.video_alone, bfloat16=True))
+        recipe = replace(recipe, videos=plain.videos, video_alone=plain.video_alone)
+        if line.split()[3] in ("video-alone", "audio-alone", "pair"):  # which need a model for its encoders
+            recipe = replace(recipe, start=None, output=plain.output)
+        assert recipe == plain
 
 
 def test_options_replace_settings_of_their_command():

@@ -102,8 +102,8 @@ class JointObjective(nn.Module):
         given = nothing
         if len(full) and self.config.given_video:
             errors = self.pair.given_video(
-                clean.map(lambda x: x[full]),
-                draws.given_noise.map(lambda x: x[full]),
+                _select(clean, full),
+                _select(draws.given_noise, full),
                 draws.given_levels.select(full),
                 cond.select(full),
                 _of_clips(draws.given_substeps, full, len(draws.isolated)),
@@ -182,6 +182,10 @@ def _of_clips(draws: AudioDraws, clips: Tensor, count: int) -> AudioDraws:
     repeats = len(draws.noise) // count
     rows = (torch.arange(repeats, device=clips.device)[:, None] * count + clips).flatten()
     return AudioDraws(draws.levels.select(rows), draws.noise[rows])
+
+
+def _select(latents: JointLatents, clips: Tensor) -> JointLatents:
+    return JointLatents(latents.video[clips], latents.audio[clips])
 
 
 def _mean_by_clip(errors: Tensor, clips: Tensor, nothing: Tensor) -> Tensor:

@@ -3,6 +3,7 @@ without the output of its libraries."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,9 +71,13 @@ class Progress:
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Without the warnings and progress bars of diffusers and transformers."""
+    """Without the warnings and progress bars of diffusers and transformers, and of what they import."""
     import diffusers.utils.logging
     import transformers.utils.logging
+
+    eight_bits = logging.getLogger("bitsandbytes")  # where it is installed, diffusers imports it
+    level = eight_bits.level
+    eight_bits.setLevel(logging.ERROR)
 
     loggers = (diffusers.utils.logging, transformers.utils.logging)
     before = [(logger.get_verbosity(), logger.is_progress_bar_enabled()) for logger in loggers]
@@ -82,6 +87,7 @@ def hushed() -> Iterator[None]:
     try:
         yield
     finally:
+        eight_bits.setLevel(level)
         for logger, (verbosity, bar) in zip(loggers, before, strict=True):
             logger.set_verbosity(verbosity)
             if bar:

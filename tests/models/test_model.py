@@ -187,3 +187,11 @@ def test_autocast_leaves_the_audio_expert_in_full_precision():
             rounded = model(*inputs(), conditioning())
     torch.testing.assert_close(rounded.audio, whole.audio, atol=1e-5, rtol=1e-5)
     assert not torch.equal(rounded.video.float(), whole.video), "the video expert is the one that costs"
+
+
+def test_autocast_still_reaches_an_audio_expert_that_is_kept_in_lower_precision():
+    """As ComfyUI loads it to save memory: without autocast its inputs would have another type than its weights."""
+    model = joint_model()
+    model.audio_unet.to(torch.bfloat16)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert model(*inputs(), conditioning()).audio.isfinite().all()

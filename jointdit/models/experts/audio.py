@@ -15,8 +15,8 @@ from .state import Call, ExpertState, call_directly, expand_timestep, run_inner_
 class AudioExpert:
     """Runs an AudioLDM2UNet2DConditionModel stage by stage; mirrors its `forward` (diffusers 0.42).
 
-    Autocast does not reach it: where the noise is strong, sigma times the rounding of epsilon would be larger than what
-    the clean estimate still has to learn, and the audio expert is a hundredth of the work.
+    Autocast does not reach it where its weights are float32: in strong noise, sigma times the rounding of epsilon would
+    be larger than what the clean estimate still has to learn, and the audio expert is a hundredth of the work.
     """
 
     def __init__(self, unet: AudioLDM2UNet2DConditionModel, call: Call = call_directly) -> None:
@@ -34,7 +34,7 @@ class AudioExpert:
         """In. sample [B, C, l, m], timestep [B] or scalar, two text sequences [B, S, D], mask of the second [B, S]."""
         unet = self.unet
         timestep = expand_timestep(timestep, sample.shape[0], sample.device)
-        with _without_autocast(sample):
+        with _full_precision(unet):
             hidden = unet.conv_in(sample)
             embedding = unet.time_embedding(unet.time_proj(timestep).to(sample.dtype))
         state = ExpertState(
@@ -52,15 +52,18 @@ class AudioExpert:
 
     def run(self, state: ExpertState, stage: int) -> ExpertState:
         """Stage 0 .. n: a down block, or mid as the last."""
-        with _without_autocast(state.hidden):
+        with _full_precision(self.unet):
             return run_inner_block(self.unet, state, stage, self.call)
 
     def finish(self, state: ExpertState) -> Tensor:
         """Out: the raw prediction [B, C, l, m]."""
-        with _without_autocast(state.hidden):
+        with _full_precision(self.unet):
             return run_up_blocks(self.unet, state, self.call)
 
 
-def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
-    kind = x.device.type  # not the meta device's
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+def _full_precision(unet: AudioLDM2UNet2DConditionModel) -> AbstractContextManager[Any]:
+    weight = unet.conv_in.weight
+    kind = weight.device.type  # "meta" has no autocast
+    if weight.dtype != torch.float32 or not torch.amp.is_autocast_available(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -115,7 +114,7 @@ def _list_left_out(reasons: Sequence[str]) -> None:
 
 
 def _report(folder: Path, file: Path | None) -> None:
-    from ..media.files import target_file, whole_file
+    from ..media.files import target_file, write_json
     from ..train.cache_report import report_cache
 
     if file is not None:
@@ -124,5 +123,4 @@ def _report(folder: Path, file: Path | None) -> None:
     print("\n".join(report.lines()))
     _list_left_out(list(report.left_out.values()))
     if file is not None:
-        with whole_file(file) as partial:
-            partial.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+        write_json(file, asdict(report))

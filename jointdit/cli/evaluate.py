@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
         if options[option.key] is not None and option.name not in OF_BOTH and theirs == (options["folder"] is None):
             raise InputError(f"{option.shown} goes with {'a FOLDER' if theirs else '--model'} only; leave it out")
 
-    from ..media.files import target_file
+    from ..media.files import target_file, write_json
 
     for name in ("json", "plot"):
         if options[name]:
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
         else:
             report, lines = _model(options, progress)
     if options["json"]:
-        _write_json(options["json"], report)
+        write_json(options["json"], report)
     print("\n".join(lines))
 
 
@@ -215,10 +215,12 @@ def _clip_folder(keep: Path | None, settings: Mapping[str, Any]) -> Iterator[Pat
             yield Path(folder)
         return
     keep.mkdir(parents=True, exist_ok=True)
+    from ..media.files import write_json
+
     made_with = keep / "settings.json"
     wanted = json.loads(json.dumps({**settings, "clips": None}))  # more clips of the same kind may be added
     if not made_with.exists():
-        _write_json(made_with, wanted)
+        write_json(made_with, wanted)
     elif _read_json(made_with) != wanted:
         raise InputError(f"--keep {keep}: its clips were made with other settings; name another folder")
     yield keep
@@ -232,32 +234,16 @@ def _read_json(path: Path) -> object:
 
 
 def _plot_clip(folder: Path | None, name: str, clip: Clip) -> None:
-    from ..evaluate import draw_sync
+    from ..evaluate.plot import draw_sync, write_png
 
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_png(folder / f"{name}.png", draw_sync(clip, name))
+        write_png(folder / f"{name}.png", draw_sync(clip, name))
 
 
 def _plot_margins(path: Path | None, align: AlignScores, title: str) -> None:
-    from ..evaluate.plot import draw_margins
+    from ..evaluate.plot import draw_margins, write_png
 
     if path is not None:
         scores = {"onset alignment": align.onset_align, "motion, loudness": align.motion_loudness}
-        _write_png(path, draw_margins(scores, f"{title}: {align.clips} clips"))
-
-
-def _write_png(path: Path, picture: np.ndarray) -> None:
-    from PIL import Image
-
-    from ..media.files import whole_file
-
-    with whole_file(path) as partial:
-        Image.fromarray(picture).save(partial, "PNG")
-
-
-def _write_json(path: Path, content: object) -> None:
-    from ..media.files import whole_file
-
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_png(path, draw_margins(scores, f"{title}: {align.clips} clips"))

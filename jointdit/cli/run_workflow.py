@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from ..errors import InputError
@@ -47,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Runs the workflow and prints the texts that it shows and the path of each file that it saved."""
     from ..comfyui.client import ComfyClient, shown_texts
     from ..comfyui.workflow import LOADERS, loaders, read_workflow, set_file, set_input
-    from ..media.files import whole_file
+    from ..media.files import write_json
     from .progress import Progress
 
     if arguments.timeout is not None and not arguments.timeout > 0:
@@ -56,8 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     for change in arguments.changes:
         set_input(graph, change)
     if arguments.save_api:
-        with whole_file(arguments.save_api) as partial:
-            partial.write_text(json.dumps(graph, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(arguments.save_api, graph)
         return
     client = ComfyClient(arguments.server)
     files = {kind: path for kind in LOADERS if (path := getattr(arguments, kind))}

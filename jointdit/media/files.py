@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator
@@ -73,6 +74,12 @@ def whole_file(path: str | PathLike[str], overwrite: bool = True) -> Iterator[Pa
             os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | PathLike[str], content: object) -> None:
+    """Writes a JSON file, which appears whole or not at all. Raises InputError as `whole_file` does."""
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _beside(target: Path) -> Path:

@@ -1,13 +1,12 @@
 """A folder of scenes: a sounding mp4 and a JSON of its ground truth each."""
 
-import json
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 from ..errors import InputError
 from ..media import Clip
-from ..media.files import whole_file
+from ..media.files import write_json
 from .scenes import Scene, render_scene
 from .textures import PictureSource
 
@@ -49,8 +48,7 @@ def synthesize(
         )
         directory.mkdir(parents=True, exist_ok=True)  # only now: what cannot be rendered leaves nothing behind
         Clip(scene.frames, scene.fps, scene.audio[None], scene.sample_rate).save(directory / f"{index:06d}.mp4")
-        with whole_file(directory / f"{index:06d}.json") as path:
-            path.write_text(json.dumps(truth(scene, seed + index), indent=2) + "\n", encoding="utf-8")
+        write_json(directory / f"{index:06d}.json", truth(scene, seed + index))
         if progress is not None:
             progress(index + 1)
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError
-from ..media.files import whole_file
+from ..media.files import whole_file, write_json
 
 INDEX, FORMAT = "index.json", 1
 SHARDS, LEFT_OUT = "shard-*-of-*.safetensors", "left-out-*-of-*.json"
@@ -81,6 +81,7 @@ def read_shards(folder: Path) -> list[Shard]:
         entries[path.name] = entry if entry and entry["stamp"] == stamp else {"stamp": stamp, **_describe(path)}
     if entries != known:
         with suppress(InputError), whole_file(folder / INDEX) as partial:  # a folder may be for reading alone
+            # Without white space, which would be most of it.
             partial.write_text(json.dumps({"format": FORMAT, "shards": entries}), encoding="utf-8")
     return [
         Shard(
@@ -134,8 +135,7 @@ def read_left_out(folder: Path) -> dict[tuple[str, Stamp], str]:
 def write_left_out(path: Path, reasons: Mapping[tuple[str, Stamp], str]) -> None:
     """The files that one writer of a cache left out."""
     listed = {name: {"reason": reason, "stamp": list(stamp)} for (name, stamp), reason in reasons.items()}
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
+    write_json(path, listed)
 
 
 def held_recordings(shards: Iterable[Shard]) -> set[str]:

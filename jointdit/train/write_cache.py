@@ -25,7 +25,7 @@ from ..encoders.autoencoders import to_model_range
 from ..encoders.conditioning import encode_clip_image
 from ..errors import InputError
 from ..latents import ClipShape
-from ..media.files import whole_file
+from ..media.files import whole_file, write_json
 from ..pipeline import JointDiTPipeline
 from .cache import CONFIG, PER_CLIP, TEXT, Encoding
 from .cache_index import Measures, Stamp, held_recordings, read_left_out, read_shards, recording_of, write_left_out
@@ -145,8 +145,7 @@ def _claim(folder: Path, encoding: Encoding) -> None:
         if changed:
             raise InputError(f"{path}: made with another configuration ({', '.join(changed)}); choose another folder")
         return
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(asdict(encoding), indent=2) + "\n", encoding="utf-8")
+    write_json(path, asdict(encoding))
 
 
 def _find_measure() -> Measure | None:

@@ -72,18 +72,19 @@ def run(arguments: argparse.Namespace) -> None:
 def _fill(arguments: argparse.Namespace, options: Mapping[str, Any]) -> None:
     check_model(options)
 
-    import torch
-
-    from ..train.decoding import WORKERS
-    from ..train.recordings import find_recordings
-    from ..train.write_cache import SHARD_BYTES, write_cache
     from .progress import Progress, hushed
 
-    recordings = find_recordings(arguments.videos, options["layout"] or "classes")
     width, height = options["size"] or (None, None)
     number, count = options["part"] or (0, 1)
     workers, mebibytes = options["workers"], options["shard_size"]
     with hushed(), Progress(arguments.quiet) as progress:
+        import torch
+
+        from ..train.decoding import WORKERS
+        from ..train.recordings import find_recordings
+        from ..train.write_cache import SHARD_BYTES, write_cache
+
+        recordings = find_recordings(arguments.videos, options["layout"] or "classes")
         pipe = load_model(options, torch.float32)
         pipe.to(choose_device(options["device"]))
         shape = pipe.shape(options["frames"], options["fps"], height, width)

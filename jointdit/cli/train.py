@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from ..errors import InputError
 
@@ -15,7 +19,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     text = (
         "Train on latents that `jointdit cache` made. A run that was stopped or killed goes on from its last "
         "checkpoint when the same command is given again. Several GPUs or machines: `accelerate launch -m jointdit "
-        "train CONFIG`; N processes on CPUs: `torchrun --nproc_per_node N -m jointdit train CONFIG`."
+        "train CONFIG`; N processes on CPUs: `torchrun --standalone --nproc_per_node N -m jointdit train CONFIG`."
     )
     parser = commands.add_parser("train", help="train on cached latents", description=text)
     parser.add_argument("config", metavar="CONFIG", help="TOML file with the options, or a or b: the stage's template")
@@ -49,14 +53,19 @@ def run(arguments: argparse.Namespace) -> None:
         # Blocks of memory that can grow break up less; CUDA reads this when it starts.
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
-    from accelerate import PartialState
-
-    from ..train.run import train_stage
     from .progress import Progress, hushed
 
     logging.basicConfig(level=logging.WARNING)
-    with hushed(), Progress(arguments.quiet) as progress:
-        outcome = train_stage(config, progress, 60 * arguments.minutes if arguments.minutes else None)
+    with hushed(), Progress(arguments.quiet) as progress, _interrupted_between_steps() as check:
+        from accelerate import PartialState
+
+        from ..train.run import train_stage
+
+        def step(stage: str, done: int, total: int, note: str) -> None:
+            progress(stage, done, total, note)
+            check()
+
+        outcome = train_stage(config, step, 60 * arguments.minutes if arguments.minutes else None)
     if not PartialState().is_main_process:
         return
     shared = f", {outcome.processes} processes" if outcome.processes > 1 else ""
@@ -66,3 +75,30 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{outcome.result}: this run of {config.steps} steps was finished before; nothing was left to do")
     else:
         print(f"{outcome.result}: {config.steps} steps{shared}")
+
+
+@contextmanager
+def _interrupted_between_steps() -> Iterator[Callable[[], None]]:
+    """Ctrl-C waits for the end of the step, where the state is whole and is saved; a second one does not wait. Gives
+    what raises KeyboardInterrupt there."""
+    asked = False
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # switched off, as for jobs in the background, or somebody else's
+        yield check
+        return
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -9,8 +9,6 @@ from torch import nn
 
 from .joint_block import JointBlocks
 
-IDENTITY = "identity"  # in place of a Joint Block file: blocks that have learned nothing and change nothing
-
 
 def start_joint_blocks(blocks: JointBlocks, seed: int = 0, gate: float = 0.0) -> None:
     """Sets all weights to those of new Joint Blocks, whatever they were.

@@ -35,7 +35,7 @@ from transformers import (
 )
 
 from ..checkpoints.adapter_files import adapter_files, fuse_adapter
-from ..checkpoints.components import COMPONENTS, INDEX, OPTIONAL
+from ..checkpoints.components import COMPONENTS, IDENTITY, INDEX, OPTIONAL
 from ..checkpoints.experts import AudioHeads, load_audio_expert, load_video_expert
 from ..checkpoints.folders import load_components, read_index, resolve, save_components
 from ..checkpoints.joint_files import joint_block_settings, load_joint_blocks, save_joint_blocks
@@ -46,7 +46,7 @@ from ..errors import InputError
 from ..models.experts.attention import shorten_cross_attention
 from ..models.experts.temporal import flatten_temporal_convolutions
 from ..models.joint_block import JointBlocks
-from ..models.joint_start import IDENTITY, start_joint_blocks
+from ..models.joint_start import start_joint_blocks
 from ..models.model import JointDiTModel
 from ..runtime.float8 import is_float8, store_in_float8
 from ..runtime.memory import PRESETS, Memory, chunk_feed_forward

@@ -13,7 +13,8 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
 
-from ..models.joint_start import IDENTITY, start_joint_blocks
+from ..checkpoints.components import IDENTITY
+from ..models.joint_start import start_joint_blocks
 from ..pipeline import JointDiTPipeline
 from .cache import LatentCache
 from .cache_index import Measures

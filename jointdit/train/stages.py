@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import get_type_hints
 
-from ..errors import InputError
-from ..models.joint_start import IDENTITY
+from ..checkpoints.components import IDENTITY
+from ..errors import InputError, some
 from ..toml_files import path_beside, read_toml, refuse_unknown, toml_value
 
 PATHS = ("cache", "output", "joint")
@@ -98,17 +98,8 @@ class TrainingConfig:
                 refuse(name, f"one of {', '.join(allowed)}")
         if bool(self.video_expert) != bool(self.audio_expert):
             refuse("audio_expert" if self.video_expert else "video_expert", "given as well: both experts, or neither")
-        counts = (
-            "steps",
-            "batch",
-            "held_out",
-            "micro_batch",
-            "log_every",
-            "save_every",
-            "validate_every",
-            "video_pool",
-        )
-        for name in counts:
+        counts = ("steps", "batch", "held_out", "micro_batch", "video_pool")
+        for name in (*counts, "log_every", "save_every", "validate_every"):
             if getattr(self, name) < 1:
                 refuse(name, "at least 1")
         counts = ("warmup", "seed", "samples", "audio_substeps", "given_video", "adapter_rank", "query_chunk")
@@ -170,7 +161,7 @@ def read_config(path: Path, changes: Mapping[str, str] | None = None) -> Trainin
             values[name] = path_beside(path, value, may_be_name=name in MODELS)
     values |= {name: toml_value(text) for name, text in changes.items()}
     if missing := [name for name in known if name not in values]:
-        raise InputError(f"{path}: the option {missing[0]!r} is missing; stage_a.toml of jointdit.train shows them all")
+        raise InputError(f"{path}: {some(missing)} missing; stage_a.toml of jointdit.train shows every option")
     for name, value in values.items():
         kind = types[name]
         if kind is Path and isinstance(value, str | Path):

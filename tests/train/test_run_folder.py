@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from jointdit.checkpoints.joint_files import load_joint_blocks
 from jointdit.cli import main
 from jointdit.errors import InputError
 from jointdit.train.cache import LatentCache
+from jointdit.train.checkpoint import read_counters
 from jointdit.train.engine import Engine
 from jointdit.train.precision import choose_precision
 from jointdit.train.recordings import find_recordings
@@ -162,3 +165,24 @@ def test_joint_blocks_start_from_what_is_asked_for(cache, tmp_path):
     assert own[gate].abs().max() > 0.01 and identity[gate].abs().max() < 1e-6
     assert random[gate].max().item() == pytest.approx(0.5)
     assert identity.keys() == random.keys()
+
+
+def test_ctrl_c_ends_a_run_after_the_step_and_loses_none(cache, tmp_path):
+    """Also where the tests themselves run in the background, with Ctrl-C switched off."""
+    options = {"cache": cache.folder, "output": tmp_path / "run", "steps": 100000, "batch": 1, "held_out": 2}
+    options |= {"precision": "float32", "samples": 0, "tensorboard": "false", "log_every": 1}
+    command = ["train", "a", *(word for name, value in options.items() for word in ("--set", f"{name}={value}"))]
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from jointdit.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    run = subprocess.Popen([sys.executable, "-c", script, *command], stderr=subprocess.PIPE, text=True)
+    lines = tmp_path / "run" / "log.jsonl"
+    while run.poll() is None and not (lines.exists() and lines.read_text().count("\n") > 2):
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
+    done = log(tmp_path / "run")[-1]["step"]
+    assert read_counters(tmp_path / "run" / "state.safetensors")["step"] == done > 2
+    load_joint_blocks(tmp_path / "run" / "joint_blocks.safetensors")

@@ -120,6 +120,9 @@ class Engine:
         if scaler is not None and "scaler" in counters:
             scaler.load_state_dict(counters["scaler"])
         logger.info("resumed at step %d", self.step)
+        before, steps = counters["run"]["steps"], self.config.steps
+        if steps != before:
+            logger.warning("steps is %d and was %d: the learning rate follows another curve from here", steps, before)
 
     def _plan_memory(self) -> None:
         """Chooses micro-batches and checkpointing by what one clip of the cache takes."""

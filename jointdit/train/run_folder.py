@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,7 +19,6 @@ from .cache import LatentCache
 from .checkpoint import read_counters
 from .stages import MODELS, TrainingConfig
 
-logger = logging.getLogger(__name__)
 STATE = "state.safetensors"
 BLOCKS = "joint_blocks.safetensors"
 BEST = "best_joint_blocks.safetensors"
@@ -71,8 +69,8 @@ def describe(config: TrainingConfig, cache: LatentCache) -> dict[str, Any]:
 def step_to_resume(folder: Path, run: Mapping[str, Any]) -> int | None:
     """The step of the state in a folder, or None without one. run: of `describe`.
 
-    Raises InputError with each option that was another one when the state was written. `steps` may change up to where
-    the state is, with a warning: the learning rate depends on it.
+    Raises InputError with each option that was another one when the state was written. `steps` may change, but not to
+    fewer than are done.
     """
     path = folder / STATE
     if not path.exists():
@@ -81,15 +79,8 @@ def step_to_resume(folder: Path, run: Mapping[str, Any]) -> int | None:
     if "run" not in counters:
         raise InputError(f"{folder}: holds a run of another version, which cannot be resumed; choose another output")
     old, step = counters["run"], counters["step"]
-    changed = [name for name in {**run, **old} if old.get(name) != run.get(name)]
-    if step <= run["steps"] and "steps" in changed:  # a user may want more of them than before
-        changed.remove("steps")
-        if not changed:
-            logger.warning(
-                "steps is %d, and was %d: from step %d on, the learning rate follows the longer or shorter curve",
-                *(run["steps"], old["steps"], step),
-            )
-    if changed:
+    free = {"steps"} if step <= run["steps"] else set()
+    if changed := [name for name in {**run, **old} if name not in free and old.get(name) != run.get(name)]:
         shown = ", ".join(f"{name} {old.get(name)!r} (now {run.get(name)!r})" for name in changed)
         raise InputError(
             f"{folder}: holds a run with {shown}, at step {step}; to resume it, give it its own options back, and for "

@@ -69,6 +69,14 @@ def test_a_finished_run_is_left_alone_and_another_configuration_is_refused(cache
     assert (output / "joint_blocks.safetensors").read_bytes() == before
 
 
+def test_more_steps_go_on_from_a_finished_run_with_one_warning(cache, tmp_path, caplog):
+    output = tmp_path / "run"
+    train_stage(config(output, cache))
+    assert train_stage(config(output, cache, steps=6)).steps == 2
+    assert caplog.text.count("steps is 6 and was 4") == 1
+    assert [line["step"] for line in log(output)] == [2, 4, 6]
+
+
 def test_a_resumed_log_repeats_no_line_and_its_seconds_go_on(cache, tmp_path):
     output = tmp_path / "run"
 
@@ -143,15 +151,20 @@ def test_the_warm_up_ends_within_a_short_run_and_may_be_left_out(cache, tmp_path
     assert learning_rate(1.0, 0, 0.0, warmup=0) == 1.0
 
 
-def test_a_run_of_isolated_clips_alone_trains(cache, tmp_path):
-    run = engine(config(tmp_path / "run", cache, isolated=1.0, steps=1), cache)
-    run.train()
-    assert run.step == 1
+def test_isolated_clips_alone_leave_no_weight_without_a_gradient(cache, tmp_path):
+    """Or processes that share a batch would wait for one another's."""
+    run = engine(config(tmp_path / "run", cache, isolated=1.0), cache)
+    losses = run._backward(run.share(0))
+    assert losses["substeps"] == losses["given_video"] == 0, "what is isolated does not look at the other modality"
+    assert [name for name, each in run.trained.named_parameters() if each.grad is None] == []
 
 
-def test_precision_follows_the_device_unless_it_is_given():
+@pytest.mark.parametrize("has", [False, True])
+def test_precision_follows_the_processor_unless_it_is_given(has, monkeypatch):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: has, raising=False)
+    assert choose_precision("auto", torch.device("cpu")) == ("bfloat16" if has else "float32")
     assert choose_precision("float16", torch.device("cpu")) == "float16"
-    assert choose_precision("auto", torch.device("cpu")) in ("float32", "bfloat16")
 
 
 def test_joint_blocks_start_from_what_is_asked_for(cache, tmp_path):

@@ -8,6 +8,7 @@ The picture and text encoders are those of `start`, as CLIP's are for the real e
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -23,11 +24,10 @@ from ...pipeline import JointDiTPipeline
 from ...train.checkpoint import load_average
 from ...train.losses import noise_like
 from ...train.noise_levels import draw_audio_levels
-from .architecture import TinyModel, noise_clock
-from .cache import CachedScenes, load_cache
+from .architecture import TinyModel
+from .cache import load_cache
 from .export import assemble, write_model
-from .initial_weights import SCENES, linear_estimates
-from .linear_start import start_as_mixture
+from .initial_weights import start_unets
 from .objectives import ExpertsObjective
 from .recipe import TinyRecipe
 from .training_loop import STATE, fit
@@ -75,7 +75,7 @@ def _train(recipe: TinyRecipe, modality: Modality) -> None:
     stage = recipe.video_alone if modality == "video" else recipe.audio_alone
     scenes, sounds = load_cache(recipe)
     model, pipe = new_model(recipe, stage.seed)
-    _set_initial_weights(recipe, model, scenes, modality)
+    start_unets(recipe, model, scenes)
     flatten_temporal_convolutions(model)
     model.requires_grad_(False)
     getattr(model, f"{modality}_unet").requires_grad_(True)
@@ -86,33 +86,26 @@ def _train(recipe: TinyRecipe, modality: Modality) -> None:
     fit(objective, folder, stage, copy.deepcopy(model), factors, bfloat16=stage.bfloat16)
 
 
-def _set_initial_weights(recipe: TinyRecipe, model: TinyModel, scenes: CachedScenes, modality: Modality) -> None:
-    generator = torch.Generator().manual_seed(recipe.train.seed)
-    index = torch.randint(recipe.experts.held_out, len(scenes.captions), (SCENES,), generator=generator)
-    video, audio = linear_estimates(scenes, index, noise_clock(recipe.sampling), generator)
-    start_as_mixture(getattr(model, f"{modality}_unet"), video if modality == "video" else audio)
-
-
 class _Alone(ExpertsObjective):
-    """One expert as a whole UNet."""
+    """One expert as a whole UNet, by its own forward. What the other one would predict is left as its noisy input."""
 
     modality: Modality
 
-    def errors(self, clean: JointLatents, conditioning: Conditioning, levels: Levels, noise: JointLatents) -> Tensor:
-        """Squared errors [B] of this modality's raw prediction."""
+    def errors(
+        self, clean: JointLatents, conditioning: Conditioning, levels: Levels, noise: JointLatents
+    ) -> tuple[Tensor, Tensor]:
+        """Mean squared errors of raw predictions, [B] each; that of `modality` has a meaning."""
         raw = self.predict(add_noise(clean, noise, levels), conditioning, levels)
-        both = JointLatents(raw, noise.audio) if self.modality == "video" else JointLatents(noise.video, raw)
-        errors = squared_errors(both, training_targets(clean, noise, levels))
-        return errors[0 if self.modality == "video" else 1]
+        return squared_errors(raw, training_targets(clean, noise, levels))
 
-    def predict(self, noisy: JointLatents, conditioning: Conditioning, levels: Levels) -> Tensor:
-        """The UNet's own forward."""
+    def predict(self, noisy: JointLatents, conditioning: Conditioning, levels: Levels) -> JointLatents:
+        """The raw prediction of `modality`."""
         video, audio, c_noise, timestep = model_inputs(noisy, levels, conditioning)
         if self.modality == "video":
-            return self.model.video_unet(
-                video, c_noise, conditioning.video_embeds, conditioning.added_time_ids, return_dict=False
-            )[0]
-        return self.model.audio_unet(
+            unet, embeds = self.model.video_unet, conditioning.video_embeds
+            raw = unet(video, c_noise, embeds, conditioning.added_time_ids, return_dict=False)[0]
+            return replace(noisy, video=raw)
+        raw = self.model.audio_unet(
             audio,
             timestep,
             encoder_hidden_states=conditioning.audio_embeds,
@@ -120,6 +113,7 @@ class _Alone(ExpertsObjective):
             encoder_attention_mask_1=conditioning.audio_mask_1,
             return_dict=False,
         )[0]
+        return replace(noisy, audio=raw)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -133,9 +127,7 @@ class _Alone(ExpertsObjective):
             pair = (level, 0.0) if self.modality == "video" else (self.clock.sigma_min, level)
             levels = self.clock.levels(*(torch.full((len(self.held_out),), x, dtype=torch.float64) for x in pair))
             noisy = add_noise(clean, noise, levels)
-            raw = self.predict(noisy, cond, levels)
-            both = JointLatents(raw, noise.audio) if self.modality == "video" else JointLatents(noise.video, raw)
-            estimate = getattr(clean_estimates(noisy, both, levels), self.modality)
+            estimate = getattr(clean_estimates(noisy, self.predict(noisy, cond, levels), levels), self.modality)
             found[f"{self.modality}_{level:g}"] = (estimate - getattr(clean, self.modality)).square().mean().item()
         return found
 
@@ -151,7 +143,7 @@ class VideoAlone(_Alone):
         index = self.draw_scenes(torch.zeros_like(unconditional), generator)
         part = 2 if progress < self.settings.half_clips else 1
         clean, cond = self.clips(index, without_prompt, unconditional, part)
-        return self.errors(clean, cond, levels, noise_like(clean, generator)).mean()
+        return self.errors(clean, cond, levels, noise_like(clean, generator))[0].mean()
 
 
 class AudioAlone(_Alone):
@@ -165,8 +157,7 @@ class AudioAlone(_Alone):
         without_prompt, unconditional, _ = self.draw_dropout(generator)
         captions = [self.sounds.captions[row] for row in index.tolist()]
         cond = self.conditions(picture, without_prompt, unconditional, captions)
-        audio = self.sounds.audio[index].float()
-        clean = JointLatents(self.scenes.video[picture, :1].float(), audio)
+        clean = JointLatents(self.scenes.video[picture, :1].float(), self.sounds.audio[index].float())
         levels = draw_audio_levels(self.clock, self.batch, generator, self.settings.audio_noise_power)
-        weight = (1 + levels.audio_sigma**2).clamp(max=self.settings.heaviest)
-        return (self.errors(clean, cond, levels, noise_like(clean, generator)) * weight).mean()
+        errors = self.errors(clean, cond, levels, noise_like(clean, generator))[1]
+        return (errors * self.pair_losses.weight(levels)).mean()

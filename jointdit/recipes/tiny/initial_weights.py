@@ -23,12 +23,17 @@ SCENES = 256  # that the estimates come from
 
 def set_initial_weights(recipe: TinyRecipe, model: TinyModel, scenes: CachedScenes) -> None:
     """Set the UNets and the Joint Blocks of a new model."""
+    start_unets(recipe, model, scenes)
+    open_at_own_time(model.joint_blocks, recipe.experts.open_gate)
+
+
+def start_unets(recipe: TinyRecipe, model: TinyModel, scenes: CachedScenes) -> None:
+    """Set the UNets of a new model to linear estimates."""
     generator = torch.Generator().manual_seed(recipe.train.seed)
     index = torch.randint(recipe.experts.held_out, len(scenes.captions), (SCENES,), generator=generator)
     video, audio = linear_estimates(scenes, index, noise_clock(recipe.sampling), generator)
     start_as_mixture(model.video_unet, video)
     start_as_mixture(model.audio_unet, audio)
-    open_at_own_time(model.joint_blocks, recipe.experts.open_gate)
 
 
 def linear_estimates(

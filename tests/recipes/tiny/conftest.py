@@ -69,7 +69,7 @@ def make_objective(recipe: TinyRecipe) -> MakeObjective:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> Path:
     """The folder of the bundled model."""
     return Path(jointdit.__file__).with_name("tiny")

@@ -32,7 +32,6 @@ from jointdit.train.stages import TEMPLATES, read_config
 from jointdit.train.write_cache import write_cache
 
 SHAPE = ClipShape(frames=4, fps=Fraction(25, 2), height=32, width=32)
-eight_bits = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +165,6 @@ def test_chunks_of_queries_change_no_gradient():
     assert plain.keys() == pooled.keys() and any(not torch.equal(pooled[name], plain[name]) for name in plain)
 
 
-@eight_bits
 def test_the_optimizer_in_eight_bits_learns_and_goes_on_where_it_was(cache, tmp_path):
     engine(tmp_path / "plain", cache, adapter_rank=2, steps=4).train()
     whole = engine(tmp_path / "whole", cache, adapter_rank=2, steps=4, optimizer="adamw8bit")

@@ -183,7 +183,15 @@ class JointBlock(nn.Module):
     hidden <- hidden + gate * projection, gates zero at the start: an untrained block changes nothing.
     """
 
-    def __init__(self, video_channels: int, audio_channels: int, width: int, head_dim: int, embedding_dim: int) -> None:
+    def __init__(
+        self,
+        video_channels: int,
+        audio_channels: int,
+        width: int,
+        head_dim: int,
+        embedding_dim: int,
+        video_pool: int = 1,
+    ) -> None:
         super().__init__()
         self.video = ModalityBranch(video_channels, width, head_dim, embedding_dim)
         self.audio = ModalityBranch(audio_channels, width, head_dim, embedding_dim)
@@ -191,7 +199,7 @@ class JointBlock(nn.Module):
         self.context_v = nn.Linear(width, width)
         self.rotary = RotaryEmbedding(head_dim)
         self.query_chunk: int | None = None
-        self.video_pool = 1
+        self.trained_pool = self.video_pool = video_pool
 
     def context(self, context: Tensor) -> KeyValue:
         """Context tokens [B, S, W] as keys and values without a position."""
@@ -304,6 +312,7 @@ class JointBlocks(ModelMixin, ConfigMixin):
     video_channels, audio_channels: hidden widths there.    width, head_dim: of the tokens and heads.
     image_dim, text_dim: widths of the context tokens.    audio_dims: widths of the audio expert's two text streams.
     audio_latents_per_second: clock of the audio latents.
+    video_pools: by block, the tokens a side over which it averages the video's keys and values; None is 1 for all.
     """
 
     @register_to_config
@@ -318,17 +327,20 @@ class JointBlocks(ModelMixin, ConfigMixin):
         text_dim: int = 768,
         audio_dims: Sequence[int] = (768, 1024),
         audio_latents_per_second: float = 25.0,
+        video_pools: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if not len(stages) == len(video_channels) == len(audio_channels):
+        pools = [1] * len(stages) if video_pools is None else video_pools
+        if not len(stages) == len(video_channels) == len(audio_channels) == len(pools):
             raise InputError(
-                f"stages {stages}, video_channels {video_channels}, audio_channels {audio_channels}: give equally many"
+                f"stages {stages}, video_channels {video_channels}, audio_channels {audio_channels}, video_pools "
+                f"{video_pools}: give equally many"
             )
         if width % head_dim:
             raise InputError(f"width {width}: give a multiple of head_dim {head_dim}")
         self.blocks = JointBlockList(
-            JointBlock(video, audio, width, head_dim, embedding_dim=width)
-            for video, audio in zip(video_channels, audio_channels, strict=True)
+            JointBlock(video, audio, width, head_dim, embedding_dim=width, video_pool=pool)
+            for video, audio, pool in zip(video_channels, audio_channels, pools, strict=True)
         )
         self.image_context = nn.Sequential(nn.LayerNorm(image_dim), nn.Linear(image_dim, width))
         self.text_context = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, width))
@@ -342,13 +354,14 @@ class JointBlocks(ModelMixin, ConfigMixin):
 
     def set_memory(self, query_chunk: int | None = None, video_pool: int = 1) -> None:
         """Memory levers. query_chunk: queries a call of attention (same numbers). video_pool: averages the video's keys
-        and values over pool x pool tokens (approximate)."""
+        and values over pool x pool tokens (approximate), or over so many times as many as the blocks were trained
+        with."""
         if query_chunk is not None and query_chunk < 1:
             raise InputError(f"query_chunk {query_chunk}: give None or at least 1")
         if video_pool < 1:
             raise InputError(f"video_pool {video_pool}: give at least 1")
         for block in self.blocks:
-            block.query_chunk, block.video_pool = query_chunk, video_pool
+            block.query_chunk, block.video_pool = query_chunk, video_pool * block.trained_pool
 
     def image_to_audio(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """CLIP image embedding [B, 1, D] -> what to add to both text streams, [B, 1, D0] and [B, 1, D1]."""

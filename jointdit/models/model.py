@@ -31,6 +31,8 @@ class Conditioning:
     video_embeds: [B, S, Dv], CLIP image embedding, cross attention of the video expert (S = 1 for SVD)
     added_time_ids: [B, 3], fps - 1, motion bucket, noise augmentation
     image_latents: [B, C, h, w], joined to the video's channels after scaling, repeated over frames (by the denoiser)
+    video_origin: [B, C, h, w], what the video's latents are measured from in every frame, float32: zeros for Stable
+    Video Diffusion
     audio_embeds: [B, S0, D0], `encoder_hidden_states` of the audio expert
     audio_embeds_1: [B, S1, D1], `encoder_hidden_states_1`        audio_mask_1: [B, S1], its mask, 1 keeps
     context_image: [B, Ni, Di], context_text: [B, Nt, Dt], context of the Joint Blocks
@@ -40,6 +42,7 @@ class Conditioning:
     video_embeds: Tensor
     added_time_ids: Tensor
     image_latents: Tensor
+    video_origin: Tensor
     audio_embeds: Tensor
     audio_embeds_1: Tensor
     audio_mask_1: Tensor
@@ -58,9 +61,10 @@ class Conditioning:
         return Conditioning(*(torch.cat([getattr(item, name) for item in items]) for name in names))
 
     def to(self, *args, **kwargs) -> Conditioning:
-        """`Tensor.to` on every field; the clock stays float32."""
+        """`Tensor.to` on every field; the clock and the origin stay float32."""
         moved = {field.name: getattr(self, field.name).to(*args, **kwargs) for field in fields(self)}
-        return Conditioning(**moved | {"fps": self.fps.to(moved["fps"].device)})
+        exact = {name: getattr(self, name).to(moved[name].device) for name in ("fps", "video_origin")}
+        return Conditioning(**moved | exact)
 
 
 @dataclass(frozen=True)

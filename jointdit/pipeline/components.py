@@ -266,6 +266,11 @@ class JointDiTComponents(DiffusionPipeline):
         return NoiseClock(self.video_scheduler, self.audio_scheduler)
 
     @property
+    def video_origin(self) -> float:
+        """What a picture's latents are times this, the video is measured from (`conditioning.join`)."""
+        return float(self.video_vae.config.scaling_factor) if self.defaults.around_picture else 0.0
+
+    @property
     def guidance(self) -> JointCFG:
         """This model's own guidance."""
         return JointCFG(**self.defaults.guidance)

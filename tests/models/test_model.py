@@ -11,7 +11,8 @@ from jointdit.errors import InputError
 from jointdit.latents import JointLatents
 from jointdit.models.experts import AudioExpert, VideoExpert
 from jointdit.models.experts.temporal import TemporalConv3d, flatten_temporal_convolutions
-from jointdit.models.model import Conditioning
+from jointdit.models.joint_block import JointBlocks
+from jointdit.models.model import Conditioning, JointDiTModel
 
 
 def uncut(model, video, sound, c_noise, timestep, cond: Conditioning) -> JointLatents:
@@ -140,6 +141,27 @@ def test_query_chunks_are_exact_and_pooling_is_close():
     assert torch.equal(model(video, sound, c_noise, timestep, cond).audio, plain.audio)
     error = (pooled.audio - plain.audio).norm() / plain.audio.norm()
     assert 0 < error < 0.1, f"pooling by 2 changes the audio prediction by {error:.3f}"
+
+
+@torch.no_grad()
+def test_blocks_that_were_trained_with_pooling_keep_it(tmp_path):
+    model, (video, sound, c_noise, timestep) = joint_model(open_gates=True), inputs(size=(9, 13))
+    cond = conditioning(2)
+    model.joint_blocks.set_memory(video_pool=2)
+    by_lever = model(video, sound, c_noise, timestep, cond)
+    own = {name: value for name, value in model.joint_blocks.config.items() if not name.startswith("_")}
+    blocks = JointBlocks(**own | {"video_pools": [2, 2, 2, 2]})
+    blocks.load_state_dict(model.joint_blocks.state_dict())
+    blocks.save_pretrained(tmp_path)
+    trained = JointDiTModel(model.video_unet, model.audio_unet, JointBlocks.from_pretrained(tmp_path)).eval()
+    for _ in range(2):
+        found = trained(video, sound, c_noise, timestep, cond)
+        assert torch.equal(found.video, by_lever.video) and torch.equal(found.audio, by_lever.audio)
+        trained.joint_blocks.set_memory()  # a lever at rest changes nothing
+    trained.joint_blocks.set_memory(video_pool=2)
+    assert {block.video_pool for block in trained.joint_blocks.blocks} == {4}
+    with pytest.raises(InputError, match="video_pools"):
+        JointBlocks(**own | {"video_pools": [2]})
 
 
 def test_levers_reject_nonsense():

@@ -109,6 +109,7 @@ def conditioning(elements: int, batch: int = 1) -> Conditioning:
         video_embeds=nothing,
         added_time_ids=torch.zeros(batch, 3),
         image_latents=torch.zeros(batch, 1, 1, elements),
+        video_origin=torch.zeros(batch, 1, 1, elements),
         audio_embeds=nothing,
         audio_embeds_1=nothing,
         audio_mask_1=torch.ones(batch, 1),

@@ -31,13 +31,17 @@ from transformers import (
     T5Tokenizer,
 )
 
+from jointdit import JointDiTPipeline
+from jointdit.checkpoints.adapter_files import FILES, save_adapters
 from jointdit.latents import JointLatents
 from jointdit.models.joint_block import JointBlocks
+from jointdit.models.joint_start import start_joint_blocks
 from jointdit.models.model import Conditioning, JointDiTModel
 
 VIDEO_CHANNELS = (32, 64, 64)
 AUDIO_CHANNELS = (16, 32, 32)
 LATENT = 4
+ADAPTED = ("to_q", "to_out.0")  # ends of the names of layers that get adapters
 SHAPE = {"frames": 4, "fps": 8, "height": 40, "width": 48}  # of a clip of `write_experts`
 
 
@@ -71,6 +75,18 @@ def audio_unet(seed: int = 1) -> AudioLDM2UNet2DConditionModel:
         norm_num_groups=8,
         cross_attention_dim=((None, 12, 20),) * 3,
     ).eval()
+
+
+def adapter_matrices(
+    unet: torch.nn.Module, rank: int = 3, scale: float = 0.1
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Random low-rank adapters of some of a UNet's attentions: A [r, in] and B [out, r] by layer."""
+    found = {}
+    for name, layer in unet.named_modules():
+        if isinstance(layer, torch.nn.Linear) and name.endswith(ADAPTED):
+            out, into = layer.weight.shape
+            found[name] = (scale * torch.randn(rank, into), scale * torch.randn(out, rank))
+    return found
 
 
 def joint_blocks(seed: int = 2, stages: tuple[int, ...] = (0, 1, 2, 3), open_gates: bool = False) -> JointBlocks:
@@ -110,6 +126,7 @@ def conditioning(batch: int = 2, seed: int = 3, height: int = 8, width: int = 8)
         video_embeds=noise(batch, 1, 24),
         added_time_ids=torch.tensor([[6.0, 127.0, 0.02]]).expand(batch, -1),
         image_latents=noise(batch, LATENT, height, width),
+        video_origin=torch.zeros(batch, LATENT, height, width),
         audio_embeds=noise(batch, 3, 12),
         audio_embeds_1=noise(batch, 5, 20),
         audio_mask_1=mask,
@@ -255,3 +272,12 @@ def assert_close(ours: JointLatents, theirs: JointLatents) -> None:
     """Equal but for the rounding of float32."""
     torch.testing.assert_close(ours.video, theirs.video, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(ours.audio, theirs.audio, atol=1e-4, rtol=1e-4)
+
+
+def write_trained(pipe: JointDiTPipeline, joint: Path, adapters: Path) -> None:
+    """What stage B with adapters would write: Joint Blocks whose gates are open, which the model keeps, and random
+    adapters of both experts."""
+    torch.manual_seed(5)
+    save_adapters(adapters, {name: adapter_matrices(getattr(pipe, name)) for name in FILES})
+    start_joint_blocks(pipe.joint_blocks, gate=0.5)
+    pipe.save_joint_blocks(joint)

@@ -96,7 +96,7 @@ class _Alone(ExpertsObjective):
     ) -> tuple[Tensor, Tensor]:
         """Mean squared errors of raw predictions, [B] each; that of `modality` has a meaning."""
         raw = self.predict(add_noise(clean, noise, levels), conditioning, levels)
-        return squared_errors(raw, training_targets(clean, noise, levels))
+        return squared_errors(raw, training_targets(clean, noise, levels, conditioning))
 
     def predict(self, noisy: JointLatents, conditioning: Conditioning, levels: Levels) -> JointLatents:
         """The raw prediction of `modality`."""
@@ -127,7 +127,7 @@ class _Alone(ExpertsObjective):
             pair = (level, 0.0) if self.modality == "video" else (self.clock.sigma_min, level)
             levels = self.clock.levels(*(torch.full((len(self.held_out),), x, dtype=torch.float64) for x in pair))
             noisy = add_noise(clean, noise, levels)
-            estimate = getattr(clean_estimates(noisy, self.predict(noisy, cond, levels), levels), self.modality)
+            estimate = getattr(clean_estimates(noisy, self.predict(noisy, cond, levels), levels, cond), self.modality)
             found[f"{self.modality}_{level:g}"] = (estimate - getattr(clean, self.modality)).square().mean().item()
         return found
 

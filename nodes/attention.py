@@ -20,13 +20,19 @@ def follow_comfyui(pipe: JointDiTPipeline) -> None:
     Sub-quadratic attention is what ComfyUI falls back to; here it must be asked for. The Joint Blocks keep PyTorch's,
     in chunks where ComfyUI is told to save memory.
     """
-    chosen, options = attention.optimized_attention, comfy.cli_args.args
-    if options.use_split_cross_attention or options.use_quad_cross_attention:
-        pipe.joint_blocks.set_memory(query_chunk=FEWER_QUERIES)
+    chosen = attention.optimized_attention
+    if query_chunk := joint_query_chunk():
+        pipe.joint_blocks.set_memory(query_chunk)
     elif chosen in (attention.attention_pytorch, attention.attention_sub_quad):
         return
     for unet in (pipe.video_unet, pipe.audio_unet):
         unet.set_attn_processor(ComfyAttention(chosen))
+
+
+def joint_query_chunk() -> int | None:
+    """How many queries a Joint Block attends with at once by ComfyUI's options; None: all."""
+    options = comfy.cli_args.args
+    return FEWER_QUERIES if options.use_split_cross_attention or options.use_quad_cross_attention else None
 
 
 class ComfyAttention:

@@ -12,7 +12,6 @@ from torch import nn
 
 from ..jointdit.checkpoints.components import COMPONENTS, TEXT_ENCODERS
 from ..jointdit.latents import ClipShape
-from ..jointdit.models.joint_block import JointBlocks
 from ..jointdit.pipeline import JointDiTPipeline
 from .attention import follow_comfyui
 from .progress import Progress
@@ -65,11 +64,11 @@ class ManagedModel:
                     offload_device=comfy.model_management.unet_offload_device(),
                 )
 
-    def with_joint_blocks(self, blocks: JointBlocks) -> ManagedModel:
-        """The same components with other Joint Blocks. Each keeps its one patcher: of two, one would move away what the
-        other has loaded."""
-        components: dict[str, Any] = {name: getattr(self.pipe, name) for name in COMPONENTS} | {"joint_blocks": blocks}
-        patchers = {name: patcher for name, patcher in self.patchers.items() if name != "joint_blocks"}
+    def with_components(self, **others: nn.Module) -> ManagedModel:
+        """The same components but for `others`. Each that stays keeps its one patcher: of two, one would move away what
+        the other has loaded."""
+        components: dict[str, Any] = {name: getattr(self.pipe, name) for name in COMPONENTS} | others
+        patchers = {name: patcher for name, patcher in self.patchers.items() if name not in others}
         return ManagedModel(ManagedPipeline(**components, defaults=self.pipe.defaults), patchers)
 
     def load(self, names: Iterable[str], memory: float = 0) -> None:

@@ -93,6 +93,17 @@ class Sample(io.ComfyNode):
                     tooltip="The video's noise levels, high to low, from any scheduler node for Stable Video Diffusion "
                     "(Karras, AlignYourSteps), instead of steps.",
                 ),
+                io.Float.Input(
+                    "fresh_noise",
+                    default=-1.0,
+                    min=-1.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Share of the video's noise that each step replaces. More hides mistakes of earlier steps "
+                    "and needs more steps; 0 is the plain sampler. -1: the model's own.",
+                    advanced=True,
+                    optional=True,
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -117,6 +128,7 @@ class Sample(io.ComfyNode):
         video_temperature: float,
         guidance: JointCFG | None = None,
         sigmas: Tensor | None = None,
+        fresh_noise: float = -1.0,
     ) -> io.NodeOutput:
         pipe, prepared = model.pipe, conditions.conditions
         settings = SamplingSettings(
@@ -127,6 +139,7 @@ class Sample(io.ComfyNode):
             audio_grid=None if audio_grid == OWN_GRID else audio_grid,
             audio_substeps=audio_substeps or None,
             video_temperature=None if video_temperature < 0 else video_temperature,
+            fresh_noise=None if fresh_noise < 0 else fresh_noise,
         )
         total, memory = pipe.grid(settings, prepared.held).steps, prepared.batch * model.pass_memory(prepared.shape)
         progress = model.start(DENOISING, total, memory)

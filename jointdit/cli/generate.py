@@ -54,6 +54,7 @@ OPTIONS = (
     Option("joint-scale", "W", SCALE, "how strongly picture and sound agree; 1 is neutral, tiny takes 1 to 4"),
     Option("sync", "S", number(0, 10), "how strongly the sound is pulled to when the picture moves; 0 is off, try 0.5"),
     Option("sampler", "NAME", one_of("euler", "heun", "dpmpp_2m"), "euler (default), heun or dpmpp_2m"),
+    Option("fresh-noise", "S", number(0, 1), "share of the video's noise that each step replaces; 0 is plain"),
     Option("video-temperature", "T", number(0, 2), "scale of the video's initial noise; lower is calmer, 1 is plain"),
     Option("audio-substeps", "N", whole(1, 100), "audio steps in each video step"),
     DEVICE,
@@ -184,5 +185,6 @@ def sampling_settings(options: Mapping[str, Any], guidance: JointCFG) -> Samplin
         guidance=guidance,
         audio_substeps=options["audio_substeps"],
         video_temperature=options["video_temperature"],
+        fresh_noise=options["fresh_noise"],
         sync=SyncGuidance(options["sync"]) if options.get("sync") else None,
     )

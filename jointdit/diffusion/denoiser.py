@@ -1,7 +1,8 @@
 """Both experts seen as clean estimates D(x; sigma) in variance-exploding coordinates, x = clean + sigma * noise.
 
 The scalings of the pretrained UNets live here alone, for the training loss and for the samplers. Video: the EDM
-scalings of Stable Video Diffusion with v-prediction (2206.00364). Audio: AudioLDM2's variance-preserving input is
+scalings of Stable Video Diffusion with v-prediction (2206.00364), of a video that is measured from
+`Conditioning.video_origin`. Audio: AudioLDM2's variance-preserving input is
 x / sqrt(1 + sigma^2), and D = x - sigma * epsilon.
 """
 
@@ -84,7 +85,7 @@ class JointDenoiser:
         """`losses` of given noise and levels [B]."""
         noisy = add_noise(clean, noise, levels)
         raw = self.model(*model_inputs(noisy, levels, conditioning), conditioning, isolated)
-        return squared_errors(raw, training_targets(clean, noise, levels))
+        return squared_errors(raw, training_targets(clean, noise, levels, conditioning))
 
     def denoise(
         self, x: JointLatents, levels: Levels, passes: Sequence[Pass], keep: bool = False
@@ -174,7 +175,7 @@ class JointDenoiser:
         if len(unique) < len(among):  # else every row has an In of its own
             stem, own = stem.select(among), own.select(among)
         raw, video = self.model.trunk(stem, isolated, keep)
-        estimate = clean_estimates(_select(x, samples), raw, levels.select(samples))
+        estimate = clean_estimates(_select(x, samples), raw, levels.select(samples), own)
         return _Part(samples, own, isolated, estimate, video)
 
     def _evaluate_audio(self, audio: Tensor, levels: Levels, part: _Part) -> Tensor:
@@ -187,7 +188,7 @@ class JointDenoiser:
 def model_inputs(x: JointLatents, levels: Levels, conditioning: Conditioning) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """State of B samples as both UNets take it: video [B, F, 2C, h, w], audio [B, C, l, m], c_noise [B] and t [B]."""
     image = conditioning.image_latents
-    video = x.video * (_wide(levels.video_sigma, x.video) ** 2 + 1).rsqrt()
+    video = (x.video - _origin(conditioning)) * (_wide(levels.video_sigma, x.video) ** 2 + 1).rsqrt()
     # Not scaled: Stable Video Diffusion was trained with the picture's latents as its autoencoder gives them.
     picture = repeat(image, "b c h w -> b f c h w", f=video.shape[1])
     video = torch.cat((video.to(image.dtype), picture), dim=2)
@@ -200,11 +201,11 @@ def scale_audio(audio: Tensor, levels: Levels) -> Tensor:
     return audio * (_wide(levels.audio_sigma, audio) ** 2 + 1).rsqrt()
 
 
-def clean_estimates(x: JointLatents, raw: JointLatents, levels: Levels) -> JointLatents:
-    """Raw v and epsilon -> D(x; sigma) of both: c_skip x + c_out v, and x - sigma epsilon."""
-    sigma = _wide(levels.video_sigma, x.video)
-    video = x.video / (sigma**2 + 1) - raw.video.float() * sigma * (sigma**2 + 1).rsqrt()
-    return JointLatents(video, clean_audio(x.audio, raw.audio, levels))
+def clean_estimates(x: JointLatents, raw: JointLatents, levels: Levels, conditioning: Conditioning) -> JointLatents:
+    """Raw v and epsilon -> D(x; sigma) of both: c_skip x + c_out v from the origin, and x - sigma epsilon."""
+    sigma, origin = _wide(levels.video_sigma, x.video), _origin(conditioning)
+    video = (x.video - origin) / (sigma**2 + 1) - raw.video.float() * sigma * (sigma**2 + 1).rsqrt()
+    return JointLatents(origin + video, clean_audio(x.audio, raw.audio, levels))
 
 
 def clean_audio(audio: Tensor, epsilon: Tensor, levels: Levels) -> Tensor:
@@ -212,10 +213,14 @@ def clean_audio(audio: Tensor, epsilon: Tensor, levels: Levels) -> Tensor:
     return audio - _wide(levels.audio_sigma, audio) * epsilon.float()
 
 
-def training_targets(clean: JointLatents, noise: JointLatents, levels: Levels) -> JointLatents:
-    """What the raw predictions should be: v = (noise - sigma clean) / sqrt(sigma^2 + 1), and epsilon, the noise."""
+def training_targets(
+    clean: JointLatents, noise: JointLatents, levels: Levels, conditioning: Conditioning
+) -> JointLatents:
+    """What the raw predictions should be: v = (noise - sigma clean) / sqrt(sigma^2 + 1), from the origin, and epsilon,
+    the noise."""
     sigma = _wide(levels.video_sigma, clean.video)
-    return JointLatents((noise.video - sigma * clean.video) * (sigma**2 + 1).rsqrt(), noise.audio)
+    video = (noise.video - sigma * (clean.video - _origin(conditioning))) * (sigma**2 + 1).rsqrt()
+    return JointLatents(video, noise.audio)
 
 
 def squared_errors(raw: JointLatents, target: JointLatents) -> tuple[Tensor, Tensor]:
@@ -230,6 +235,11 @@ def add_noise(clean: JointLatents, noise: JointLatents, levels: Levels) -> Joint
         clean.video + _wide(levels.video_sigma, clean.video) * noise.video,
         clean.audio + _wide(levels.audio_sigma, clean.audio) * noise.audio,
     )
+
+
+def _origin(conditioning: Conditioning) -> Tensor:
+    """[B, 1, C, h, w], the same in every frame."""
+    return conditioning.video_origin[:, None]
 
 
 def _wide(level: Tensor, x: Tensor) -> Tensor:

@@ -2,6 +2,10 @@
 
 State x = clean + sigma * noise, float32. In a video step the audio takes `grid.substeps` steps of its own, on the video
 as it was at the joint evaluation, which counts as the first of them. A modality whose grid stands still is held.
+
+Every sampler can replace a share of the video's noise by fresh noise at each step: what it took for structure by
+mistake goes with the old noise. (All of it is the multistep sampling of consistency models, 2303.01469; a share that
+depends on the step is an ancestral sampler.)
 """
 
 from __future__ import annotations
@@ -21,6 +25,33 @@ LONGEST = 2.0  # of a step of second order: in ln sigma, and times the step befo
 
 AudioDenoise = Callable[[Tensor, Levels], Tensor]
 Callback = Callable[[int, int, JointLatents], None]
+
+
+@dataclass(frozen=True, eq=False)
+class FreshNoise:
+    """share: of the video's noise that is replaced in each step, 0 to 1, as a ratio of deviations.    draw: standard
+    normal noise as large as the video."""
+
+    share: float
+    draw: Callable[[], Tensor]
+
+    def step(self, start: float, end: float) -> tuple[float, float]:
+        """The level that a step from `start` to `end` goes to, and how much noise is added there. At rest there is
+        none."""
+        if start == end or not self.share:
+            return end, 0.0
+        return end * math.sqrt(1 - self.share**2), end * self.share
+
+    def add(self, video: Tensor, level: float) -> Tensor:
+        """The video with so much fresh noise."""
+        return video + level * self.draw() if level else video
+
+
+def _no_noise() -> Tensor:
+    raise AssertionError("a share of 0 draws nothing")
+
+
+NO_FRESH_NOISE = FreshNoise(0.0, _no_noise)
 
 
 class Denoise(Protocol):
@@ -67,26 +98,45 @@ class FirstFrameHeld:
         return replace(estimate, video=video), audio_again
 
 
-def euler(denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callback | None = None) -> JointLatents:
+def euler(
+    denoise: Denoise,
+    x: JointLatents,
+    grid: SamplingGrid,
+    callback: Callback | None = None,
+    fresh: FreshNoise = NO_FRESH_NOISE,
+) -> JointLatents:
     """Euler's method on the probability flow (algorithm 1 of 2206.00364 without its corrector).
 
     It is diffusers' EulerDiscreteScheduler for the video and deterministic DDIM (2010.02502) for the audio.
     """
-    return _multistep(denoise, x, grid, callback, order=1)
+    return _multistep(denoise, x, grid, callback, fresh, order=1)
 
 
-def dpmpp_2m(denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callback | None = None) -> JointLatents:
+def dpmpp_2m(
+    denoise: Denoise,
+    x: JointLatents,
+    grid: SamplingGrid,
+    callback: Callback | None = None,
+    fresh: FreshNoise = NO_FRESH_NOISE,
+) -> JointLatents:
     """DPM-Solver++(2M) (algorithm 2 of 2211.01095): second order from the estimate of the step before, which the audio
     takes from its sub-steps. Where a step is longer than `LONGEST` the line through both estimates does not reach, and
     it is Euler's."""
-    return _multistep(denoise, x, grid, callback, order=2)
+    return _multistep(denoise, x, grid, callback, fresh, order=2)
 
 
-def heun(denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callback | None = None) -> JointLatents:
+def heun(
+    denoise: Denoise,
+    x: JointLatents,
+    grid: SamplingGrid,
+    callback: Callback | None = None,
+    fresh: FreshNoise = NO_FRESH_NOISE,
+) -> JointLatents:
     """Heun's method (algorithm 1 of 2206.00364): Euler, then again with the mean of the slopes at both ends.
 
     The slope at a step's end comes from a joint evaluation, for the last audio sub-step too. A step that is longer than
-    `LONGEST` is Euler's: the slope at its end has little to do with the way there. So is a step to sigma 0, for both.
+    `LONGEST` is Euler's: the slope at its end has little to do with the way there. So is a step to sigma 0, for both,
+    and every step with fresh noise, whose end is no level of the grid.
     """
     video, audio = grid.video_sigmas.tolist(), grid.audio_sigmas.tolist()
     n = grid.substeps
@@ -105,8 +155,10 @@ def heun(denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callba
         audio_again = None  # frees the video that it keeps
         v_start, v_end = video[step : step + 2]
         a_start, a_end = audio[step * n + n - 1 : step * n + n + 1]
-        there = JointLatents(_toward(x.video, estimate.video, v_start, v_end), _toward(sound, denoised, a_start, a_end))
-        if v_end and a_end and (_bends(v_start, v_end) or _bends(a_start, a_end)):
+        v_goal, added = fresh.step(v_start, v_end)
+        picture = fresh.add(_toward(x.video, estimate.video, v_start, v_goal), added)
+        there = JointLatents(picture, _toward(sound, denoised, a_start, a_end))
+        if v_end and a_end and not added and (_bends(v_start, v_end) or _bends(a_start, a_end)):
             ahead, _ = denoise(there, grid.levels(step + 1))
             there = JointLatents(
                 _mean_slope(x.video, estimate.video, there.video, ahead.video, v_start, v_end),
@@ -127,7 +179,7 @@ class _Past:
 
 
 def _multistep(
-    denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callback | None, order: int
+    denoise: Denoise, x: JointLatents, grid: SamplingGrid, callback: Callback | None, fresh: FreshNoise, order: int
 ) -> JointLatents:
     """One evaluation a step, of an order that the estimate of the step before can give."""
     video, audio = grid.video_sigmas.tolist(), grid.audio_sigmas.tolist()
@@ -155,7 +207,8 @@ def _multistep(
             sound = advance(sound, denoised, audio_past, start, end)
             audio_past = _Past(denoised, start)
         audio_again = None  # frees the video that it keeps
-        picture = advance(x.video, estimate.video, video_past, *video[step : step + 2])
+        goal, added = fresh.step(*video[step : step + 2])
+        picture = fresh.add(advance(x.video, estimate.video, video_past, video[step], goal), added)
         video_past = _Past(estimate.video, video[step])
         x = JointLatents(picture, sound)
         if callback:

@@ -101,9 +101,11 @@ def join(
     fps: Fraction,
     motion_bucket: float,
     noise_augmentation: float,
+    origin: float = 0.0,
 ) -> Conditioning:
     """One `Conditioning` of a picture's embedding [B, 1, D] and latents [B, C, h, w] and of B texts.
 
+    origin: the video is measured from the picture's latents times this.
     Stable Video Diffusion was trained on fps - 1 (diffusers' pipeline does the same).
     """
     ids = image_embeds.new_tensor([float(fps) - 1, motion_bucket, noise_augmentation])
@@ -111,6 +113,7 @@ def join(
         video_embeds=image_embeds,
         added_time_ids=repeat(ids, "i -> b i", b=image_embeds.shape[0]),
         image_latents=image_latents,
+        video_origin=image_latents.float() * origin,
         audio_embeds=text.audio_embeds,
         audio_embeds_1=text.audio_embeds_1,
         audio_mask_1=text.audio_mask_1,
@@ -121,7 +124,8 @@ def join(
 
 
 def without_image(cond: Conditioning) -> Conditioning:
-    """The null picture: zeros, as Stable Video Diffusion has it."""
+    """The null picture: zeros, as Stable Video Diffusion has it. What the video is measured from stays: it says how to
+    read the latents, and is no condition."""
     return replace(
         cond,
         video_embeds=torch.zeros_like(cond.video_embeds),
@@ -150,6 +154,7 @@ def training_conditions(
     fps: Fraction,
     motion_bucket: float,
     noise_augmentation: float,
+    origin: float = 0.0,
 ) -> Conditioning:
     """`join` with conditions dropped, so that guidance later has something to subtract.
 
@@ -160,4 +165,5 @@ def training_conditions(
     keep = (~unconditional).float()
     embeds, latents = image_embeds * keep[:, None, None], image_latents * keep[:, None, None, None]
     cond = join(embeds, latents, text, fps, motion_bucket, noise_augmentation)
+    cond = replace(cond, video_origin=image_latents.float() * origin)  # also where the picture is dropped
     return add_image_residual(joint_blocks, cond, without_prompt & ~unconditional)

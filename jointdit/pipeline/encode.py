@@ -160,7 +160,15 @@ def condition(
         negative = encode_text(pipe, negative_texts, beside=texts)
     length = max(positive.audio_embeds_1.shape[1], negative.audio_embeds_1.shape[1])
     with_text, with_negative = (
-        join(image_embeds, latents, pad_text(text, length), shape.fps, motion_bucket, noise_augmentation)
+        join(
+            image_embeds,
+            latents,
+            pad_text(text, length),
+            shape.fps,
+            motion_bucket,
+            noise_augmentation,
+            pipe.video_origin,
+        )
         for text in (positive, negative)
     )
     without_prompt = torch.tensor([not text for text in texts], device=pipe.device)

@@ -54,6 +54,7 @@ class CallOptions(TypedDict, total=False):
     audio_grid: AudioGrid | Tensor | None
     audio_substeps: int | None
     video_temperature: float | None
+    fresh_noise: float | None
     isolated: bool | None
     sync: SyncGuidance | None
     fit: Fit
@@ -89,7 +90,8 @@ class JointDiTPipeline(JointDiTComponents):
     ) -> JointLatents:
         """Scaled latents of both modalities, float32.
 
-        generator: draws the video's noise and then the audio's, after `condition` has drawn the pictures'.
+        generator: draws the video's noise and then the audio's, after `condition` has drawn the pictures', and last
+        the fresh noise of each step.
         max_batch: rows of one evaluation of the model, samples times guidance passes; the memory settings' where None.
         callback: called after each step with (steps done, steps, clean estimates).
         """
@@ -97,8 +99,9 @@ class JointDiTPipeline(JointDiTComponents):
             raise InputError("sync pulls the sound, but the sound is given; leave one out")
         clock = self.clock
         grid = settings.grid(self.defaults, clock, conditions.held)
+        video_shape = self.layout.video_shape(conditions.shape, conditions.batch)
         noise = JointLatents(
-            randn_tensor(self.layout.video_shape(conditions.shape, conditions.batch), generator=generator),
+            randn_tensor(video_shape, generator=generator),
             randn_tensor(self.layout.audio_shape(conditions.shape, conditions.batch), generator=generator),
         ).map(lambda noise: noise.to(self.device))
         start = samplers.initial_noise(noise, grid, chosen(settings.video_temperature, self.defaults.video_temperature))
@@ -108,8 +111,12 @@ class JointDiTPipeline(JointDiTComponents):
             start = samplers.hold_audio(start, conditions.audio_latents.to(self.device), grid)
         joint = JointDenoiser(self.model, clock, max_batch or self.memory.max_batch)
         denoise = self._guided(joint, conditions, settings)
+        fresh = samplers.FreshNoise(
+            chosen(settings.fresh_noise, self.defaults.fresh_noise),
+            lambda: randn_tensor(video_shape, generator=generator).to(self.device),
+        )
         with self.using("video_unet", "audio_unet", "joint_blocks"):
-            return SAMPLERS[settings.sampler](denoise, start, grid, callback)
+            return SAMPLERS[settings.sampler](denoise, start, grid, callback, fresh)
 
     def _guided(self, joint: JointDenoiser, conditions: Conditions, settings: SamplingSettings) -> samplers.Denoise:
         """The joint denoiser as a sampler calls it, with all that steers it."""
@@ -165,6 +172,7 @@ class JointDiTPipeline(JointDiTComponents):
         audio_grid: AudioGrid | Tensor | None = None,
         audio_substeps: int | None = None,
         video_temperature: float | None = None,
+        fresh_noise: float | None = None,
         isolated: bool | None = None,
         sync: SyncGuidance | None = None,
         fit: Fit = "cover",
@@ -182,7 +190,8 @@ class JointDiTPipeline(JointDiTComponents):
         audio: samples, float32 [channels, n], and their rate: the picture moves to this sound, which stays as it is.
         frames, fps, height, width: shape of the clips; the model's own where None.
         settings: how to sample. Each of its fields can also be given by itself (steps, sigmas, sampler, guidance,
-        audio_grid, audio_substeps, video_temperature, isolated, sync) and then wins over that of `settings`.
+        audio_grid, audio_substeps, video_temperature, fresh_noise, isolated, sync) and then wins over that of
+        `settings`.
         fit, motion_bucket, noise_augmentation: of the picture, as in `condition`.
         decode_chunk_size: frames that are decoded at once; the memory settings' where None.
         generator: fixes every random number. With one for each picture, a clip does not depend on those beside it.
@@ -197,6 +206,7 @@ class JointDiTPipeline(JointDiTComponents):
             audio_grid=audio_grid,
             audio_substeps=audio_substeps,
             video_temperature=video_temperature,
+            fresh_noise=fresh_noise,
             isolated=isolated,
             sync=sync,
         )

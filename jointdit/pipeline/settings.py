@@ -36,6 +36,7 @@ class SamplingSettings:
     audio_grid: "even", "coupled", "trailing" or the timesteps themselves (`NoiseClock.grid`).
     audio_substeps: audio steps in each video step.
     video_temperature: 0 to 2, multiplies the video's initial noise (`samplers.initial_noise`).
+    fresh_noise: 0 to 1, share of the video's noise that each step replaces (`samplers.FreshNoise`).
     isolated: the modalities never see each other: what the same weights make without their joint attention.
     sync: pulls the sound to when the picture moves, without training; None is off.
 
@@ -49,6 +50,7 @@ class SamplingSettings:
     audio_grid: AudioGrid | Tensor | None = None
     audio_substeps: int | None = None
     video_temperature: float | None = None
+    fresh_noise: float | None = None
     isolated: bool = False
     sync: SyncGuidance | None = None
 
@@ -67,6 +69,8 @@ class SamplingSettings:
             raise InputError(
                 f"video_temperature {self.video_temperature}: give a number from 0 to 2; 1 is the plain sampler"
             )
+        if self.fresh_noise is not None and not 0 <= self.fresh_noise <= 1:
+            raise InputError(f"fresh_noise {self.fresh_noise}: give a number from 0 (none) to 1 (all of it)")
 
     def changed(self, **given: Any) -> SamplingSettings:
         """These settings with the given fields in place of theirs; a field given as None stays as it is."""
@@ -102,7 +106,9 @@ class Defaults:
     """What a model does where the caller says nothing. Stored in `model_index.json`.
 
     frames, fps, height, width: shape of a clip.    motion_bucket, noise_augmentation: as in Stable Video Diffusion.
-    steps, audio_substeps, video_temperature, audio_grid: as in `SamplingSettings`.
+    steps, audio_substeps, video_temperature, fresh_noise, audio_grid: as in `SamplingSettings`.
+    around_picture: the video's latents are measured from the picture's instead of from zero, for models that were
+    trained so: what is learned is what happens to the picture.
     hold_first_frame: the clip starts with the picture itself, for models that were trained so.
     sigmas: the video's own `steps` noise levels, and 0; None is the scheduler's.
     audio_start: first timestep of this model's own audio grid; None is AudioLDM2's.
@@ -119,6 +125,8 @@ class Defaults:
     steps: int = 25
     audio_substeps: int = 1
     video_temperature: float = 1.0
+    fresh_noise: float = 0.0
+    around_picture: bool = False
     hold_first_frame: bool = False
     sigmas: list[float] | None = None
     audio_grid: AudioGrid = "even"
@@ -153,4 +161,5 @@ class Defaults:
             audio_grid=self.audio_grid,
             audio_substeps=self.audio_substeps,
             video_temperature=self.video_temperature,
+            fresh_noise=self.fresh_noise,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from gaussian_model import MEAN, GaussianModel, clock, latents
@@ -11,6 +13,7 @@ from tiny_models import LATENT, conditioning, joint_model
 from jointdit.diffusion.denoiser import JointDenoiser, Pass, add_noise, clean_estimates, model_inputs, training_targets
 from jointdit.diffusion.schedules import Levels
 from jointdit.latents import JointLatents
+from jointdit.models.model import Conditioning
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def test_passes_in_one_batch_equal_each_alone(model, max_batch):
     again = audio_passes(x.audio, level)
     for each, ours, audio in zip(passes, together, again, strict=True):
         raw = model(*model_inputs(x, level, each.conditioning), each.conditioning, isolated=each.isolated)
-        plain = clean_estimates(x, raw, level)
+        plain = clean_estimates(x, raw, level, each.conditioning)
         same(ours, plain)
         torch.testing.assert_close(audio, plain.audio, atol=1e-5, rtol=1e-5)
 
@@ -101,12 +104,29 @@ def test_image_latents_are_not_scaled_and_the_rest_is(model):
     assert c_noise.item() == pytest.approx(torch.tensor(3.0).log().item() / 4) and timestep.item() == 500
 
 
-def test_perfect_predictions_give_the_clean_latents_and_no_loss(model):
+@pytest.mark.parametrize("origin", [0.0, 2.0])
+def test_perfect_predictions_give_the_clean_latents_and_no_loss(origin):
     clean, drawn, level = noise(seed=1), noise(seed=2), levels((5.0, 999), (0.01, 0))
+    cond = measured_from(conditioning(2), origin)
     noisy = add_noise(clean, drawn, level)
-    found = clean_estimates(noisy, training_targets(clean, drawn, level), level)
+    found = clean_estimates(noisy, training_targets(clean, drawn, level, cond), level, cond)
     torch.testing.assert_close(found.video, clean.video, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(found.audio, clean.audio, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_video_measured_from_the_picture_is_the_same_to_the_network(model):
+    joint, x, level, plain = JointDenoiser(model, clock()), noise(), levels((3.0, 500)), conditioning(2)
+    moved = measured_from(plain, 2.0)
+    shift = moved.video_origin[:, None]
+    [found], _ = joint.denoise(x, level, [Pass(plain)])
+    [there], _ = joint.denoise(JointLatents(x.video + shift, x.audio), level, [Pass(moved)])
+    torch.testing.assert_close(there.video, found.video + shift, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(there.audio, found.audio)
+
+
+def measured_from(cond: Conditioning, origin: float) -> Conditioning:
+    return replace(cond, video_origin=origin * cond.image_latents)
 
 
 def test_the_loss_trains_both_experts_and_the_joint_blocks():

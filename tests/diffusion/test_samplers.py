@@ -10,7 +10,7 @@ from tiny_models import LATENT, conditioning, joint_model
 
 from jointdit.diffusion.denoiser import JointDenoiser, Pass
 from jointdit.diffusion.guidance import GuidedDenoiser, JointCFG
-from jointdit.diffusion.samplers import dpmpp_2m, euler, heun, hold_audio, hold_video, initial_noise
+from jointdit.diffusion.samplers import FreshNoise, dpmpp_2m, euler, heun, hold_audio, hold_video, initial_noise
 from jointdit.latents import JointLatents
 
 SAMPLERS = (euler, heun, dpmpp_2m)
@@ -94,6 +94,33 @@ def test_a_leap_of_the_grid_does_not_multiply_the_errors_of_a_network(sample, si
 
     grain, least = ((video(each, error=0.2) - video(each, error=0)).std().item() for each in (sample, euler))
     assert grain < 1.5 * least
+
+
+@pytest.mark.parametrize("sample", SAMPLERS)
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_fresh_noise_keeps_the_mean_and_replaces_the_starts_noise(sample, share):
+    grid = clock().grid(sigmas=torch.logspace(1.5, -1.5, 31))
+    denoise = JointCFG(mode="none").denoiser(JointDenoiser(GaussianModel(correlation=0), clock()), nothing(4000))
+    draws = torch.Generator().manual_seed(0)
+
+    def video(seed: int) -> torch.Tensor:
+        start = torch.randn(4000, generator=torch.Generator().manual_seed(seed))
+        noise = FreshNoise(share, lambda: torch.randn(1, 1, 1, 1, 4000, generator=draws))
+        return sample(denoise, initial_noise(latents(start, start), grid), grid, None, noise).video.flatten()
+
+    one, two = video(1), video(1)
+    assert one.mean().item() == pytest.approx(MEAN[0], abs=0.05)
+    kept = torch.corrcoef(torch.stack((one, two)))[0, 1]  # the same start
+    assert kept < (0.1 if share == 1 else 0.5)
+
+
+@pytest.mark.parametrize("sample", SAMPLERS)
+def test_a_video_that_is_held_gets_no_fresh_noise(sample, joint):
+    grid = joint.clock.grid(3, hold="video")
+    video = noise().video
+    start = hold_video(initial_noise(noise(), grid), video)
+    fresh = FreshNoise(1.0, lambda: torch.full_like(video, torch.nan))
+    assert torch.equal(sample(full(joint), start, grid, None, fresh).video, video)
 
 
 @pytest.fixture(scope="module")

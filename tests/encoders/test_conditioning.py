@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_models import joint_blocks
 
-from jointdit.encoders.conditioning import TextEmbeddings, join, training_conditions
+from jointdit.encoders.conditioning import TextEmbeddings, join, training_conditions, without_image
 from jointdit.models.model import Conditioning
 
 IDS = (Fraction(25, 2), 127.0, 0.02)
@@ -44,3 +44,11 @@ def test_dropped_conditions(without_prompt: bool, unconditional: bool) -> None:
         added = residual[0] * (without_prompt and not unconditional)
         torch.testing.assert_close(getattr(found, name)[1], getattr(plain, name)[1] + added)
         assert residual.abs().max() > 0
+
+
+def test_the_video_is_measured_from_the_picture_even_where_that_is_dropped() -> None:
+    blocks, (image, latents, text), none = joint_blocks(), embeddings(2), torch.zeros(2, dtype=torch.bool)
+    found = training_conditions(blocks, image, latents, text, none, ~none, *IDS, origin=0.5)
+    assert torch.equal(found.video_origin, 0.5 * latents) and not found.image_latents.any()
+    cond = join(image, latents, text, *IDS, origin=0.5)
+    assert torch.equal(without_image(cond).video_origin, cond.video_origin)

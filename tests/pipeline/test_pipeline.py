@@ -123,6 +123,14 @@ def test_with_generators_of_their_own_clips_do_not_depend_on_each_other(pipe, pi
     assert np.abs(pair[0].frames.astype(int) - alone.frames).max() > 1
 
 
+def test_fresh_noise_of_a_clip_does_not_depend_on_those_beside_it(pipe, picture):
+    pair = run(pipe, [picture, picture], generator=[seeded(3), seeded(4)], fresh_noise=1.0)
+    alone = run(pipe, picture, generator=[seeded(4)], fresh_noise=1.0)
+    assert np.abs(pair[1].frames.astype(int) - alone.frames).max() <= 1
+    plain = run(pipe, picture, generator=[seeded(4)], fresh_noise=0.0)
+    assert np.abs(plain.frames.astype(int) - alone.frames).max() > 1
+
+
 def test_an_empty_or_blank_text_is_no_text(experts, picture):
     pipe = JointDiTPipeline.from_experts(*experts)
     for parameter in pipe.joint_blocks.image_to_text.parameters():

@@ -35,6 +35,7 @@ def picture():
         ({"audio_substeps": 0}, "audio sub-steps 0"),
         ({"video_temperature": -0.1}, "video_temperature -0.1: give a number from 0 to 2"),
         ({"video_temperature": float("nan")}, "video_temperature nan"),
+        ({"fresh_noise": 1.5}, "fresh_noise 1.5: give a number from 0"),
     ],
 )
 def test_a_value_out_of_range_is_refused_before_a_model_is_there(given, message):
@@ -71,6 +72,7 @@ def test_settings_and_single_keywords_make_the_same_clip(pipe, picture):
         "audio_grid": "trailing",
         "audio_substeps": 2,
         "video_temperature": 0.5,
+        "fresh_noise": 0.5,
         "isolated": True,
         "sync": SyncGuidance(0.5),
     }

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import folder_paths
 
-from ..jointdit.checkpoints.components import INDEX, Expert
+from ..jointdit.checkpoints.adapter_files import FILES
+from ..jointdit.checkpoints.components import IDENTITY, INDEX, Expert
 from ..jointdit.checkpoints.folders import BUNDLED, read_index
 from ..jointdit.errors import InputError
 
 KEY = "jointdit"
+OWN_BLOCKS = "model's own"
 NO_JOINT_FILE = "none (identity)"
+NO_ADAPTERS = "none (experts unchanged)"
+Place = TypeVar("Place")
 
 # A folder that tells the expert's layout from others; the name for `jointdit fetch-models`, and of the folder it makes.
 PARTS: dict[Expert, str] = {"video": "image_encoder", "audio": "language_model"}
@@ -52,10 +57,19 @@ def expert_names(kind: Expert) -> list[str]:
     return sorted(experts(kind)) or [PUBLISHED[kind][1]]
 
 
-def joint_files() -> dict[str, Path]:
-    """Joint Block files in models/jointdit."""
+def joint_blocks(own: bool = False) -> dict[str, Path | str | None]:
+    """What the library takes as `joint`, by name: the identity, and the Joint Block files in models/jointdit.
+
+    own: also the blocks that a model brings, first.
+    """
     roots = map(Path, folder_paths.get_folder_paths(KEY))
-    return {path.name: path for root in roots for path in sorted(root.glob("[!.]*.safetensors"))}  # . is half-written
+    files = {path.name: path for root in roots for path in sorted(root.glob("[!.]*.safetensors"))}  # . is half-written
+    return {**({OWN_BLOCKS: None} if own else {}), NO_JOINT_FILE: IDENTITY, **files}
+
+
+def adapters() -> dict[str, Path | None]:
+    """What the library takes as `adapters`, by name: none, and the folders of low-rank adapters in models/jointdit."""
+    return {NO_ADAPTERS: None, **{path.name: path for path in _subfolders(KEY) if _has_adapters(path)}}
 
 
 def find_model(name: str) -> Path:
@@ -74,11 +88,15 @@ def fetching(kind: Expert, single_file: bool = False) -> str:
     return f'jointdit fetch-models {PUBLISHED[kind][0]} {"--single-file " * single_file}--to "{place}"'
 
 
-def find_joint_file(name: str) -> Path | None:
-    """A Joint Block file, or None for the identity."""
-    if name == NO_JOINT_FILE:
-        return None
-    return _find(name, joint_files(), f"put the file into {_main_folder(KEY)}")
+def find_joint_blocks(name: str, own: bool = False) -> Path | str | None:
+    """One of `joint_blocks`. Raises InputError with the folder where a file should be."""
+    return _find(name, joint_blocks(own), f"put the file into {_main_folder(KEY)}")
+
+
+def find_adapters(name: str) -> Path | None:
+    """One of `adapters`. Raises InputError with the folder where they should be."""
+    files = " or ".join(FILES.values())
+    return _find(name, adapters(), f"put the folder (with {files}) into {_main_folder(KEY)}")
 
 
 def complaint(find: Callable[[str], object], name: str | None) -> bool | str:
@@ -92,15 +110,15 @@ def complaint(find: Callable[[str], object], name: str | None) -> bool | str:
     return True
 
 
-def fingerprint(folder: Path | None) -> list[tuple[str, int]]:
-    """Changes when a file in the folder, or the file itself, does."""
-    if folder is None:
+def fingerprint(place: Path | str | None) -> list[tuple[str, int]]:
+    """Changes when a file in the folder, or the file itself, does. Of what is no path it is empty."""
+    if not isinstance(place, Path):
         return []
-    files = sorted(folder.rglob("*.*")) if folder.is_dir() else [folder]
+    files = sorted(place.rglob("*.*")) if place.is_dir() else [place]
     return [(str(path), path.stat().st_mtime_ns) for path in files]
 
 
-def _find(name: str, known: dict[str, Path], remedy: str) -> Path:
+def _find(name: str, known: Mapping[str, Place], remedy: str) -> Place:
     if name not in known:
         raise InputError(f"{name!r} is not there (found: {', '.join(known) or 'none'}); {remedy}")
     return known[name]
@@ -123,3 +141,7 @@ def _is_model(folder: Path) -> bool:
     except InputError:
         return False
     return True
+
+
+def _has_adapters(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in FILES.values())

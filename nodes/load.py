@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import torch
 from comfy_api.latest import io
@@ -21,6 +22,21 @@ def _precision() -> io.Input:
         "and so on). float16 and bfloat16 halve the memory.",
         advanced=True,
     )
+
+
+def _adapters() -> io.Input:
+    return io.Combo.Input(
+        "adapters",
+        options=list(folders.adapters()),
+        default=folders.NO_ADAPTERS,
+        tooltip="Low-rank adapters of the experts, as stage B of training writes them: a folder in models/jointdit "
+        "with video.safetensors, audio.safetensors or both. They go with the Joint Block file of the same training.",
+        optional=True,  # graphs that were saved before this input was added stay valid
+    )
+
+
+def _first_complaint(*found: bool | str) -> bool | str:
+    return next((each for each in found if each is not True), True)
 
 
 def _output() -> io.Output:
@@ -52,24 +68,50 @@ class LoadModel(io.ComfyNode):
                     "folders, each with its model_index.json, into models/jointdit.",
                 ),
                 _precision(),
+                io.Combo.Input(
+                    "joint_blocks",
+                    options=list(folders.joint_blocks(own=True)),
+                    default=folders.OWN_BLOCKS,
+                    tooltip="A Joint Block file (.safetensors) in models/jointdit that was trained for this model, to "
+                    "take the place of its own. With the identity each expert makes what it would make alone.",
+                    optional=True,
+                ),
+                _adapters(),
             ],
             outputs=[_output()],
         )
 
     @classmethod
-    def validate_inputs(cls, model: str) -> bool | str:
-        return folders.complaint(folders.find_model, model)
+    def validate_inputs(
+        cls, model: str, joint_blocks: str = folders.OWN_BLOCKS, adapters: str = folders.NO_ADAPTERS
+    ) -> bool | str:
+        return _first_complaint(
+            folders.complaint(folders.find_model, model),
+            folders.complaint(partial(folders.find_joint_blocks, own=True), joint_blocks),
+            folders.complaint(folders.find_adapters, adapters),
+        )
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, precision: str) -> object:
-        return folders.fingerprint(folders.find_model(model)), precision
+    def fingerprint_inputs(cls, precision: str, **names: str) -> object:
+        return [folders.fingerprint(place) for place in _places_of_model(**names)], precision
 
     @classmethod
-    def execute(cls, model: str, precision: str) -> io.NodeOutput:
-        folder = folders.find_model(model)
+    def execute(cls, precision: str, **names: str) -> io.NodeOutput:
+        folder, joint, adapters = _places_of_model(**names)
         with torch.inference_mode(False):
-            pipe = ManagedPipeline.from_pretrained(folder, dtype_of(precision))
+            pipe = ManagedPipeline.from_pretrained(folder, dtype_of(precision), joint=joint, adapters=adapters)
         return io.NodeOutput(ManagedModel(pipe))
+
+
+def _places_of_model(
+    model: str, joint_blocks: str = folders.OWN_BLOCKS, adapters: str = folders.NO_ADAPTERS
+) -> tuple[Path, Path | str | None, Path | None]:
+    """What the names stand for: the model's folder, its Joint Blocks and its adapters, as the library takes them."""
+    return (
+        folders.find_model(model),
+        folders.find_joint_blocks(joint_blocks, own=True),
+        folders.find_adapters(adapters),
+    )
 
 
 class LoadExperts(io.ComfyNode):
@@ -100,39 +142,47 @@ class LoadExperts(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "joint_blocks",
-                    options=[folders.NO_JOINT_FILE, *folders.joint_files()],
+                    options=list(folders.joint_blocks()),
                     default=folders.NO_JOINT_FILE,
                     tooltip="A Joint Block file (.safetensors) in models/jointdit, made by training. Without one they "
                     "start as the identity: each expert makes what it would make alone.",
                 ),
                 _precision(),
+                _adapters(),
             ],
             outputs=[_output()],
         )
 
     @classmethod
-    def validate_inputs(cls, video_expert: str, audio_expert: str, joint_blocks: str) -> bool | str:
-        found = (
+    def validate_inputs(
+        cls, video_expert: str, audio_expert: str, joint_blocks: str, adapters: str = folders.NO_ADAPTERS
+    ) -> bool | str:
+        return _first_complaint(
             folders.complaint(partial(folders.find_expert, "video"), video_expert),
             folders.complaint(partial(folders.find_expert, "audio"), audio_expert),
-            folders.complaint(folders.find_joint_file, joint_blocks),
+            folders.complaint(folders.find_joint_blocks, joint_blocks),
+            folders.complaint(folders.find_adapters, adapters),
         )
-        return next((each for each in found if each is not True), True)
 
     @classmethod
-    def fingerprint_inputs(cls, video_expert: str, audio_expert: str, joint_blocks: str, precision: str) -> object:
-        paths = (
-            folders.find_expert("video", video_expert),
-            folders.find_expert("audio", audio_expert),
-            folders.find_joint_file(joint_blocks),
-        )
-        return [folders.fingerprint(path) for path in paths], precision
+    def fingerprint_inputs(cls, precision: str, **names: str) -> object:
+        return [folders.fingerprint(place) for place in _places_of_experts(**names)], precision
 
     @classmethod
-    def execute(cls, video_expert: str, audio_expert: str, joint_blocks: str, precision: str) -> io.NodeOutput:
-        video, audio = folders.find_expert("video", video_expert), folders.find_expert("audio", audio_expert)
+    def execute(cls, precision: str, **names: str) -> io.NodeOutput:
+        video, audio, joint, adapters = _places_of_experts(**names)
         with torch.inference_mode(False):
-            pipe = ManagedPipeline.from_experts(
-                video, audio, folders.find_joint_file(joint_blocks), dtype_of(precision)
-            )
+            pipe = ManagedPipeline.from_experts(video, audio, joint, dtype_of(precision), adapters=adapters)
         return io.NodeOutput(ManagedModel(pipe))
+
+
+def _places_of_experts(
+    video_expert: str, audio_expert: str, joint_blocks: str, adapters: str = folders.NO_ADAPTERS
+) -> tuple[Path, Path, Path | str | None, Path | None]:
+    """What the names stand for: both experts, their Joint Blocks and their adapters, as the library takes them."""
+    return (
+        folders.find_expert("video", video_expert),
+        folders.find_expert("audio", audio_expert),
+        folders.find_joint_blocks(joint_blocks),
+        folders.find_adapters(adapters),
+    )

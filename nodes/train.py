@@ -11,6 +11,7 @@ import comfy.model_management
 import torch
 from accelerate import Accelerator
 from comfy_api.latest import io
+from diffusers import AudioLDM2UNet2DConditionModel
 
 from ..jointdit.checkpoints.joint_files import load_joint_blocks
 from ..jointdit.errors import InputError
@@ -20,6 +21,7 @@ from ..jointdit.train.engine import PRECISIONS, Engine
 from ..jointdit.train.run_folder import STATE, locked
 from ..jointdit.train.stages import TEMPLATES, TrainingConfig, read_config
 from . import folders, places
+from .attention import joint_query_chunk
 from .memory import DENOISING, ManagedModel
 from .progress import LossCurve, Progress
 from .sockets import CATEGORY, Cache, Model, model_input
@@ -96,6 +98,26 @@ class Train(io.ComfyNode):
                     tooltip="Steps between states on disk. Cancel saves one, too; only a crash loses what came after.",
                     advanced=True,
                 ),
+                io.Int.Input(
+                    "query_chunk",
+                    default=0,
+                    min=0,
+                    max=1_000_000,
+                    tooltip="Queries that a Joint Block attends with at once: fewer take less memory and change no "
+                    "result. 0: all, unless ComfyUI was told to save memory (--use-split-cross-attention).",
+                    optional=True,  # graphs that were saved before this input was added stay valid
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "video_pool",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="Joint Blocks attend to averages of so many by so many video tokens, for less memory: an "
+                    "approximation. 1: none.",
+                    optional=True,
+                    advanced=True,
+                ),
             ],
             outputs=[
                 Model.Output("model", display_name="model", tooltip="The same model with the trained Joint Blocks."),
@@ -121,6 +143,8 @@ class Train(io.ComfyNode):
         training_seed: int,
         held_out: int,
         save_every: int,
+        query_chunk: int = 0,
+        video_pool: int = 1,
     ) -> io.NodeOutput:
         file = _free_file(name)
         config = replace(
@@ -134,6 +158,8 @@ class Train(io.ComfyNode):
             seed=training_seed,
             held_out=held_out,
             save_every=save_every,
+            query_chunk=query_chunk,
+            video_pool=video_pool,
             precision=_precision(model),
             samples=0,
             tensorboard=False,
@@ -141,14 +167,17 @@ class Train(io.ComfyNode):
         with torch.inference_mode(False), torch.enable_grad():
             _train(model, config, file)
             blocks = load_joint_blocks(file, model.pipe.joint_blocks.dtype)
-        return io.NodeOutput(model.with_joint_blocks(blocks), file.name)
+        return io.NodeOutput(model.with_components(joint_blocks=blocks), file.name)
 
 
 def _train(model: ManagedModel, config: TrainingConfig, file: Path) -> None:
     """Trains a copy of the model's Joint Blocks and writes what came of it; the model stays as it is."""
     cache, progress = LatentCache(config.cache), Progress(config.steps)
     cache.check(model.pipe)
-    trained = model.with_joint_blocks(copy.deepcopy(model.pipe.joint_blocks).float())
+    trained = model.with_components(
+        joint_blocks=copy.deepcopy(model.pipe.joint_blocks).float(), audio_unet=_in_float32(model.pipe.audio_unet)
+    )
+    trained.pipe.joint_blocks.set_memory(config.query_chunk or joint_query_chunk(), config.video_pool)
     made = cache.encoding
     shape = ClipShape(made.frames, Fraction(made.fps), made.height, made.width)
     trained.load_for_training(DENOISING, BACKWARD * config.batch * model.pass_memory(shape))
@@ -168,6 +197,12 @@ def _train(model: ManagedModel, config: TrainingConfig, file: Path) -> None:
             trained.pipe.save_joint_blocks(file)
     finally:
         trained.pipe.model.eval()  # the experts are the given model's, too
+
+
+def _in_float32(audio_unet: AudioLDM2UNet2DConditionModel) -> AudioLDM2UNet2DConditionModel:
+    """The audio expert as `jointdit train` computes it whatever the precision: autocast does not reach float32 weights
+    (`AudioExpert`). Weights of lower precision are copied, because the expert is the given model's, too."""
+    return audio_unet if audio_unet.dtype == torch.float32 else copy.deepcopy(audio_unet).float()
 
 
 def _precision(model: ManagedModel) -> str:

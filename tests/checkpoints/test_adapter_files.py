@@ -8,25 +8,22 @@ import pytest
 import torch
 from diffusers.loaders.peft import PeftAdapterMixin
 from safetensors.torch import save_file
-from tiny_models import audio_unet, conditioning, inputs, joint_blocks, video_unet, write_experts
+from tiny_models import (
+    ADAPTED,
+    adapter_matrices,
+    audio_unet,
+    conditioning,
+    inputs,
+    joint_blocks,
+    video_unet,
+    write_experts,
+)
 
 from jointdit import JointDiTPipeline
 from jointdit.checkpoints.adapter_files import fuse_adapter, save_adapters
 from jointdit.cli import main
 from jointdit.errors import InputError
 from jointdit.models.model import JointDiTModel
-
-ENDS = ("to_q", "to_out.0")
-
-
-def matrices(unet, rank=3, scale=0.1):
-    """Random adapters of some of a UNet's attentions."""
-    found = {}
-    for name, layer in unet.named_modules():
-        if isinstance(layer, torch.nn.Linear) and name.endswith(ENDS):
-            out, into = layer.weight.shape
-            found[name] = (scale * torch.randn(rank, into), scale * torch.randn(out, rank))
-    return found
 
 
 def loaded_by_diffusers(unet, path):
@@ -48,8 +45,8 @@ def predictions(model):
 
 def test_adapters_give_the_numbers_that_diffusers_gives(tmp_path):
     torch.manual_seed(0)
-    save_adapters(tmp_path, {"video_unet": matrices(video_unet()), "audio_unet": matrices(audio_unet())})
     video, audio = video_unet(), audio_unet()
+    save_adapters(tmp_path, {"video_unet": adapter_matrices(video), "audio_unet": adapter_matrices(audio)})
     untouched = predictions(JointDiTModel(video_unet(), audio_unet(), joint_blocks()).eval())
     fuse_adapter(video, tmp_path / "video.safetensors")
     fuse_adapter(audio, tmp_path / "audio.safetensors")
@@ -69,7 +66,7 @@ def test_adapters_give_the_numbers_that_diffusers_gives(tmp_path):
 
 def test_the_scale_in_the_metadata_holds_and_zeros_change_no_bit(tmp_path):
     torch.manual_seed(0)
-    found = matrices(video_unet())
+    found = adapter_matrices(video_unet())
     save_adapters(tmp_path, {"video_unet": {name: (down, 0 * up) for name, (down, up) in found.items()}})
     video = video_unet()
     before = {name: tensor.clone() for name, tensor in video.state_dict().items()}
@@ -116,7 +113,7 @@ def test_a_folder_of_adapters_loads_on_every_surface(tmp_path, capsys):
     torch.manual_seed(0)
     adapters = tmp_path / "adapters"
     plain = JointDiTPipeline.from_pretrained("tiny")
-    save_adapters(adapters, {"audio_unet": matrices(plain.audio_unet)})
+    save_adapters(adapters, {"audio_unet": adapter_matrices(plain.audio_unet)})
     pipe = JointDiTPipeline.from_pretrained("tiny", adapters=adapters)
     for component in ("video_unet", "audio_unet"):
         before = getattr(plain, component).state_dict()
@@ -126,7 +123,7 @@ def test_a_folder_of_adapters_loads_on_every_surface(tmp_path, capsys):
             if not torch.equal(tensor, before[name])
         }
         assert bool(changed) == (component == "audio_unet") and all(
-            name[: -len(".weight")].endswith(ENDS) for name in changed
+            name[: -len(".weight")].endswith(ADAPTED) for name in changed
         )
     small = ["--frames", "6", "--size", "32x32", "--fps", "12.5", "--steps", "1", "--seed", "1", "--quiet"]
     for name, more in (("plain", []), ("adapted", ["--adapters", str(adapters)])):

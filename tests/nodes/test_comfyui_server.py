@@ -12,15 +12,16 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from comfy_pack import ROOT, load_pack, nodes
 from comfyui_process import PACK
 from PIL import Image
 
-from jointdit import InputError
+from jointdit import InputError, JointDiTPipeline
 from jointdit.cli import main
 from jointdit.comfyui.client import ComfyClient, shown_texts
 from jointdit.comfyui.workflow import read_workflow, set_input
-from jointdit.media import read_audio, read_clip
+from jointdit.media import read_audio, read_clip, read_image
 
 API = ROOT / "workflows" / "api"
 SMALL = {"width": 48, "height": 40, "frames": 4, "fps": 8.0, "steps": 2}  # for the models of the tests
@@ -121,6 +122,44 @@ def test_the_workflow_of_the_real_experts_runs_on_their_layout(comfyui, tmp_path
     (clip,) = run_workflow(comfyui, tmp_path, "real_experts", *(f"{key}={value}" for key, value in SMALL.items()))
     assert clip.frames.shape == (4, 40, 48, 3) and clip.fps == 8
     assert clip.audio.shape[1] == round(0.5 * clip.sample_rate)
+
+
+def test_joint_blocks_and_their_adapters_make_the_frames_that_the_library_makes(comfyui, tmp_path):
+    lossless = graph(joint_blocks="trained.safetensors", adapters="trained", seed=5, picture_seed=5)
+    (decoder,) = (number for number, node in lossless.items() if node["class_type"] == "JointDiTDecodeVideo")
+    lossless["saver"] = {"class_type": "SaveImage", "inputs": {"images": [decoder, 0], "filename_prefix": "frame"}}
+    client = ComfyClient(comfyui.url)
+    outputs, refusals = client.run(lossless, lambda *progress: None)
+    assert not refusals
+    paths = sorted(path for path in client.download(outputs, tmp_path) if path.suffix == ".png")
+    frames = np.stack([read_image(path) for path in paths]).astype(int)
+
+    folder = comfyui.base / "models" / "jointdit"
+    trained = {"joint": folder / "trained.safetensors", "adapters": folder / "trained"}
+    picture = read_image(comfyui.base / "input" / "example.png")
+
+    def difference(**trained):
+        pipe = JointDiTPipeline.from_pretrained(folder / "small", **trained)
+        clip = pipe(picture, generator=torch.Generator().manual_seed(5), **SMALL)
+        return np.abs(frames - clip.frames)
+
+    assert difference(**trained).max() <= 1  # another version of PyTorch, and a saver that does not round
+    for left_out in trained:
+        rest = {name: place for name, place in trained.items() if name != left_out}
+        assert difference(**rest).mean() > 1, f"{left_out} changes nothing"
+
+
+def test_graphs_that_were_saved_before_an_input_was_added_still_run(comfyui, tmp_path):
+    load_pack()
+    older = graph()
+    for node in older.values():
+        if node["class_type"] in nodes():
+            for each in nodes()[node["class_type"]].define_schema().inputs:
+                if each.optional and not isinstance(node["inputs"].get(each.id), list):
+                    node["inputs"].pop(each.id, None)
+    assert older != graph()
+    outputs, refusals = ComfyClient(comfyui.url).run(older, lambda *progress: None)
+    assert outputs and not refusals
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="no curl or jq on PATH")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,16 +12,21 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from comfy_pack import ROOT, STAND_IN, library, load_pack, nodes
 from original_svd import SMALL_CONFIGS, write_single_file
 from safetensors.torch import load_file
-from tiny_models import write_experts
+from tiny_models import write_experts, write_trained
 
 from jointdit import Clip, JointDiTPipeline
 from jointdit.diffusion.guidance import DEFAULTS
 from jointdit.evaluate import draw_sync
 from jointdit.evaluate.clip import score_clip
 from jointdit.synthetic import render_scene
+from jointdit.train.cache import LatentCache
+from jointdit.train.engine import Engine
+from jointdit.train.stages import TEMPLATES, read_config
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -150,20 +156,86 @@ def test_every_widget_and_socket_explains_itself(node):
 
 
 def test_nodes_make_the_very_clip_that_the_library_makes(model, models, pictures):
-    video, audio, fps = make(model, pictures[:1], seed=5, condition={"prompt": "a ball"})
+    assert_same_clip(model, library_pipe(models), pictures[:1])
+
+
+def assert_same_clip(model, pipe, picture):
+    """Of the nodes and of the library, whose clip is returned."""
+    video, audio, fps = make(model, picture, seed=5, condition={"prompt": "a ball"})
     (images,) = run("DecodeVideo", model=model, video=video)[0]
     (sound,) = run("DecodeAudio", model=model, audio=audio)[0]
     (made,) = run("Mux", images=images, audio=sound, fps=fps)
-    parts = made.get_components()
-    picture = (pictures[0] * 255).round().byte().numpy()
-    clip = library_pipe(models)(picture, "a ball", steps=2, generator=torch.Generator().manual_seed(5), **SHAPE)
+    parts, clip = made.get_components(), library_clip(pipe, picture)
     assert np.array_equal((parts.images * 255).round().byte().numpy(), clip.frames)
     np.testing.assert_array_equal(parts.audio["waveform"][0].numpy(), clip.audio)
     assert parts.frame_rate == clip.fps == 8 and parts.audio["sample_rate"] == clip.sample_rate
+    return clip
 
 
-def library_pipe(models):
-    return JointDiTPipeline.from_experts(models / "diffusers/svd", models / "diffusers/audioldm2")
+def library_clip(pipe, picture):
+    pixels = (picture[0] * 255).round().byte().numpy()
+    return pipe(pixels, "a ball", steps=2, generator=torch.Generator().manual_seed(5), **SHAPE)
+
+
+def library_pipe(models, **trained):
+    return JointDiTPipeline.from_experts(models / "diffusers/svd", models / "diffusers/audioldm2", **trained)
+
+
+@pytest.fixture
+def trained(models):
+    """In models/jointdit: what stage B with adapters writes, as the library's arguments, and a model that it is for."""
+    pipe, folder = library_pipe(models), models / "jointdit"
+    pipe.save_pretrained(folder / "whole")
+    write_trained(pipe, folder / "trained.safetensors", folder / "trained")
+    yield {"joint": folder / "trained.safetensors", "adapters": folder / "trained"}
+    (folder / "trained.safetensors").unlink()
+    for name in ("whole", "trained"):
+        shutil.rmtree(folder / name)
+
+
+WHOLE = {"model": "whole"}
+EXPERTS = {"video_expert": "svd", "audio_expert": "audioldm2"}
+CHOSEN = {"joint_blocks": "trained.safetensors", "adapters": "trained"}
+LOADERS = pytest.mark.parametrize(
+    ("name", "source"), [("LoadModel", WHOLE), ("LoadExperts", EXPERTS)], ids=("model", "experts")
+)
+
+
+@LOADERS
+def test_joint_blocks_and_their_adapters_make_the_very_clip_that_the_library_makes(
+    models, trained, pictures, name, source
+):
+    folder = models / "jointdit" / "whole"
+    pipe = JointDiTPipeline.from_pretrained(folder, **trained) if source is WHOLE else library_pipe(models, **trained)
+    clip = assert_same_clip(run(name, **source, **CHOSEN)[0], pipe, pictures[:1])
+    for left_out in trained:
+        rest = {key: place for key, place in trained.items() if key != left_out}
+        other = library_clip(library_pipe(models, **rest), pictures[:1])
+        assert not np.array_equal(other.audio, clip.audio), f"{left_out} changes nothing"
+
+
+def test_a_model_keeps_its_own_joint_blocks_or_goes_without(models, trained):
+    library_pipe(models, joint=trained["joint"]).save_pretrained(models / "jointdit" / "whole")
+
+    def gates(**chosen):
+        blocks = run("LoadModel", model="whole", **chosen)[0].pipe.joint_blocks.blocks
+        return {block.video.modulation.bias[-1].item() for block in blocks}
+
+    assert gates() == {0.5} and gates(joint_blocks="none (identity)") == {0.0}
+
+
+@LOADERS
+def test_changed_joint_blocks_and_adapters_are_loaded_again(trained, name, source):
+    node = NODES[f"JointDiT{name}"]
+
+    def state():
+        return node.fingerprint_inputs(precision="auto", **source, **CHOSEN)
+
+    before = state()
+    assert before == state()
+    for path in (trained["joint"], trained["adapters"] / "audio.safetensors"):
+        path.touch()
+        assert before != (before := state())
 
 
 def test_a_given_video_gets_the_very_sound_that_the_library_makes(model, models):
@@ -421,13 +493,22 @@ def test_single_files_of_the_video_expert_are_listed_and_loaded(models, monkeypa
     assert "svd_xt.safetensors' is not there" in node.validate_inputs(name, "audioldm2", "none (identity)")
 
 
-def test_joint_files_are_listed_unless_they_are_half_written(models):
-    for name in ("mine.safetensors", ".0123456789ab.safetensors"):
-        (models / "jointdit" / name).touch()
-    options = NODES["JointDiTLoadExperts"].define_schema().inputs[2].options
-    for path in (models / "jointdit").glob("*.safetensors"):
-        path.unlink()
-    assert options == ["none (identity)", "mine.safetensors"]
+def test_joint_files_and_adapters_are_listed_unless_they_are_half_written(models):
+    written = ("mine.safetensors", ".0123456789ab.safetensors", "both/video.safetensors", "both/audio.safetensors")
+    written += ("sound/audio.safetensors", "unfinished/.0123456789ab.safetensors")
+    for name in written:
+        path = models / "jointdit" / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    model, experts = (inputs_of(NODES[f"JointDiT{name}"]) for name in ("LoadModel", "LoadExperts"))
+    for name in written:
+        (models / "jointdit" / name).unlink()
+    for name in ("both", "sound", "unfinished"):
+        (models / "jointdit" / name).rmdir()
+    assert experts["joint_blocks"].options == ["none (identity)", "mine.safetensors"]
+    assert model["joint_blocks"].options == ["model's own", "none (identity)", "mine.safetensors"]
+    for inputs in (model, experts):
+        assert inputs["adapters"].options == ["none (experts unchanged)", "both", "sound"]
 
 
 @pytest.mark.parametrize(
@@ -452,6 +533,10 @@ def test_joint_files_are_listed_unless_they_are_half_written(models):
         ("LoadExperts", {"video_expert": "svd_xt.safetensors"}, "fetch-models svd-xt --single-file --to .*checkpoints"),
         ("LoadExperts", {"audio_expert": "svd"}, "'svd' is not there.*jointdit fetch-models audioldm2 --to"),
         ("LoadExperts", {"joint_blocks": "x.safetensors"}, "put the file into .*jointdit"),
+        ("LoadExperts", {"joint_blocks": "model's own"}, "put the file into .*jointdit"),
+        ("LoadExperts", {"adapters": "../diffusers"}, r"put the folder \(with video.safetensors or audio.*jointdit"),
+        ("LoadModel", {"adapters": "/etc"}, "'/etc' is not there.*put the folder"),
+        ("LoadModel", {"joint_blocks": "../x.safetensors"}, "'../x.safetensors' is not there.*model's own.*identity"),
     ],
 )
 def test_wrong_values_are_refused_before_anything_runs(videos, name, given, message):
@@ -546,12 +631,55 @@ def test_a_cancelled_training_goes_on_to_the_same_numbers(model, models, videos)
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_less_memory_in_training_changes_the_result_only_where_it_is_said_to(model, models, videos, monkeypatch):
+    engines, module = [], library("nodes.train")
+
+    class Kept(module.Engine):
+        def __post_init__(self):
+            super().__post_init__()
+            engines.append(self)
+
+    monkeypatch.setattr(module, "Engine", Kept)
+    settings = {"whole": {}, "chunked": {"query_chunk": 7}, "pooled": {"video_pool": 2}}
+    weights = {}
+    for name, chosen in settings.items():
+        train(model, name, steps=2, **chosen)
+        weights[name] = load_file(models / "jointdit" / f"{name}.safetensors")
+    used = [{(block.query_chunk, block.video_pool) for block in each.pipe.joint_blocks.blocks} for each in engines]
+    assert used == [{(None, 1)}, {(7, 1)}, {(None, 2)}]
+    for name, whole in weights["whole"].items():
+        torch.testing.assert_close(weights["chunked"][name], whole)
+    assert any(not torch.equal(weights["pooled"][name], whole) for name, whole in weights["whole"].items())
+    with pytest.raises(ValueError, match="video_pool 2 .now 1.*another output"):
+        train(model, "pooled", steps=2)
+
+
 def test_weights_that_others_moved_in_inference_mode_can_be_trained(models, videos):
     moved = run("LoadExperts", video_expert="svd", audio_expert="audioldm2", joint_blocks="none (identity)")[0]
     with torch.inference_mode():  # as an eviction for another node does
         moved.pipe.video_unet.double().float()
     assert all(weight.is_inference() for weight in moved.pipe.video_unet.parameters())
     train(moved, "moved", steps=1)
+
+
+def test_in_lower_precision_the_audio_expert_trains_in_full(models, videos, monkeypatch):
+    monkeypatch.setattr(manager, "should_use_bf16", lambda device: True)
+    monkeypatch.setattr(AcceleratorState, "_shared_state", {})  # accelerate knows one precision for a process
+    half = run("LoadExperts", **EXPERTS, precision="bfloat16")[0]
+    with torch.inference_mode():  # as an eviction for another node does
+        half.pipe.audio_unet.double().bfloat16()
+    cache = cache_of(half, "half")[0]
+    _, file = run("Train", model=half, cache=cache, name="half", steps=2, batch=2, rate=0.1)
+    assert half.pipe.audio_unet.dtype == torch.bfloat16
+    pipe = library_pipe(models, dtype=torch.bfloat16)
+    pipe.audio_unet.float()
+    options = {"steps": 2, "batch": 2, "rate": 0.1, "held_out": 1, "precision": "bfloat16", "samples": 0}
+    options |= {"cache": str(cache), "output": str(videos / "half"), "tensorboard": "false"}
+    config = read_config(TEMPLATES["a"], {name: str(value) for name, value in options.items()})
+    engine = Engine(pipe, LatentCache(cache), config, Accelerator(mixed_precision="bf16", cpu=True))
+    engine.train()
+    ours, theirs = load_file(models / "jointdit" / file), load_file(engine.export())
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_a_file_that_no_training_wrote_is_not_replaced(model, models, videos):

@@ -85,9 +85,10 @@ class Server:
 
 
 def furnish(base: Path) -> None:
-    """ComfyUI's folders with this extension, small models (experts and a whole one, "small"), and as input what the
-    shipped workflows name: a picture, a video, a sound, and a folder of videos with their captions."""
-    from tiny_models import write_experts  # heavy: not for every test session
+    """ComfyUI's folders with this extension, small models (experts, a whole one, "small", and what was trained for it,
+    "trained"), and as input what the shipped workflows name: a picture, a video, a sound, and a folder of videos with
+    their captions."""
+    from tiny_models import write_experts, write_trained  # heavy: not for every test session
 
     from jointdit import Clip, JointDiTPipeline
     from jointdit.synthetic import render_scene
@@ -105,5 +106,7 @@ def furnish(base: Path) -> None:
         file.setparams((1, 2, scene.sample_rate, 0, "NONE", ""))
         file.writeframes((scene.audio * 32767).astype("<i2").tobytes())
     video, audio = write_experts(base / "models" / "diffusers")
-    JointDiTPipeline.from_experts(video, audio).save_pretrained(base / "models" / "jointdit" / "small")
+    pipe, folder = JointDiTPipeline.from_experts(video, audio), base / "models" / "jointdit"
+    pipe.save_pretrained(folder / "small")
+    write_trained(pipe, folder / "trained.safetensors", folder / "trained")
     video.rename(video.with_name("stable-video-diffusion-img2vid-xt"))

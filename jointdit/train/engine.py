@@ -99,7 +99,7 @@ class Engine:
             self._resume(optimizer)
         denoiser = JointDenoiser(pipe.model, pipe.clock)
         path, bucket = pipe.grid(SamplingSettings()), pipe.defaults.motion_bucket
-        self.objective = JointObjective(denoiser, path, self.cache.encoding, bucket, config)
+        self.objective = JointObjective(denoiser, path, self.cache.encoding, bucket, config, pipe.video_origin)
         self.optimizer: AcceleratedOptimizer
         # The state is where the parameters are; accelerate would ask for the whole of one that is sharded.
         self.model, self.optimizer = self.accelerator.prepare(self.objective, optimizer, device_placement=[True, False])

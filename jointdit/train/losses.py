@@ -74,7 +74,7 @@ class PairLosses:
         """Both modalities at `levels` [B], and sub-steps [n P] that attend to this video. isolated: [B]."""
         inputs = model_inputs(add_noise(clean, noise, levels), levels, conditioning)
         raw, kept = self.model.trunk(self.model.stem(*inputs, conditioning), isolated, keep=True)
-        video, audio = squared_errors(raw, training_targets(clean, noise, levels))
+        video, audio = squared_errors(raw, training_targets(clean, noise, levels, conditioning))
         full, _ = split_isolated(isolated, len(video), video.device)
         further = noise.audio.new_zeros(0)
         if len(full) and len(substeps.noise):

@@ -75,6 +75,7 @@ class JointObjective(nn.Module):
     """The losses of cached clips. A module, so that it can be wrapped for several processes as a whole.
 
     path: the noise levels of a sampling run, along which a share of the levels is drawn.
+    origin: as in `conditioning.join`.
     """
 
     def __init__(
@@ -84,12 +85,13 @@ class JointObjective(nn.Module):
         encoding: Encoding,
         motion_bucket: float,
         config: TrainingConfig,
+        origin: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = denoiser.model
         self.denoiser, self.path = denoiser, path
         self.pair = PairLosses(denoiser, config.audio_weight)
-        self.encoding, self.motion_bucket, self.config = encoding, motion_bucket, config
+        self.encoding, self.motion_bucket, self.config, self.origin = encoding, motion_bucket, config, origin
 
     def forward(self, clips: CachedClips, draws: Draws) -> Losses:
         """Losses of B clips with their draws."""
@@ -127,6 +129,7 @@ class JointObjective(nn.Module):
             Fraction(self.encoding.fps),
             self.motion_bucket,
             self.encoding.noise_augmentation,
+            self.origin,
         )
 
     def draw(self, clips: CachedClips, numbers: Sequence[int], step: int) -> Draws:

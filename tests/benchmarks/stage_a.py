@@ -103,13 +103,12 @@ def write_unaligned(model: str, path: Path) -> None:
     save_joint_blocks(JointBlocks.from_config(dict(pipe.joint_blocks.config)), path)
 
 
-def judge(model: str, joint: str | None, options: argparse.Namespace, folder: Path, isolated: bool = False) -> Any:
+def judge(pipe: JointDiTPipeline, options: argparse.Namespace, folder: Path, settings: SamplingSettings) -> Any:
     """Sync of clips on photos, by effect and over all, with chance."""
-    pipe = JointDiTPipeline.from_pretrained(model, joint=joint)
     photos = [read_image(path) for path in sorted(options.photos.iterdir()) if path.suffix in (".jpg", ".png")]
     tasks = draw_tasks(options.clips, SEED, pipe.shape(), EFFECTS, photos=photos)
     folder.mkdir(parents=True, exist_ok=True)
-    clips = generate_clips(pipe, tasks, SEED, folder, settings=SamplingSettings(isolated=isolated))
+    clips = generate_clips(pipe, tasks, SEED, folder, settings=settings)
     found = sync_by_effect([observe(clip, task.scene.effect) for task, clip in zip(tasks, clips, strict=True)])
     return as_json(found)
 
@@ -131,6 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--joint", default="", help="curve: a pattern of Joint Block files")
+    parser.add_argument("--stage-b", type=Path, help="curve: one more row, of what Stage B with adapters wrote there")
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
@@ -145,21 +145,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if name not in rows:
                 output = options.work / name.replace(" ", "_").replace("/", "by")
                 trained = train(ARMS[name], options, output)
-                blocks = str(output / "joint_blocks.safetensors")
-                rows[name] = trained | {"sync": judge(options.model, blocks, options, output / "clips")}
+                pipe = JointDiTPipeline.from_pretrained(options.model, joint=output / "joint_blocks.safetensors")
+                rows[name] = trained | {"sync": judge(pipe, options, output / "clips", SamplingSettings())}
                 write(options.json, options, rows)
                 print(name, {step: round(gain["audio"], 3) for step, gain in trained["gain"].items()}, flush=True)
     else:
-        files = {"identity": "identity"} | {path.stem: str(path) for path in sorted(Path().glob(options.joint))}
-        for name, joint in files.items():
+        parts: dict[str, dict[str, Any]] = {"identity": {"joint": "identity"}}
+        parts |= {path.stem: {"joint": path} for path in sorted(Path().glob(options.joint))}
+        parts["isolated"] = list(parts.values())[-1]
+        if run := options.stage_b:
+            parts["stage B"] = {"joint": run / "joint_blocks.safetensors", "adapters": run / "adapters"}
+        for name, files in parts.items():
             if name not in rows:
-                rows[name] = {"sync": judge(options.model, joint, options, options.work / name)}
+                pipe = JointDiTPipeline.from_pretrained(options.model, **files)
+                settings = SamplingSettings(isolated=name == "isolated")
+                rows[name] = {"sync": judge(pipe, options, options.work / name, settings)}
                 write(options.json, options, rows)
                 print(name, rows[name]["sync"]["all"], flush=True)
-        if "isolated" not in rows:
-            folder = options.work / "isolated"
-            rows["isolated"] = {"sync": judge(options.model, list(files.values())[-1], options, folder, isolated=True)}
-            write(options.json, options, rows)
 
 
 if __name__ == "__main__":

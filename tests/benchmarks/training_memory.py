@@ -2,10 +2,10 @@
 
     python tests/benchmarks/training_memory.py --json docs/logs/training_memory.json
 
-One clip of 14 frames 320x576 in bfloat16, as `jointdit train` takes it: Stage A, Stage B with low-rank adapters, and
-Stage B in full with AdamW and with AdamW in eight bits. Weights, gradients, moments and the average are counted from
-the parameters; results that are alive at once, from the tensors of a forward and a backward pass on the meta device,
-with and without gradient checkpointing. What a GPU's libraries and its allocator take besides is not in it.
+One clip of 14 frames 320x576 in bfloat16, with the objective of the stages' files: Stage A, Stage B with low-rank
+adapters, and Stage B in full with AdamW and with AdamW in eight bits. Weights, gradients, moments and the average are
+counted from the parameters; results that are alive at once, from the tensors of a forward and a backward pass on the
+meta device, with and without gradient checkpointing. A GPU's libraries and its allocator take more than that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from jointdit.diffusion.denoiser import JointDenoiser
+from jointdit.diffusion.schedules import Levels
+from jointdit.latents import JointLatents
+from jointdit.recipes.tiny.architecture import noise_clock
+from jointdit.recipes.tiny.recipe import Sampling
 from jointdit.train.adapters import add_adapters
+from jointdit.train.losses import AudioDraws, PairLosses
+from jointdit.train.stages import TEMPLATES, read_config
 
 PEAK, UTILISATION = 989.0, 0.35  # TFLOP/s of an H100 in bfloat16 without sparsity, and the share that is assumed
 TARGETS = "to_q, to_k, to_v, to_out.0"  # as in stage_b.toml
@@ -100,19 +107,37 @@ def learned(model: nn.Module, way: Way) -> nn.Module:
     return (model.joint_blocks if way.stage == "a" else model).requires_grad_(True)
 
 
+def frozen_size(module: nn.Module) -> int:
+    """Number of weights that do not learn."""
+    return sum(parameter.numel() for parameter in module.parameters() if not parameter.requires_grad)
+
+
 def passes(count: Operations, size: Size, checkpointing: bool) -> tuple[float, float]:
-    """GB alive at once in a forward and a backward pass, without weights and gradients, and TFLOP."""
+    """GB alive at once in a forward and a backward pass, without weights and gradients, and TFLOP.
+
+    Of a clip that is not isolated, with the objective of the stages' files. The audio expert, which stays in float32,
+    is counted in bfloat16.
+    """
+    config = read_config(TEMPLATES["a"])
     model = count.model.train()
     model.gradient_checkpointing = checkpointing
     video, audio, level, _, cond = count.inputs(size.shape, rows=1)
-    half = torch.bfloat16
+    clean, cond = JointLatents(video[:, :, :4], audio), cond.to(torch.bfloat16)
+    noise, levels = clean.map(torch.empty_like), Levels(level, level, level)
+    pair = PairLosses(JointDenoiser(model, noise_clock(Sampling())), config.audio_weight)
+
+    def substeps(times: int) -> AudioDraws:
+        repeated = level.repeat(times)
+        return AudioDraws(Levels(repeated, repeated, repeated), audio.repeat(times, 1, 1, 1))
+
     gradients = [torch.empty_like(each) for each in model.parameters() if each.requires_grad]
     for parameter, gradient in zip(filter(lambda each: each.requires_grad, model.parameters()), gradients, strict=True):
         parameter.grad = gradient
 
     def run() -> None:
-        out = model(video.to(half), audio.to(half), level, level, cond.to(half))
-        (out.video.float().square().mean() + out.audio.float().square().mean()).backward()
+        joint = pair.joint(clean, noise, levels, cond, torch.tensor([False]), substeps(config.audio_substeps))
+        given = pair.given_video(clean, noise, levels, cond, substeps(config.given_video))
+        (joint.video.mean() + joint.audio.mean() + joint.substeps.mean() + given.mean()).backward()
 
     live = LiveBytes(model)
     live.known |= {each.untyped_storage()._cdata for each in gradients}
@@ -129,9 +154,9 @@ def measure(size: Size, way: Way) -> dict[str, Any]:
     count = Operations(size)
     trained = learned(count.model, way)
     number = size_of(trained) / 1e9
-    rest = size_of(count.model) / 1e9 - number
     kept = {
-        "weights that do not learn (bfloat16)": 2 * rest,
+        "video expert, frozen (bfloat16)": 2 * frozen_size(count.model.video_unet) / 1e9,
+        "audio expert, frozen (float32)": 4 * frozen_size(count.model.audio_unet) / 1e9,
         "weights that learn (float32)": 4 * number,
         "their copies of autocast (bfloat16)": 2 * number,
         "gradients (float32)": 4 * number,

@@ -173,6 +173,7 @@ class Condition(io.ComfyNode):
             fit=fit,
             motion_bucket=motion_bucket or None,
             noise_augmentation=None if noise_augmentation < 0 else noise_augmentation,
+            given_video=video is not None,
         )
         conditions = replace(conditions, video_latents=video_latents, audio_latents=audio_latents)
         progress(2, 3)

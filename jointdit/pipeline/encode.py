@@ -137,12 +137,14 @@ def condition(
     fit: Fit = "cover",
     motion_bucket: float | None = None,
     noise_augmentation: float | None = None,
+    given_video: bool = False,
 ) -> Conditions:
     """Encodes B pictures and texts; an empty or blank text is none.
 
     generator: its first draw is the noise on the pictures.
     fit: how a picture of another shape fills the frame (`fit_image`).
     motion_bucket, noise_augmentation: as in Stable Video Diffusion; the model's own where None.
+    given_video: the pictures are first frames of videos that are given.
     """
     motion_bucket = chosen(motion_bucket, pipe.defaults.motion_bucket)
     noise_augmentation = chosen(noise_augmentation, pipe.defaults.noise_augmentation)
@@ -171,7 +173,8 @@ def condition(
         )
         for text in (positive, negative)
     )
-    without_prompt = torch.tensor([not text for text in texts], device=pipe.device)
+    suggest = pipe.defaults.suggest_beside_video or not given_video
+    without_prompt = torch.tensor([suggest and not text for text in texts], device=pipe.device)
     dtype = pipe.video_unet.dtype
     with pipe.using("joint_blocks"):
         conditional = add_image_residual(pipe.joint_blocks, with_text.to(dtype), without_prompt)

@@ -230,6 +230,7 @@ class JointDiTPipeline(JointDiTComponents):
             fit=fit,
             motion_bucket=motion_bucket,
             noise_augmentation=noise_augmentation,
+            given_video=video is not None,
         )
         conditions = replace(conditions, video_latents=video_latents, audio_latents=audio_latents)
 

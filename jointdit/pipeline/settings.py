@@ -110,6 +110,8 @@ class Defaults:
     around_picture: the video's latents are measured from the picture's instead of from zero, for models that were
     trained so: what is learned is what happens to the picture.
     hold_first_frame: the clip starts with the picture itself, for models that were trained so.
+    suggest_beside_video: where there is no prompt, what the first frame suggests stands in for it also beside a given
+    video, which shows by itself what happens.
     sigmas: the video's own `steps` noise levels, and 0; None is the scheduler's.
     audio_start: first timestep of this model's own audio grid; None is AudioLDM2's.
     guidance: arguments of `JointCFG`.
@@ -128,6 +130,7 @@ class Defaults:
     fresh_noise: float = 0.0
     around_picture: bool = False
     hold_first_frame: bool = False
+    suggest_beside_video: bool = True
     sigmas: list[float] | None = None
     audio_grid: AudioGrid = "even"
     audio_start: float | None = None

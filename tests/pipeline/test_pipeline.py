@@ -102,6 +102,24 @@ def test_a_given_video_is_what_the_sound_is_made_for(pipe):
         replace(conditions, audio_latents=held.audio)
 
 
+def test_what_a_picture_suggests_does_not_speak_for_a_given_video(saved, picture):
+    """In models whose pictures suggest an effect by their colours; others learned to go by the first frame."""
+    found = {}
+    for suggest in (True, False):
+        index = json.loads((saved / "model_index.json").read_text())
+        index["defaults"]["suggest_beside_video"] = suggest
+        (saved / "model_index.json").write_text(json.dumps(index))
+        pipe = JointDiTPipeline.from_pretrained(saved)
+        torch.nn.init.ones_(pipe.joint_blocks.image_to_text[0].weight)
+        shape = pipe.shape(**SHAPE)
+        for given in (True, False):
+            cond = pipe.condition([picture], [None], [None], shape, seeded(), given_video=given).conditional
+            found[suggest, given] = cond.audio_embeds
+    assert torch.equal(found[True, True], found[True, False])
+    assert torch.equal(found[False, False], found[True, False]), "a picture that moves still suggests"
+    assert not torch.equal(found[False, True], found[True, True])
+
+
 def test_a_given_sound_is_kept_and_the_picture_moves_to_it(pipe, picture):
     samples = 0.2 * np.random.default_rng(2).standard_normal((2, 44100)).astype(np.float32)
     first, other = (run(pipe, picture, seed, audio=(samples, 44100)) for seed in (0, 1))

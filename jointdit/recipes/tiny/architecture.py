@@ -78,7 +78,7 @@ class TinyModel(nn.Module):
             projection_class_embeddings_input_dim=96,
             layers_per_block=1,
             cross_attention_dim=sizes.image_width,
-            num_attention_heads=(4, 4, 2),
+            num_attention_heads=sizes.video_heads,
             num_frames=frames,
             sample_size=8,
         )
@@ -105,6 +105,7 @@ class TinyModel(nn.Module):
             image_dim=sizes.image_width,
             text_dim=sizes.text_width,
             audio_dims=(sizes.text_width, sizes.text_width),
+            video_pools=list(sizes.joint_pools),
         )
         self.text_encoder = CLIPTextModel(
             CLIPTextConfig(

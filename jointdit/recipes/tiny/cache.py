@@ -92,6 +92,11 @@ def load_cache(recipe: TinyRecipe) -> tuple[CachedScenes, CachedSounds]:
     return CachedScenes.load(folder, recipe.architecture.latents_per_position), CachedSounds.load(folder)
 
 
+def video_scale(recipe: TinyRecipe) -> float:
+    """What the video autoencoder's latents are multiplied by, in the cache too."""
+    return float(AutoencoderKLTemporalDecoder.load_config(recipe.runs / "video_vae")["scaling_factor"])
+
+
 def suggested_effects(pictures: Tensor) -> list[str]:
     """What each picture, uint8 [N, 3, h, w], suggests."""
     return [suggested_effect(picture) for picture in rearrange(pictures, "n c h w -> n h w c").numpy()]

@@ -20,7 +20,7 @@ from ...pipeline import JointDiTPipeline
 from ...train.checkpoint import load_average
 from .architecture import TinyModel
 from .cache import CachedScenes, load_cache
-from .initial_weights import set_initial_weights
+from .initial_weights import set_initial_weights, start_from
 from .objectives import ExpertsObjective, SoundObjective, VideoObjective
 from .recipe import ExpertStage, TinyRecipe
 from .suggestions import learn_suggestions
@@ -96,10 +96,9 @@ def build(recipe: TinyRecipe, scenes: CachedScenes | None = None) -> tuple[TinyM
     sizes, frames = recipe.architecture, recipe.shape.frames
     if recipe.start is not None:
         pipe = JointDiTPipeline.from_pretrained(recipe.start)
-        channels = pipe.video_unet.config.out_channels, pipe.audio_unet.config.in_channels
-        model = TinyModel(sizes, len(pipe.tokenizer), *channels, frames)
-        for name, _ in list(model.named_children()):
-            setattr(model, name, getattr(pipe, name).float())
+        packed = pipe.video_vae.config.latent_channels * sizes.latents_per_position**2
+        model = TinyModel(sizes, len(pipe.tokenizer), packed, pipe.audio_unet.config.in_channels, frames)
+        start_from(model, pipe, recipe.experts.open_gate)
         return model, pipe.tokenizer
     if scenes is None:
         scenes, _ = load_cache(recipe)

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from ...diffusion.denoiser import JointDenoiser
+from ...diffusion.denoiser import JointDenoiser, add_noise, clean_estimates, model_inputs, training_targets
 from ...diffusion.schedules import Levels
 from ...encoders.autoencoders import to_model_range
 from ...encoders.conditioning import encode_clip_image, encode_clip_text, training_conditions
@@ -24,7 +24,7 @@ from ...models.model import Conditioning, JointDiTModel
 from ...train.losses import AudioDraws, PairLosses, noise_like
 from ...train.noise_levels import draw_nearly_clean_video, levels_along
 from .architecture import TinyModel, image_processor, noise_clock
-from .cache import CachedScenes, CachedSounds
+from .cache import CachedScenes, CachedSounds, video_scale
 from .recipe import TinyRecipe
 
 JUDGED = (("video", 30.0, 0.0), ("audio", 0.0, 850.0))  # sigma and timestep at which it is decided what happens when
@@ -59,6 +59,7 @@ class ExpertsObjective:
             audio_start=sampling.audio_start,
         )
         held_out = self.settings.held_out
+        self.origin = video_scale(recipe) if sampling.around_picture else 0.0
         self.held_out = torch.arange(held_out)  # the first ones, so that a growing cache keeps them
         suggested = scenes.suggested()
         self.suggested = suggested[suggested >= held_out]
@@ -122,10 +123,18 @@ class ExpertsObjective:
         self, index: Tensor, without_prompt: Tensor, unconditional: Tensor, part: int = 1
     ) -> tuple[JointLatents, Conditioning]:
         """The first 1 / part of the scenes `index` [B], and their conditions."""
+        captions = self.captions(index, without_prompt | unconditional)
+        return self.latents(index, part), self.conditions(index, without_prompt, unconditional, captions)
+
+    def latents(self, index: Tensor, part: int = 1) -> JointLatents:
+        """The first 1 / part of the scenes `index` [B]."""
         video, audio = self.scenes.video[index].float(), self.scenes.audio[index].float()
-        clean = JointLatents(video[:, : video.shape[1] // part], audio[:, :, : audio.shape[2] // part])
-        captions = [self.scenes.captions[row] for row in index.tolist()]
-        return clean, self.conditions(index, without_prompt, unconditional, captions)
+        return JointLatents(video[:, : video.shape[1] // part], audio[:, :, : audio.shape[2] // part])
+
+    def captions(self, index: Tensor, dropped: Tensor) -> list[str]:
+        """Of the scenes `index` [B], empty where `dropped` [B]."""
+        pairs = zip(index.tolist(), dropped.tolist(), strict=True)
+        return ["" if drop else self.scenes.captions[row] for row, drop in pairs]
 
     def conditions(
         self, index: Tensor, without_prompt: Tensor, unconditional: Tensor, captions: Sequence[str]
@@ -144,6 +153,7 @@ class ExpertsObjective:
             self.recipe.shape.fps,
             sampling.motion_bucket,
             sampling.noise_augmentation,
+            self.origin,
         )
 
     def given_video_losses(self, clean: JointLatents, conditioning: Conditioning, generator: torch.Generator) -> Tensor:
@@ -193,9 +203,22 @@ class VideoObjective(ExpertsObjective):
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
         without_prompt, unconditional, isolated = self.draw_dropout(generator)
         levels = self.draw_levels(generator, self.recipe.sampling.part_above(self.settings.moving_sigma))
+        levels = self.draw_painting(levels, generator)
         index = self.draw_scenes(without_prompt & ~unconditional & self.events_hidden(levels), generator)
         clean, cond = self.clips(index, without_prompt, unconditional)
-        return self.denoiser.losses(clean, cond, isolated, generator, levels)[0].mean()
+        levels, noise = levels.select(torch.arange(self.batch)), noise_like(clean, generator)
+        raw = self.denoiser.model(*model_inputs(add_noise(clean, noise, levels), levels, cond), cond, isolated)
+        errors = (raw.video.float() - training_targets(clean, noise, levels, cond).video).square()
+        return (errors * change_weight(clean.video, self.recipe.videos.change_weight)).mean()
+
+    def draw_painting(self, levels: Levels, generator: torch.Generator) -> Levels:
+        """`levels` [B], with the video's sigma drawn anew in `painting_share` of them; the audio's stays."""
+        stage = self.recipe.videos
+        if not stage.painting_share:
+            return levels
+        chosen, position = torch.rand(2, self.batch, generator=generator)
+        sigma = levels_between(*stage.painting_sigmas, position)
+        return replace(levels, video_sigma=torch.where(chosen < stage.painting_share, sigma, levels.video_sigma))
 
 
 class SoundObjective(ExpertsObjective):
@@ -206,8 +229,40 @@ class SoundObjective(ExpertsObjective):
         shares = torch.tensor([[stage.without_prompt], [stage.unconditional], [stage.suggested]])
         without_prompt, unconditional, suggested = torch.rand(3, self.batch, generator=generator) < shares
         index = self.draw_scenes(without_prompt & ~unconditional & suggested, generator)
-        clean, cond = self.clips(index, without_prompt, unconditional)
+        clean = self.latents(index)
+        captions = self.captions(index, without_prompt | unconditional)
+        cond = self.conditions(index, without_prompt & suggested, unconditional, captions)
+        if stage.painted:
+            clean = self.paint(clean, cond, generator)
         strength = stage.faintest + (1 - stage.faintest) * torch.rand(self.batch, generator=generator)
         paler = torch.lerp(clean.video[:, :1], clean.video, rearrange(strength, "b -> b 1 1 1 1"))
         given_video = self.given_video_losses(replace(clean, video=paler), cond, generator)
         return given_video.mean() + self.sound_loss(self.batch, 1, generator)
+
+    @torch.no_grad()
+    def paint(self, clean: JointLatents, conditioning: Conditioning, generator: torch.Generator) -> JointLatents:
+        """`clean`, with a share of its videos as the model paints them from their noise, beside their clean sound."""
+        stage = self.recipe.sounds
+        chosen, position = torch.rand(2, self.batch, generator=generator)
+        sigma = levels_between(*stage.painted_sigmas, position).double()
+        levels = self.clock.levels(sigma, torch.zeros_like(sigma)).select(torch.arange(self.batch))
+        noisy = add_noise(clean, noise_like(clean, generator), levels)
+        with torch.autocast("cpu", torch.bfloat16):
+            raw = self.denoiser.model(*model_inputs(noisy, levels, conditioning), conditioning, isolated=False)
+        painted = clean_estimates(noisy, raw, levels, conditioning).video
+        return replace(
+            clean, video=torch.where(rearrange(chosen < stage.painted, "b -> b 1 1 1 1"), painted, clean.video)
+        )
+
+
+def change_weight(video: Tensor, heaviest: float) -> Tensor:
+    """Weights [B, F, 1, h, w] of a video's errors, 1 on average: 1 where it stays as its first frame is, and up to
+    1 + `heaviest` times that where it changes most."""
+    change = (video - video[:, :1]).square().mean(2, keepdim=True)
+    weight = 1 + heaviest * change / (change + change.mean() + 1e-6)
+    return weight / weight.mean()
+
+
+def levels_between(low: float, high: float, position: Tensor) -> Tensor:
+    """From `low` at position 0 to `high` at 1, even in the logarithm."""
+    return low * (high / low) ** position

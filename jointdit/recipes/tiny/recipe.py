@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -79,14 +79,18 @@ class Architecture:
 
     video_channels, audio_channels: of the levels of both UNets. Initial weights need four channels in a norm group at
     the first and last level: 128 of the video UNet, whose norms have 32 groups, and 64 of the audio UNet's 16.
-    joint_stages: stages of both experts (0 is In) that a Joint Block follows.
+    video_heads: of the attention of its levels.
+    joint_stages: stages of both experts (0 is In) that a Joint Block follows.    joint_pools: for each, how many of its
+    video tokens a side become one key.
     latents_per_position: video latents a side that are folded into one position of the UNet.
     picture_size: pixels a side of what the image encoder sees.    vocabulary: tokens that are learned from captions.
     """
 
     video_channels: tuple[int, int, int] = (128, 96, 64)
     audio_channels: tuple[int, int, int] = (64, 64, 64)
+    video_heads: tuple[int, int, int] = (4, 4, 2)
     joint_stages: tuple[int, ...] = (0, 1, 3)
+    joint_pools: tuple[int, ...] = (1, 1, 1)
     joint_width: int = 96
     text_width: int = 64
     text_length: int = 24
@@ -103,6 +107,7 @@ class Sampling:
     sigmas: of the video. Below 2 the small model leaves more noise than it removes, so the video goes from there to its
     end at once; in the last three steps the sound follows.
     scale_range: of guidance; beyond it clips fade, burn or lose sync.
+    around_picture: as in `pipeline.settings.Defaults`.
     """
 
     sigmas: tuple[float, ...] = (200.0, 130.0, 83.0, 52.0, 32.0, 19.0, 11.0, 6.5, 4.0, 2.0, 0.02, 0.01, 0.005, 0.0)
@@ -120,6 +125,7 @@ class Sampling:
         }
     )
     scale_range: tuple[float, float] = (1.0, 4.0)
+    around_picture: bool = False
 
     def part_above(self, sigma: float) -> float:
         """The part of the path, from its first step to its last, in which the video's noise is above `sigma`."""
@@ -187,11 +193,18 @@ class ExpertStage(Stage):
 @dataclass(frozen=True, kw_only=True)
 class VideoStage(ExpertStage):
     """bfloat16: autocast, faster on processors that have such instructions. The other stages learn sounds, whose errors
-    weigh up to `Experts.heaviest` times as much in strong noise, and so would the rounding."""
+    weigh up to `Experts.heaviest` times as much in strong noise, and so would the rounding.
+    painting_share: of the noise levels, drawn evenly in the logarithm between `painting_sigmas`, where objects are
+    painted.
+    change_weight: how much more errors weigh where the scene leaves its first frame.
+    """
 
     budget: Budget = Budget(minutes=100)
     seed: int = 21
     bfloat16: bool = False
+    painting_share: float = 0.0
+    painting_sigmas: tuple[float, float] = (1.0, 20.0)
+    change_weight: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +212,10 @@ class SoundStage(ExpertStage):
     """A run of `sounds`. without_prompt, unconditional: shares of samples.
     suggested: share of the samples without a prompt whose effect is what the picture suggests; a given video may show
     another.
+    Without it, the video alone says what is heard.
     faintest: the least strength of what happens in the video, since the model shows it paler than the scenes.
+    painted: share of the videos that the model paints itself, in one step from noise between `painted_sigmas`, so that
+    the sound belongs to what the model shows.
     """
 
     budget: Budget = Budget(minutes=40)
@@ -208,6 +224,8 @@ class SoundStage(ExpertStage):
     unconditional: float = 0.1
     suggested: float = 0.5
     faintest: float = 0.4
+    painted: float = 0.0
+    painted_sigmas: tuple[float, float] = (1.0, 6.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,3 +320,24 @@ class TinyRecipe:
     audio_alone: AloneStage = AloneStage(budget=Budget(minutes=30), seed=53)
     suggestions: Suggestions = Suggestions()
     words: WordStage = WordStage()
+
+    def on_fine_grid(self) -> TinyRecipe:
+        """This recipe for a video expert that sees every latent at a position of its own: a token of the coarse grid
+        holds four, and the place of an object inside it has to be memorised. What it learns is what happens to the
+        picture."""
+        return replace(
+            self,
+            architecture=replace(
+                self.architecture,
+                video_channels=(64, 128, 128),
+                video_heads=(4, 4, 4),
+                latents_per_position=1,
+                joint_pools=(2, 1, 1),
+            ),
+            sampling=replace(self.sampling, around_picture=True),
+            experts=replace(self.experts, given_video_substeps=4),
+            videos=replace(
+                self.videos, rate=1.5e-3, muon=True, average_decay=0.995, painting_share=0.5, change_weight=4.0
+            ),
+            sounds=replace(self.sounds, painted=0.5),
+        )

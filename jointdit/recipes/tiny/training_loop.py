@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from ...errors import InputError
 from ...train.average import update_average
 from ...train.checkpoint import load_state, save_state
 from ...train.schedule import learning_rate
+from .muon import Muon, is_matrix
+from .peers import Peers
 
 logger = logging.getLogger(__name__)
 STATE = "state.safetensors"
@@ -60,7 +62,7 @@ class Stage:
     """One run of training.
 
     rate: peak learning rate.    log_every, evaluate_every: steps.    save_seconds: between two saved states.
-    average_decay: of the averaged weights, where a stage has them.
+    average_decay: of the averaged weights, where a stage has them.    muon: matrices are moved by `Muon`.
     """
 
     budget: Budget
@@ -70,20 +72,25 @@ class Stage:
     evaluate_every: int = 500
     save_seconds: float = 120.0
     average_decay: float = 0.997
+    muon: bool = False
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """A generator of its own for each step, so that no random state has to be stored to resume."""
-    return torch.Generator().manual_seed((seed << 32) + step)
+def step_generator(seed: int, step: int, process: int = 0) -> torch.Generator:
+    """A generator of its own for each step and process, so that no random state has to be stored to resume."""
+    return torch.Generator().manual_seed((seed << 32) + (process << 24) + step)
 
 
-def parameter_groups(model: nn.Module, factors: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Parameters by the factor of their learning rate."""
-    groups: dict[float, list[nn.Parameter]] = {}
+def make_optimizer(model: nn.Module, factors: Mapping[str, float], muon: bool) -> torch.optim.Optimizer:
+    """Adam, or `Muon` for the matrices, over parameters by the factor of their learning rate."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        matrix = muon and is_matrix(name, parameter)
         factor = next((factors[prefix] for prefix in factors if name.startswith(f"{prefix}.")), 1.0)
-        groups.setdefault(factor, []).append(parameter)
-    return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
+        groups.setdefault((1.0 if matrix else factor, matrix), []).append(parameter)
+    listed = [
+        {"params": parameters, "factor": factor, "matrices": matrix} for (factor, matrix), parameters in groups.items()
+    ]
+    return Muon(listed) if muon else torch.optim.AdamW(listed, betas=(0.9, 0.98), weight_decay=0.0)
 
 
 def fit(
@@ -100,10 +107,11 @@ def fit(
     average: a copy of the model that follows it as an exponential moving average.
     factors: by the beginning of parameters' names, what their learning rate is multiplied by.
     bfloat16: compute the losses under autocast.
+    Processes of `torchrun` share a run: a step has the samples of all of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path, model, budget = folder / STATE, objective.model, stage.budget
-    optimizer = torch.optim.AdamW(parameter_groups(model, factors or {}), betas=(0.9, 0.98), weight_decay=0.0)
+    path, model, budget, peers = folder / STATE, objective.model, stage.budget, Peers.join()
+    optimizer = make_optimizer(model, factors or {}, stage.muon)
     step, seconds = 0, 0.0
     if path.exists():
         counters = load_state(path, model, optimizer, average)
@@ -112,13 +120,14 @@ def fit(
     model.train()
     clock = saved = time.monotonic()
     running: list[float] = []
-    while (progress := budget.progress(step, seconds)) < 1:
+    while (progress := budget.progress(step, peers.agree(seconds))) < 1:
         for group in optimizer.param_groups:
             group["lr"] = group["factor"] * learning_rate(stage.rate, step, progress)
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            loss = objective.loss(step_generator(stage.seed, step), progress)
+            loss = objective.loss(step_generator(stage.seed, step, peers.rank), progress)
         optimizer.zero_grad()
         loss.backward()
+        peers.average_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step += 1
@@ -127,6 +136,8 @@ def fit(
         running.append(loss.item())
         now = time.monotonic()
         seconds, clock = seconds + now - clock, now
+        if peers.rank:
+            continue
         if step % stage.log_every == 0:
             record = {"step": step, "seconds": round(seconds, 1), "loss": sum(running) / len(running)}
             if step % stage.evaluate_every == 0:
@@ -139,4 +150,6 @@ def fit(
         if now - saved > stage.save_seconds:
             save_state(path, model, optimizer, {"step": step, "seconds": seconds}, average)
             saved = now
-    save_state(path, model, optimizer, {"step": step, "seconds": seconds}, average)
+    if not peers.rank:
+        save_state(path, model, optimizer, {"step": step, "seconds": seconds}, average)
+    peers.leave()

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from jointdit import JointDiTPipeline
 from jointdit.errors import InputError
@@ -28,7 +34,9 @@ from jointdit.recipes.tiny.recipe import (
     TinyRecipe,
     VideoStage,
 )
-from jointdit.recipes.tiny.training_loop import Stage, fit
+from jointdit.recipes.tiny.training_loop import Stage, fit, step_generator
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_bundled_model_is_trained_on_and_exported(tmp_path, tiny):
@@ -150,3 +158,61 @@ def test_joint_blocks_start_open_and_look_at_their_own_time():
     scores = branch.query(x, rotary) @ branch.key_value(x, rotary).key.mT
     assert torch.equal(scores.argmax(-1), torch.arange(20).expand(scores.shape[:-1]))
     assert branch.modulation.bias[-branch.channels :].eq(0.5).all()
+
+
+def test_two_processes_move_as_one_by_the_mean_of_their_gradients(tmp_path):
+    """Each draws samples of its own; the state that the first keeps is that of the mean."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from jointdit.recipes.tiny.training_loop import Budget, Stage, fit\n"
+        "class Objective:\n"
+        "    model = torch.nn.Linear(3, 1, bias=False)\n"
+        "    def loss(self, generator, progress):\n"
+        "        return self.model(torch.randn(1, 3, generator=generator)).sum()\n"
+        "torch.nn.init.ones_(Objective.model.weight)\n"
+        "fit(Objective(), Path(sys.argv[1]), Stage(budget=Budget(steps=2), rate=1e-2, log_every=1))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script, tmp_path]
+    subprocess.run(launch, check=True, env=environment, capture_output=True)
+    with safe_open(tmp_path / "state.safetensors", framework="pt") as file:
+        moments = file.get_tensor("optimizer.0.exp_avg")
+    samples = [
+        torch.stack([torch.randn(1, 3, generator=step_generator(0, step, process)) for process in (0, 1)]).mean(0)
+        for step in (0, 1)
+    ]
+    clipped = [sample / max(1.0, sample.norm().item()) for sample in samples]
+    torch.testing.assert_close(moments, 0.9 * 0.1 * clipped[0] + 0.1 * clipped[1], rtol=1e-4, atol=1e-6)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2, "the first process alone writes"
+
+
+def test_a_video_expert_on_the_fine_grid_starts_at_the_still_picture_beside_the_model_it_starts_from(tmp_path, tiny):
+    """It joins the audio expert and the encoders of the bundled model, is trained, and exported to be measured from the
+    picture."""
+    pytest.importorskip("skimage", reason="the photos of jointdit[train] are not installed")
+    for name in ("video_vae", "audio_vae", "vocoder"):
+        (tmp_path / name).symlink_to(tiny / name)
+    once = {"budget": Budget(steps=1), "batch": 1, "seed": 3}
+    recipe = TinyRecipe(
+        runs=tmp_path,
+        start=tiny,
+        output=tmp_path / "model",
+        cache=Cache(clips=6, seed=3, sounds_per_clip=1),
+        experts=Experts(held_out=2),
+        videos=VideoStage(**once),
+        sounds=SoundStage(**once),
+    ).on_fine_grid()
+    recipe = replace(recipe, videos=replace(recipe.videos, rate=0.0), sounds=replace(recipe.sounds, painted=1.0))
+    for command in (write_cache, train_videos, train_sounds, export):
+        command(recipe)
+    old, new = (JointDiTPipeline.from_pretrained(folder) for folder in (tiny, tmp_path / "model"))
+    assert new.defaults == replace(old.defaults, around_picture=True)
+    assert new.video_unet.config.in_channels * 4 == old.video_unet.config.in_channels
+    one, other = (pipe.joint_blocks.blocks[1].audio.to_q.weight for pipe in (old, new))
+    torch.testing.assert_close(one, other, atol=2e-3, rtol=0)
+    photo = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
+    clip = new(photo, sigmas=[200.0, 0.0], generator=torch.Generator().manual_seed(0))
+    moved = np.abs(np.diff(clip.frames.astype(float), axis=0)).mean()
+    assert moved < 2, "noise of one step in 200 is left of a picture that stands still"

@@ -9,7 +9,7 @@ import torch
 
 from jointdit.errors import InputError
 from jointdit.recipes.tiny.cache import suggested_effects
-from jointdit.recipes.tiny.objectives import ExpertsObjective, SoundObjective, VideoObjective
+from jointdit.recipes.tiny.objectives import ExpertsObjective, SoundObjective, VideoObjective, change_weight
 
 
 def test_without_a_prompt_scenes_show_what_their_picture_suggests(make_objective):
@@ -85,3 +85,49 @@ def test_events_are_hidden_where_both_modalities_are_noisy(make_objective):
     noise = objective.clock
     pairs = torch.tensor([[30.0, 900.0], [30.0, 0.0], [noise.sigma_min, 900.0], [noise.sigma_min, 0.0]]).double()
     assert objective.events_hidden(noise.levels(*pairs.T)).tolist() == [True, False, False, False]
+
+
+def test_errors_weigh_more_where_the_scene_leaves_its_first_frame(make_objective):
+    video = torch.zeros(1, 4, 2, 2, 2)
+    video[:, 2:, :, 0, 0] = 3.0
+    weight = change_weight(video, heaviest=4.0)
+    assert weight.mean().item() == pytest.approx(1)
+    assert (weight[0, 2:, 0, 0, 0] > 3 * weight[0, 0, 0, 0, 0]).all()
+    still = torch.ones(1, 4, 1, 2, 2)
+    assert torch.equal(change_weight(video[:, :1].expand_as(video), 4.0), still), "a still video has one weight"
+    assert torch.equal(change_weight(video, 0.0), still)
+
+
+def test_a_share_of_the_videos_levels_is_where_objects_are_painted(make_objective, recipe):
+    videos = replace(recipe.videos, painting_share=1.0, painting_sigmas=(1.0, 20.0))
+    objective = make_objective(VideoObjective, replace(recipe, videos=videos), batch=200)
+    drawn = objective.draw_levels(torch.Generator().manual_seed(0))
+    levels = objective.draw_painting(drawn, torch.Generator().manual_seed(1))
+    assert 1 <= levels.video_sigma.min() < 2 and 10 < levels.video_sigma.max() <= 20
+    assert torch.equal(levels.audio_timestep, drawn.audio_timestep)
+
+
+def test_sounds_are_learned_beside_what_the_model_paints(make_objective, recipe):
+    sounds = replace(recipe.sounds, painted=0.5)
+    objective = make_objective(SoundObjective, replace(recipe, sounds=sounds), batch=16)
+    index = torch.full((16,), 2)
+    clean, none = objective.latents(index), torch.zeros(16, dtype=torch.bool)
+    cond = objective.conditions(index, none, none, objective.captions(index, none))
+    painted = objective.paint(clean, cond, torch.Generator().manual_seed(0))
+    assert torch.equal(painted.audio, clean.audio)
+    same = (painted.video == clean.video).flatten(1).all(1)
+    assert 2 < same.sum() < 14
+    objective.loss(torch.Generator().manual_seed(0), 0.0).backward()
+    assert objective.model.video_unet.conv_in.weight.grad is None
+
+
+def test_without_a_prompt_a_given_video_may_be_alone_to_say_what_is_heard(make_objective, recipe):
+    """Then the picture's residual, which guesses from its colours, is not there either."""
+    seen = {}
+    for suggested in (0.0, 1.0):
+        sounds = replace(recipe.sounds, without_prompt=1.0, unconditional=0.0, suggested=suggested)
+        objective = make_objective(SoundObjective, replace(recipe, sounds=sounds))
+        objective.loss(torch.Generator().manual_seed(0), 0.0).backward()
+        seen[suggested] = objective.model.joint_blocks.image_to_text[0].weight.grad
+    assert seen[0.0] is None or not seen[0.0].any()
+    assert seen[1.0].any()

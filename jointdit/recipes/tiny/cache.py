@@ -94,7 +94,7 @@ def load_cache(recipe: TinyRecipe) -> tuple[CachedScenes, CachedSounds]:
 
 def video_scale(recipe: TinyRecipe) -> float:
     """What the video autoencoder's latents are multiplied by, in the cache too."""
-    return float(AutoencoderKLTemporalDecoder.load_config(recipe.runs / "video_vae")["scaling_factor"])
+    return float(json.loads((recipe.runs / "video_vae" / "config.json").read_text("utf-8"))["scaling_factor"])
 
 
 def suggested_effects(pictures: Tensor) -> list[str]:

@@ -34,10 +34,10 @@ class Muon(Optimizer):
             move = self._move_matrix if group["matrices"] else self._move
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    move(parameter, group["lr"])
+                    move(parameter, parameter.grad, group["lr"])
 
-    def _move_matrix(self, parameter: Tensor, rate: float) -> None:
-        state, gradient = self.state[parameter], parameter.grad
+    def _move_matrix(self, parameter: Tensor, gradient: Tensor, rate: float) -> None:
+        state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
         state["momentum"].lerp_(gradient, 1 - MOMENTUM)
@@ -45,8 +45,8 @@ class Muon(Optimizer):
         size = ADAM_SIZE * math.sqrt(max(step.shape))
         parameter.add_(orthogonal(step).view_as(parameter), alpha=-rate * size)
 
-    def _move(self, parameter: Tensor, rate: float) -> None:
-        state, gradient = self.state[parameter], parameter.grad
+    def _move(self, parameter: Tensor, gradient: Tensor, rate: float) -> None:
+        state = self.state[parameter]
         if not state:
             state["step"] = 0
             state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)

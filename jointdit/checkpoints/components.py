@@ -43,11 +43,14 @@ class Component:
     optional: bool = False
 
     @property
-    def classes(self) -> dict[str, type[Any]]:
-        """The classes that it may be, by their names in `model_index.json`."""
-        module = import_module(MODULES[self.library], __package__)
+    def names(self) -> list[str]:
+        """Of the classes that it may be, as `model_index.json` has them."""
         # Only before version 5 of transformers do its tokenizers carry the ending.
-        return {name.removesuffix("Fast"): getattr(module, name) for name in self.types}
+        return [name.removesuffix("Fast") for name in self.types]
+
+    def load_class(self, name: str) -> type[Any]:
+        """One of `names`, the only one that is imported."""
+        return getattr(import_module(MODULES[self.library], __package__), self.types[self.names.index(name)])
 
     @property
     def weights(self) -> str | None:

@@ -70,6 +70,6 @@ def _load_folders(folder: Path, expert: Expert, dtype: torch.dtype) -> dict[str,
     # AudioLDM2's published index names GPT2Model, which transformers 5 cannot continue; the table's GPT2LMHeadModel has
     # the same weights and hidden states.
     return {
-        each.name: load_component(list(each.classes.values())[-1], folder / part, dtype)
+        each.name: load_component(each.load_class(each.names[-1]), folder / part, dtype)
         for part, each in published_folders(expert).items()
     }

@@ -95,11 +95,11 @@ def load_components(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) 
     for name, entry in index.items():
         if name.startswith("_") or name == "defaults" or entry == [None, None]:
             continue
-        known = COMPONENTS[name].classes if name in COMPONENTS else {}
+        known = COMPONENTS[name].names if name in COMPONENTS else []
         if not isinstance(entry, list) or len(entry) != 2 or entry[1] not in known:
             allowed = ", ".join(known) or "not a component of this model"
             raise InputError(f"{folder / INDEX}: {name} is {entry!r}; known: {allowed}")
-        components[name] = load_component(known[entry[1]], folder / name, dtype)
+        components[name] = load_component(COMPONENTS[name].load_class(entry[1]), folder / name, dtype)
     if missing := [each.name for each in COMPONENTS.values() if components[each.name] is None and not each.optional]:
         raise InputError(f"{folder / INDEX}: names no {some(missing)}; fetch or save the model again")
     return components
@@ -200,9 +200,9 @@ def save_components(folder: Path, components: Mapping[str, Any], index: Mapping[
             component.save_pretrained(partial / name)
             if isinstance(component, transformers.CLIPTextModel):
                 _name_by_inner_model(partial / name / "model.safetensors")
-            known = COMPONENTS[name].classes
-            names = [published for published, cls in known.items() if isinstance(component, cls)] or list(known)[:1]
-            entries[name] = [COMPONENTS[name].library, names[-1]]
+            known = COMPONENTS[name]
+            names = [each for each in known.names if isinstance(component, known.load_class(each))] or known.names[:1]
+            entries[name] = [known.library, names[-1]]
         (partial / INDEX).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         for weights in partial.rglob("*.safetensors"):  # which safetensors writes for their owner alone
             weights.chmod((partial / INDEX).stat().st_mode)

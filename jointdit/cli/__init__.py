@@ -13,6 +13,7 @@ from typing import NoReturn
 from ..errors import InputError
 from ..version import __version__
 from . import cache, evaluate, fetch_models, generate, run_workflow, synth, train
+from .light import import_less
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -29,12 +30,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status: 0 done, 2 bad input (one line on stderr), 130 interrupted.
+    """Runs one command, that of this process if `argv` is None, and returns its exit status: 0 done, 2 bad input (one
+    line on stderr), 130 interrupted.
 
     Raises SystemExit, as argparse does, for `--help`, `--version` and a wrong command line. Any error that the user
     cannot correct is a bug and is raised as it is.
     """
     arguments = _parser().parse_args(argv)
+    if argv is None and arguments.run is generate.run:
+        import_less(generate.UNUSED)
     try:
         with warnings.catch_warnings():
             if not arguments.debug:

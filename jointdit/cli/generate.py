@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from ..pipeline import SamplingSettings
 
 SCALE = number(0, 100)
+# Packages that diffusers and transformers import where they are installed, and that make no clip.
+UNUSED = ("bitsandbytes", "matplotlib", "pandas", "peft", "scipy", "sklearn", "torchao")
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample.jpg"
 
 OPTIONS = (

@@ -10,29 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import (
-    AudioLDM2ProjectionModel,
-    AudioLDM2UNet2DConditionModel,
-    AutoencoderKL,
-    AutoencoderKLTemporalDecoder,
-    DDIMScheduler,
-    DiffusionPipeline,
-    EulerDiscreteScheduler,
-    UNetSpatioTemporalConditionModel,
-)
+from diffusers import DiffusionPipeline
 from torch import nn
-from transformers import (
-    ClapModel,
-    CLIPImageProcessor,
-    CLIPTextModel,
-    CLIPTokenizer,
-    CLIPVisionModelWithProjection,
-    GPT2LMHeadModel,
-    RobertaTokenizer,
-    SpeechT5HifiGan,
-    T5EncoderModel,
-    T5Tokenizer,
-)
 
 from ..checkpoints.adapter_files import adapter_files, fuse_adapter
 from ..checkpoints.components import COMPONENTS, IDENTITY, INDEX, OPTIONAL
@@ -55,6 +34,28 @@ from ..runtime.speed import Speed, set_speed
 from .settings import Defaults, SamplingSettings
 
 if TYPE_CHECKING:
+    # Only those that a model has are imported, by `load_components`.
+    from diffusers import (
+        AudioLDM2ProjectionModel,
+        AudioLDM2UNet2DConditionModel,
+        AutoencoderKL,
+        AutoencoderKLTemporalDecoder,
+        DDIMScheduler,
+        EulerDiscreteScheduler,
+        UNetSpatioTemporalConditionModel,
+    )
+    from transformers import (
+        ClapModel,
+        CLIPImageProcessor,
+        CLIPTextModel,
+        CLIPTokenizer,
+        CLIPVisionModelWithProjection,
+        GPT2LMHeadModel,
+        RobertaTokenizer,
+        SpeechT5HifiGan,
+        T5EncoderModel,
+        T5Tokenizer,
+    )
     from typing_extensions import Self
 
 

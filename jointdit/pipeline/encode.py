@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import AudioLDM2Pipeline
 from diffusers.utils.torch_utils import randn_tensor
 from einops import rearrange
 from PIL import Image
@@ -194,7 +194,7 @@ def encode_text(pipe: JointDiTComponents, texts: Sequence[str], beside: Sequence
     parts: dict[str, Any] = {name: getattr(pipe, name) for name in names}
     parts |= {"vae": pipe.audio_vae, "unet": pipe.audio_unet, "scheduler": pipe.audio_scheduler}
     parts["feature_extractor"] = None
-    encoders = AudioLDM2Pipeline(**parts)
+    encoders = diffusers.AudioLDM2Pipeline(**parts)  # imported here: `tiny` has no need of it
     pairs = list(zip(texts, beside or [""] * len(texts), strict=True))
     once = {pair: encode_audioldm2_text(encoders, *pair) for pair in dict.fromkeys(pairs)}
     return TextEmbeddings.cat([once[pair] for pair in pairs])

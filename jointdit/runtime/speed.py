@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch._dynamo.utils import counters
 
 from ..errors import InputError
 from ..models.model import JointDiTModel
@@ -44,4 +43,6 @@ def set_speed(model: JointDiTModel, speed: Speed, device: torch.device) -> None:
 
 def graphs_compiled() -> int:
     """How many graphs torch.compile has made in this process. It stands still when nothing is compiled again."""
+    from torch._dynamo.utils import counters  # takes a second, and few compile
+
     return counters["stats"]["unique_graphs"]

@@ -14,7 +14,8 @@ from jointdit.checkpoints.components import COMPONENTS, OPTIONAL, TEXT_ENCODERS
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_a_component_has_weights_if_its_classes_are_torch_modules(name):
     component = COMPONENTS[name]
-    for published, cls in component.classes.items():
+    for published in component.names:
+        cls = component.load_class(published)
         assert issubclass(cls, nn.Module) == component.is_module == (component.weights is not None)
         assert cls.__name__.startswith(published) and cls.__module__.split(".")[0] == component.library
 

@@ -12,6 +12,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .diffusion.guidance import JointCFG
+    from .diffusion.reuse import Reuse
     from .diffusion.sync_guidance import SyncGuidance
     from .errors import InputError
     from .media import Clip
@@ -27,6 +28,7 @@ __all__ = [
     "JointDiTModel",
     "JointDiTPipeline",
     "Memory",
+    "Reuse",
     "SamplingSettings",
     "Speed",
     "SyncGuidance",
@@ -40,6 +42,7 @@ _HOMES = {
     "JointDiTModel": ".models.model",
     "JointDiTPipeline": ".pipeline",
     "Memory": ".runtime.memory",
+    "Reuse": ".diffusion.reuse",
     "SamplingSettings": ".pipeline",
     "Speed": ".runtime.speed",
     "SyncGuidance": ".diffusion.sync_guidance",

@@ -58,6 +58,7 @@ OPTIONS = (
     Option("sampler", "NAME", one_of("euler", "heun", "dpmpp_2m"), "euler (default), heun or dpmpp_2m"),
     Option("fresh-noise", "S", number(0, 1), "share of the video's noise that each step replaces; 0 is plain"),
     Option("video-temperature", "T", number(0, 2), "scale of the video's initial noise; lower is calmer, 1 is plain"),
+    Option("reuse", "N", whole(1, 1000), "run the whole video model in every N-th step only; 1 is always, exactly"),
     Option("audio-substeps", "N", whole(1, 100), "audio steps in each video step"),
     DEVICE,
     Option("dtype", "TYPE", one_of("float32", "float16", "bfloat16"), "numbers to compute with (default float32)"),
@@ -178,6 +179,7 @@ def guidance_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def sampling_settings(options: Mapping[str, Any], guidance: JointCFG) -> SamplingSettings:
     """What was asked of sampling, under this guidance."""
+    from ..diffusion.reuse import Reuse
     from ..diffusion.sync_guidance import SyncGuidance
     from ..pipeline import SamplingSettings
 
@@ -189,4 +191,5 @@ def sampling_settings(options: Mapping[str, Any], guidance: JointCFG) -> Samplin
         video_temperature=options["video_temperature"],
         fresh_noise=options["fresh_noise"],
         sync=SyncGuidance(options["sync"]) if options.get("sync") else None,
+        reuse=Reuse(options["reuse"]) if options.get("reuse") else None,
     )

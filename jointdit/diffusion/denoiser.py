@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..latents import JointLatents
 from ..models.model import Conditioning, JointDiTModel, KeptVideo
+from .reuse import Reuse
 from .schedules import Levels, NoiseClock
 
 AudioPasses = Callable[[Tensor, Levels], list[Tensor]]
@@ -42,7 +43,9 @@ class _Part:
     conditioning: Conditioning
     isolated: Tensor  # [R]
     estimate: JointLatents
-    video: KeptVideo
+    video: KeptVideo  # of the latest full evaluation
+    start: Tensor | None  # what entered the experts of the video then, if it matters
+    age: int = 0  # evaluations since
 
 
 class JointDenoiser:
@@ -50,12 +53,16 @@ class JointDenoiser:
     of its conditioning.
 
     max_batch: rows of a model evaluation (samples times passes) when memory is short; the numbers stay the same.
+    reuse: which evaluations of `denoise` run in full; a denoiser with it is for one sampling run.
     """
 
-    def __init__(self, model: JointDiTModel, clock: NoiseClock, max_batch: int | None = None) -> None:
+    def __init__(
+        self, model: JointDiTModel, clock: NoiseClock, max_batch: int | None = None, reuse: Reuse | None = None
+    ) -> None:
         if max_batch is not None and max_batch < 1:
             raise ValueError(f"max_batch {max_batch}: give None or at least 1")
-        self.model, self.clock, self.max_batch = model, clock, max_batch
+        self.model, self.clock, self.max_batch, self.reuse = model, clock, max_batch, reuse
+        self._kept: tuple[Sequence[Pass], Sequence[_Part]] = ((), ())  # of the evaluation before, for `reuse`
 
     def losses(
         self,
@@ -140,10 +147,15 @@ class JointDenoiser:
         # Rows that share In stand together, so that a split batch shares it too.
         order = stem_rows.argsort(stable=True)
         back = order.argsort().to(x.video.device)
+        rows = order.split(self.max_batch or len(order))
+        past, kept = self._kept
+        before = kept if _same(past, passes) else [None] * len(rows)
         parts = [
-            self._evaluate(x, levels, conditioning, stem_rows[rows], isolated[rows], keep)
-            for rows in order.split(self.max_batch or len(order))
+            self._evaluate(x, levels, conditioning, stem_rows[some], isolated[some], keep, part)
+            for some, part in zip(rows, before, strict=True)
         ]
+        if self.reuse is not None:
+            self._kept = passes, parts
 
         def by_pass(tensors: list[Tensor]) -> list[Tensor]:
             return list(torch.cat(tensors).index_select(0, back).chunk(len(passes)))
@@ -165,8 +177,12 @@ class JointDenoiser:
         stem_rows: Tensor,
         isolated: Tensor,
         keep: bool,
+        before: _Part | None,
     ) -> _Part:
-        """stem_rows [R], on the host: the sample of x, plus B for each conditioning before its own; rising."""
+        """stem_rows [R], on the host: the sample of x, plus B for each conditioning before its own; rising.
+
+        before: the same rows in the evaluation before this one, if they can be reused.
+        """
         batch, device = len(x.video), x.video.device
         unique, among = stem_rows.unique(return_inverse=True)
         first, among, samples = (index.to(device) for index in (unique % batch, among, stem_rows % batch))
@@ -174,9 +190,16 @@ class JointDenoiser:
         stem = self.model.stem(*model_inputs(_select(x, first), levels.select(first), own), own)
         if len(unique) < len(among):  # else every row has an In of its own
             stem, own = stem.select(among), own.select(among)
-        raw, video = self.model.trunk(stem, isolated, keep)
+        reuse = self.reuse
+        start = stem.video.hidden if reuse is not None and reuse.moved is not None else None
+        if reuse is not None and before is not None and reuse.suffices(before.age, before.start, start):
+            raw, video = self.model.trunk_again(stem, isolated, before.video), before.video
+            start, age = before.start, before.age + 1
+        else:
+            kept = reuse is not None
+            (raw, video), age = self.model.trunk(stem, isolated, keep or kept, kept), 0
         estimate = clean_estimates(_select(x, samples), raw, levels.select(samples), own)
-        return _Part(samples, own, isolated, estimate, video)
+        return _Part(samples, own, isolated, estimate, video, start, age)
 
     def _evaluate_audio(self, audio: Tensor, levels: Levels, part: _Part) -> Tensor:
         audio, levels = audio.index_select(0, part.samples), levels.select(part.samples)
@@ -244,6 +267,12 @@ def _origin(conditioning: Conditioning) -> Tensor:
 
 def _wide(level: Tensor, x: Tensor) -> Tensor:
     return level.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def _same(past: Sequence[Pass], passes: Sequence[Pass]) -> bool:
+    """Whether these are the same passes, of the same conditioning objects."""
+    kinds = [[(id(each.conditioning), each.isolated) for each in some] for some in (past, passes)]
+    return kinds[0] == kinds[1]
 
 
 def _select(x: JointLatents, index: Tensor) -> JointLatents:

@@ -88,9 +88,14 @@ class Stem:
 
 @dataclass(frozen=True)
 class KeptVideo:
-    """Video keys and values of every Joint Block, of the samples that are not isolated, for audio sub-steps."""
+    """What is kept of the video from a joint evaluation.
+
+    blocks: keys and values of every Joint Block, of the samples that are not isolated, for audio sub-steps.
+    deep: [B * F, C, h, w], what entered the last up block, for evaluations that run no more than In and that block.
+    """
 
     blocks: tuple[KeyValue | None, ...]
+    deep: Tensor | None = None
 
 
 class JointDiTModel(nn.Module):
@@ -190,9 +195,11 @@ class JointDiTModel(nn.Module):
             fps=cond.fps,
         )
 
-    def trunk(self, stem: Stem, isolated: bool | Tensor, keep: bool = False) -> tuple[JointLatents, KeptVideo]:
+    def trunk(
+        self, stem: Stem, isolated: bool | Tensor, keep: bool = False, deep: bool = False
+    ) -> tuple[JointLatents, KeptVideo]:
         """Experts with their Joint Blocks, then Out. With `keep`, also the video's keys and values for sub-steps, else
-        none."""
+        none; with `deep`, moreover what `trunk_again` needs."""
         split = split_isolated(isolated, stem.fps.shape[0], stem.fps.device)
         kept: list[KeyValue] = []
 
@@ -204,8 +211,25 @@ class JointDiTModel(nn.Module):
 
         video, audio = self.through_stages((stem.video, stem.audio), self.run_experts, join)
         video_expert, audio_expert = self._experts()
-        prediction = JointLatents(*self._both(partial(video_expert.finish, video), partial(audio_expert.finish, audio)))
-        return prediction, KeptVideo(tuple(kept))
+
+        def finish_video() -> tuple[Tensor, Tensor]:
+            below = video_expert.deep(video)
+            return video_expert.shallow(below), below.hidden
+
+        (seen, below), heard = self._both(finish_video, partial(audio_expert.finish, audio))
+        return JointLatents(seen, heard), KeptVideo(tuple(kept), below if deep else None)
+
+    def trunk_again(self, stem: Stem, isolated: bool | Tensor, kept: KeptVideo) -> JointLatents:
+        """The video by In and the last up block alone, on what `trunk` kept with `deep` and the same `isolated`; the
+        whole audio expert on the video's keys and values as they were then."""
+        assert kept.deep is not None
+        split = split_isolated(isolated, stem.fps.shape[0], stem.fps.device)
+        return JointLatents(
+            *self._both(
+                partial(self._experts()[0].again, stem.video, kept.deep),
+                partial(self._audio_on, kept, stem.audio, stem.audio_embedding, stem.context, split),
+            )
+        )
 
     def through_stages(self, state: S, run: Callable[[S, int], S], join: Callable[[S, int], S]) -> S:
         """From In to before Out: `run` for every stage after In, and `join` after those, In too, that a Joint Block
@@ -248,18 +272,23 @@ class JointDiTModel(nn.Module):
         isolated: bool | Tensor,
     ) -> Tensor:
         """The audio expert alone, its Joint Blocks attending to the video kept by `trunk` with the same `isolated`."""
-        expert = self._experts()[1]
         context = self.joint_blocks.embed_context(conditioning.context_image, conditioning.context_text)
         batch, device = audio.shape[0], audio.device
         embedding = self.joint_blocks.embed_audio_level(expand_timestep(audio_timestep, batch, device), context)
         split = split_isolated(isolated, batch, device)
-        blocks = iter(kept.blocks)
+        state = self._start_audio(audio, audio_timestep, conditioning)
+        return self._audio_on(kept, state, embedding, context, split)
+
+    def _audio_on(
+        self, kept: KeptVideo, state: ExpertState, embedding: Tensor, context: Tensor, split: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """The audio expert after its In, on the video that is kept."""
+        expert, blocks = self._experts()[1], iter(kept.blocks)
 
         def join(state: ExpertState, stage: int) -> ExpertState:
             block, tokens = self._block_after[stage], self._audio_tokens(state)
             return _add_audio(state, self._call(block.audio_only, tokens, embedding, context, next(blocks), *split))
 
-        state = self._start_audio(audio, audio_timestep, conditioning)
         return expert.finish(self.through_stages(state, expert.run, join))
 
     def audio_alone(self, audio: Tensor, audio_timestep: Tensor | float, conditioning: Conditioning) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..diffusion import samplers
 from ..diffusion.denoiser import JointDenoiser
 from ..diffusion.guidance import GuidedDenoiser, JointCFG
+from ..diffusion.reuse import Reuse
 from ..diffusion.schedules import AudioGrid
 from ..diffusion.sync_guidance import SyncedDenoiser, SyncGuidance, loudness_readout
 from ..errors import InputError
@@ -57,6 +58,7 @@ class CallOptions(TypedDict, total=False):
     fresh_noise: float | None
     isolated: bool | None
     sync: SyncGuidance | None
+    reuse: Reuse | None
     fit: Fit
     motion_bucket: float | None
     noise_augmentation: float | None
@@ -109,7 +111,7 @@ class JointDiTPipeline(JointDiTComponents):
             start = samplers.hold_video(start, conditions.video_latents.to(self.device))
         if conditions.audio_latents is not None:
             start = samplers.hold_audio(start, conditions.audio_latents.to(self.device), grid)
-        joint = JointDenoiser(self.model, clock, max_batch or self.memory.max_batch)
+        joint = JointDenoiser(self.model, clock, max_batch or self.memory.max_batch, settings.reuse)
         denoise = self._guided(joint, conditions, settings)
         fresh = samplers.FreshNoise(
             chosen(settings.fresh_noise, self.defaults.fresh_noise),
@@ -175,6 +177,7 @@ class JointDiTPipeline(JointDiTComponents):
         fresh_noise: float | None = None,
         isolated: bool | None = None,
         sync: SyncGuidance | None = None,
+        reuse: Reuse | None = None,
         fit: Fit = "cover",
         motion_bucket: float | None = None,
         noise_augmentation: float | None = None,
@@ -190,8 +193,8 @@ class JointDiTPipeline(JointDiTComponents):
         audio: samples, float32 [channels, n], and their rate: the picture moves to this sound, which stays as it is.
         frames, fps, height, width: shape of the clips; the model's own where None.
         settings: how to sample. Each of its fields can also be given by itself (steps, sigmas, sampler, guidance,
-        audio_grid, audio_substeps, video_temperature, fresh_noise, isolated, sync) and then wins over that of
-        `settings`.
+        audio_grid, audio_substeps, video_temperature, fresh_noise, isolated, sync, reuse) and then wins over
+        that of `settings`.
         fit, motion_bucket, noise_augmentation: of the picture, as in `condition`.
         decode_chunk_size: frames that are decoded at once; the memory settings' where None.
         generator: fixes every random number. With one for each picture, a clip does not depend on those beside it.
@@ -209,6 +212,7 @@ class JointDiTPipeline(JointDiTComponents):
             fresh_noise=fresh_noise,
             isolated=isolated,
             sync=sync,
+            reuse=reuse,
         )
         shape, video_latents, audio_latents = self.shape(frames, fps, height, width), None, None
         if video is not None:

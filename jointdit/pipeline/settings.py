@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..diffusion import samplers
 from ..diffusion.guidance import JointCFG
+from ..diffusion.reuse import Reuse
 from ..diffusion.schedules import AudioGrid, Modality, NoiseClock, SamplingGrid, resample
 from ..diffusion.sync_guidance import SyncGuidance
 from ..errors import InputError
@@ -39,6 +40,7 @@ class SamplingSettings:
     fresh_noise: 0 to 1, share of the video's noise that each step replaces (`samplers.FreshNoise`).
     isolated: the modalities never see each other: what the same weights make without their joint attention.
     sync: pulls the sound to when the picture moves, without training; None is off.
+    reuse: which evaluations keep what the depth of the video expert found before; None is none, exactly.
 
     Raises InputError for a value out of range.
     """
@@ -53,6 +55,7 @@ class SamplingSettings:
     fresh_noise: float | None = None
     isolated: bool = False
     sync: SyncGuidance | None = None
+    reuse: Reuse | None = None
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.sigmas is not None:

@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 Call = Callable[..., Any]
+ALL = slice(None)  # blocks
 UNet = UNetSpatioTemporalConditionModel | AudioLDM2UNet2DConditionModel
 
 
@@ -74,8 +75,8 @@ def run_inner_block(unet: UNet, state: ExpertState, stage: int, call: Call) -> E
     return replace(state, hidden=hidden, skips=state.skips + skips, level=state.level + deeper)
 
 
-def run_up_blocks(unet: UNet, state: ExpertState, call: Call) -> Tensor:
-    """Out of either UNet: up blocks with their skips, then norm, activation and the last convolution.
+def run_up_blocks(unet: UNet, state: ExpertState, blocks: slice, call: Call) -> ExpertState:
+    """Some of Out's up blocks of either UNet, with their skips.
 
     `upsample_size` matters only where a side is no multiple of the overall factor; elsewhere it is what the upsampler
     would compute by itself, and the UNets leave it out, which selects another interpolation mode of equal result.
@@ -83,7 +84,7 @@ def run_up_blocks(unet: UNet, state: ExpertState, call: Call) -> Tensor:
     hidden, skips = state.hidden, state.skips
     factor = 2**unet.num_upsamplers
     odd = any(side % factor for side in skips[0].shape[-2:])
-    for block in unet.up_blocks:
+    for block in unet.up_blocks[blocks]:
         count = len(cast(nn.ModuleList, block.resnets))
         used, skips = skips[-count:], skips[:-count]
         hidden = call(
@@ -94,8 +95,13 @@ def run_up_blocks(unet: UNet, state: ExpertState, call: Call) -> Tensor:
             upsample_size=skips[-1].shape[2:] if odd and skips else None,
             **block_inputs(block, state),
         )
+    return replace(state, hidden=hidden, skips=skips)
+
+
+def run_end(unet: UNet, state: ExpertState) -> Tensor:
+    """After the up blocks: norm, activation and the last convolution."""
     assert unet.conv_norm_out is not None and unet.conv_act is not None  # only None without a number of groups
-    return unet.conv_out(unet.conv_act(unet.conv_norm_out(hidden)))
+    return unet.conv_out(unet.conv_act(unet.conv_norm_out(state.hidden)))
 
 
 def block_inputs(block: nn.Module, state: ExpertState) -> dict[str, Tensor]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from einops import rearrange, repeat
-from torch import Tensor
+from torch import Tensor, nn
 
-from .state import Call, ExpertState, call_directly, expand_timestep, run_inner_block, run_up_blocks
+from .state import Call, ExpertState, call_directly, expand_timestep, run_end, run_inner_block, run_up_blocks
 
 
 class VideoExpert:
@@ -47,4 +48,18 @@ class VideoExpert:
 
     def finish(self, state: ExpertState) -> Tensor:
         """Out: the raw prediction [B, F, C, h, w]."""
-        return rearrange(run_up_blocks(self.unet, state, self.call), "(b f) c h w -> b f c h w", f=state.rows)
+        return self.shallow(self.deep(state))
+
+    def deep(self, state: ExpertState) -> ExpertState:
+        """Out but for its last up block, which takes the skips that are left: some of In's."""
+        return run_up_blocks(self.unet, state, slice(-1), self.call)
+
+    def again(self, state: ExpertState, deep: Tensor) -> Tensor:
+        """Out after a new In, on the hidden state that `deep` had in an earlier evaluation."""
+        used = len(cast(nn.ModuleList, self.unet.up_blocks[-1].resnets))
+        return self.shallow(replace(state, hidden=deep, skips=state.skips[:used]))
+
+    def shallow(self, state: ExpertState) -> Tensor:
+        """The rest of Out."""
+        last = run_up_blocks(self.unet, state, slice(-1, None), self.call)
+        return rearrange(run_end(self.unet, last), "(b f) c h w -> b f c h w", f=state.rows)

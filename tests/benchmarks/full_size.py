@@ -61,6 +61,7 @@ from transformers import (
 from jointdit import JointCFG, JointDiTPipeline, SamplingSettings
 from jointdit.diffusion.denoiser import JointDenoiser
 from jointdit.diffusion.guidance import DEFAULTS
+from jointdit.diffusion.reuse import Reuse
 from jointdit.diffusion.schedules import NoiseClock
 from jointdit.encoders.conditioning import TextEmbeddings, encode_clip_image, join, without_image
 from jointdit.latents import ClipShape, JointLatents
@@ -81,6 +82,8 @@ PASSES = {  # isolated or not, of those that share the conditions, then of the o
     "joint-cfg": ((False,), (True,)),
     "joint-cfg-star": ((False, True), (True,)),
 }
+REUSED = (2, 3, 4)  # schedules: every so many steps is full
+FEW = (4, 8, 25)  # steps
 TEXT = (8, 24)  # tokens of AudioLDM2's two streams
 
 
@@ -423,6 +426,19 @@ class Operations:
         return {"whole": counter.get_total_flops() / 1e12} | found
 
     @torch.no_grad()
+    def reused(self, shape: ClipShape, mode: str) -> float:
+        """TFLOP of one step under a guidance that reuses the depth of the video."""
+        own, others = PASSES[mode]
+        rows = torch.tensor([0] * len(own) + [1] * len(others), device=self.device)
+        isolated = torch.tensor([*own, *others])
+        stem = self.model.stem(*self.inputs(shape, rows=1 + bool(others)))
+        _, kept = self.model.trunk(stem.select(rows), isolated, keep=True, deep=True)
+        with FlopCounterMode(display=False) as counter:
+            stem = self.model.stem(*self.inputs(shape, rows=1 + bool(others)))
+            self.model.trunk_again(stem.select(rows), isolated, kept)
+        return counter.get_total_flops() / 1e12
+
+    @torch.no_grad()
     def diffusers(self, shape: ClipShape, rows: int) -> tuple[float, float]:
         """TFLOP of one evaluation of each UNet by its own forward."""
         video, audio, level, _, cond = self.inputs(shape, rows)
@@ -505,12 +521,22 @@ def operations(size: Size) -> dict[str, Any]:
         video, audio = count.diffusers(shape, rows=1)
         theirs = sum(count.diffusers(shape, rows=2))
         steps = {mode: count.joint(shape, mode) for mode in PASSES}
+        again = {mode: count.reused(shape, mode) for mode in PASSES}
         found[name_of(shape)] = {
             "TFLOP of the video UNet": video,
             "TFLOP of the audio UNet": audio,
             "TFLOP of a step of diffusers' two pipelines": theirs,
             "TFLOP of a joint step": {mode: step["whole"] for mode, step in steps.items()},
             "ratio to diffusers' two pipelines": {mode: step["whole"] / theirs for mode, step in steps.items()},
+            "TFLOP of a step that reuses the depth of the video": again,
+            "ratio to diffusers' two pipelines of a clip, with reuse": {
+                f"every {every}": {mode: clip_of(steps[mode]["whole"], again[mode], every) / theirs for mode in PASSES}
+                for every in REUSED
+            },
+            "operations of a clip relative to 25 steps of diffusers' two pipelines, by steps": {
+                str(number): {mode: number / 25 * steps[mode]["whole"] / theirs for mode in ("none", "joint-cfg")}
+                for number in FEW
+            },
             "TFLOP of one pass by block": steps["none"],
             "GB of float16 weights and of intermediate results at once": {
                 "plain, 2 passes": [count.weights(by_stage=False), count.bytes_at_once(shape, 2, chunks=False)],
@@ -521,6 +547,12 @@ def operations(size: Size) -> dict[str, Any]:
     return found
 
 
+def clip_of(full: float, again: float, every: int) -> float:
+    """The mean step of a clip of 25, of which every so many is full."""
+    steps = [full if step % every == 0 else again for step in range(25)]
+    return sum(steps) / len(steps)
+
+
 def name_of(shape: ClipShape) -> str:
     return f"{shape.frames} frames {shape.height}x{shape.width}"
 
@@ -529,14 +561,20 @@ def name_of(shape: ClipShape) -> str:
 
 
 def joint_step(
-    pipe: JointDiTPipeline, given: Conditions, mode: str, steps: int, watch: Watch
+    pipe: JointDiTPipeline, given: Conditions, mode: str, steps: int, watch: Watch, every: int = 1
 ) -> tuple[float, float | None]:
-    """Milliseconds of a step, and the peak memory in GB."""
+    """Milliseconds of a step, and the peak memory in GB. every: so many steps is one full."""
     watch.reset()
     timer = StepTimer(watch, steps)
     pipe.sample(
         given,
-        SamplingSettings(steps, guidance=JointCFG(mode=mode), audio_grid="even", audio_substeps=1),
+        SamplingSettings(
+            steps,
+            guidance=JointCFG(mode=mode),
+            audio_grid="even",
+            audio_substeps=1,
+            reuse=Reuse(every) if every > 1 else None,
+        ),
         generator=torch.Generator().manual_seed(0),
         callback=lambda *_: timer(),
     )
@@ -638,6 +676,17 @@ def measure_steps(pipe, size: Size, options: argparse.Namespace) -> dict[str, An
             "share of the matmul peak": flops[mode] / (milliseconds / 1e3) / peak,
             "peak memory GB": memory,
             "graphs compiled after the first steps": graphs_compiled() - graphs,
+        }
+    found["joint-cfg with reuse"] = {}
+    for every in REUSED:
+        joint_step(pipe, given, "joint-cfg", 3, watch, every)
+        # One step more than a number of whole rounds: of the steps that are timed, every so many is full.
+        steps = 1 + every * max(1, (options.steps - 1) // every)
+        milliseconds, memory = joint_step(pipe, given, "joint-cfg", steps, watch, every)
+        found["joint-cfg with reuse"][f"every {every}"] = {
+            "ms per step": milliseconds,
+            "ratio to diffusers": milliseconds / theirs["ms per step"],
+            "peak memory GB": memory,
         }
     return {"clip": name_of(size.shape), "steps": options.steps} | found
 

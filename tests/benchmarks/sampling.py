@@ -110,15 +110,16 @@ def summary(clips: Sequence[Clip], effects: Sequence[str]) -> dict[str, float]:
 
 
 class Bench:
-    """The clips that each row makes: the sample photo in lightning, and a scene's first picture of each effect."""
+    """The clips that each row makes: the sample photo in lightning, and first pictures of scenes, the effects in
+    turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, scenes: int = len(EFFECTS)) -> None:
         self.pipe = JointDiTPipeline.from_pretrained("tiny")
-        tasks = draw_tasks(len(EFFECTS), SEED, self.pipe.shape(), EFFECTS)
+        tasks = draw_tasks(scenes, SEED, self.pipe.shape(), EFFECTS)
         sample = read_image(Path(jointdit.__file__).parent / "assets" / "sample.jpg")
         self.pictures = [sample, *(task.scene.picture for task in tasks)]
         self.prompts = ["lightning strikes", *(task.prompt for task in tasks)]
-        self.effects = ["lightning", *EFFECTS]
+        self.effects = ["lightning", *(task.scene.effect for task in tasks)]
         self.truths = [task.truth for task in tasks]
 
     def scenes(self) -> list[Clip]:

@@ -31,6 +31,14 @@ def test_a_step_of_joint_cfg_takes_fewer_operations_than_the_two_pipelines(count
     assert blocks == pytest.approx(step["whole"], rel=0.01), "the split leaves nothing of weight out"
 
 
+def test_a_step_that_reuses_takes_in_and_the_last_up_block(count):
+    step = count.joint(SMALL, "joint-cfg")
+    audio = sum(flops for name, flops in step.items() if name.startswith("audio"))
+    again = count.reused(SMALL, "joint-cfg")
+    assert again == pytest.approx(step["video In"] + step["video up 3"] + audio, rel=0.02)
+    assert again < 0.36 * step["whole"]
+
+
 def test_every_part_that_runs_runs_at_small_size(tmp_path, monkeypatch):
     path = tmp_path / "log.json"
     parts = ["steps", "split", "memory", "training"]
@@ -40,4 +48,5 @@ def test_every_part_that_runs_runs_at_small_size(tmp_path, monkeypatch):
     log = json.loads(path.read_text())
     assert set(parts) < set(log) and "small model" in log["what"]
     assert log["steps"]["joint-cfg"]["ratio to diffusers"] > 0 and log["steps"]["joint-cfg"]["peak memory GB"] is None
+    assert set(log["steps"]["joint-cfg with reuse"]) == {"every 2", "every 3", "every 4"}
     assert log["training"]["stage b"]["clips per second"] > 0

@@ -55,7 +55,7 @@ OPTIONS = (
     Option("audio-scale", "S", SCALE, "how strongly the sound obeys the text; 1 is neutral"),
     Option("joint-scale", "W", SCALE, "how strongly picture and sound agree; 1 is neutral, tiny takes 1 to 4"),
     Option("sync", "S", number(0, 10), "how strongly the sound is pulled to when the picture moves; 0 is off, try 0.5"),
-    Option("sampler", "NAME", one_of("euler", "heun", "dpmpp_2m"), "euler (default), heun or dpmpp_2m"),
+    Option("sampler", "NAME", one_of("euler", "heun", "dpmpp_2m", "lcm"), "euler (default), heun, dpmpp_2m, lcm"),
     Option("fresh-noise", "S", number(0, 1), "share of the video's noise that each step replaces; 0 is plain"),
     Option("video-temperature", "T", number(0, 2), "scale of the video's initial noise; lower is calmer, 1 is plain"),
     Option("reuse", "N", whole(1, 1000), "run the whole video model in every N-th step only; 1 is always, exactly"),

@@ -125,6 +125,21 @@ def dpmpp_2m(
     return _multistep(denoise, x, grid, callback, fresh, order=2)
 
 
+def lcm(
+    denoise: Denoise,
+    x: JointLatents,
+    grid: SamplingGrid,
+    callback: Callback | None = None,
+    fresh: FreshNoise = NO_FRESH_NOISE,
+) -> JointLatents:
+    """Multistep sampling of a consistency model (algorithm 1 of 2303.01469) for the video: its clean estimate, and so
+    much fresh noise as the next level has. Euler for the audio, which is no such model.
+
+    It is the sampler that AnimateLCM-SVD (2402.00769) was published with; `fresh` needs a draw, and its share is all.
+    """
+    return _multistep(denoise, x, grid, callback, replace(fresh, share=1.0), order=1)
+
+
 def heun(
     denoise: Denoise,
     x: JointLatents,

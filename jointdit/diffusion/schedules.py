@@ -22,6 +22,9 @@ SHARED, INDEPENDENT = 0.5, 0.35  # shares of the training draws; one modality is
 JUMP = 2.0  # times as long, in ln sigma, as the step before it: what lies in between is left out on purpose
 TRAILING_SIGMA = 1.0  # of the video: below it, all that happens is decided
 
+CONSISTENCY_LEVELS = 40  # that published consistency models of Stable Video Diffusion were distilled on
+KARRAS_RHO = 7.0  # of 2206.00364, as in diffusers' schedulers
+
 AudioGrid = Literal["even", "coupled", "trailing"]
 Modality = Literal["video", "audio"]
 
@@ -214,6 +217,20 @@ class NoiseClock:
         elif hold == "audio":
             timesteps = torch.zeros_like(timesteps)
         return SamplingGrid(video, timesteps, self.audio_sigma(timesteps))
+
+    def consistency_sigmas(self, steps: int) -> Tensor:
+        """The video's levels of a consistency model, [steps + 1]: of the `CONSISTENCY_LEVELS` Karras levels that it was
+        distilled on, every so many from the highest on, and 0. As AnimateLCM-SVD (2402.00769) was published.
+
+        Raises InputError for more steps than there are levels.
+        """
+        if not 1 <= steps <= CONSISTENCY_LEVELS:
+            raise InputError(f"steps {steps}: consistency models take 1 to {CONSISTENCY_LEVELS}, best 4 to 8")
+        places = torch.arange(steps, dtype=torch.float64) * (CONSISTENCY_LEVELS // steps) / (CONSISTENCY_LEVELS - 1)
+        low, high = self.sigma_min ** (1 / KARRAS_RHO), self.sigma_max ** (1 / KARRAS_RHO)
+        return torch.cat(
+            (torch.lerp(torch.tensor(high).double(), torch.tensor(low).double(), places) ** KARRAS_RHO, torch.zeros(1))
+        )
 
     def _karras(self, steps: int) -> Tensor:
         if steps < 1:

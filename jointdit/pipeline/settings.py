@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, get_args
@@ -16,7 +17,8 @@ from ..diffusion.schedules import AudioGrid, Modality, NoiseClock, SamplingGrid,
 from ..diffusion.sync_guidance import SyncGuidance
 from ..errors import InputError
 
-SAMPLERS = {"euler": samplers.euler, "heun": samplers.heun, "dpmpp_2m": samplers.dpmpp_2m}
+SAMPLERS = {"euler": samplers.euler, "heun": samplers.heun, "dpmpp_2m": samplers.dpmpp_2m, "lcm": samplers.lcm}
+FEW_STEPS = 4  # of a consistency model, where none are given
 
 T = TypeVar("T")
 
@@ -32,7 +34,8 @@ class SamplingSettings:
 
     steps: denoising steps of the video, at the model's own noise levels resampled, or else at the scheduler's.
     sigmas: the video's noise levels themselves, high to low, [steps + 1]; instead of steps.
-    sampler: one of `SAMPLERS`.
+    sampler: one of `SAMPLERS`. "lcm" is for consistency models: it has noise levels of its own (4 where neither steps
+    nor sigmas are given), and as many audio sub-steps as make the audio steps of the model's own run.
     guidance: which predictions are combined, and how strongly.
     audio_grid: "even", "coupled", "trailing" or the timesteps themselves (`NoiseClock.grid`).
     audio_substeps: audio steps in each video step.
@@ -74,15 +77,19 @@ class SamplingSettings:
             )
         if self.fresh_noise is not None and not 0 <= self.fresh_noise <= 1:
             raise InputError(f"fresh_noise {self.fresh_noise}: give a number from 0 (none) to 1 (all of it)")
+        if self.sampler == "lcm" and self.fresh_noise is not None:
+            raise InputError(f"fresh_noise {self.fresh_noise}: the sampler lcm replaces all noise anyway; leave it out")
 
     def changed(self, **given: Any) -> SamplingSettings:
         """These settings with the given fields in place of theirs; a field given as None stays as it is."""
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
-    def video_levels(self, own: Defaults) -> tuple[int | None, Tensor | None]:
+    def video_levels(self, own: Defaults, clock: NoiseClock) -> tuple[int | None, Tensor | None]:
         """The video's noise levels as `NoiseClock.grid` takes them: a number of steps or the sigmas, the other None."""
         if self.sigmas is not None:
             return None, torch.as_tensor(self.sigmas)
+        if self.sampler == "lcm":
+            return None, clock.consistency_sigmas(chosen(self.steps, FEW_STEPS))
         if own.sigmas is None:
             return chosen(self.steps, own.steps), None
         sigmas = torch.tensor(own.sigmas)
@@ -93,12 +100,15 @@ class SamplingSettings:
 
         Raises InputError where the values make no grid.
         """
-        steps, sigmas = self.video_levels(own)
+        steps, sigmas = self.video_levels(own, clock)
+        substeps = own.audio_substeps
+        if self.sampler == "lcm" and sigmas is not None:
+            substeps = math.ceil(own.steps * substeps / (len(sigmas) - 1))
         return clock.grid(
             steps,
             sigmas,
             audio=chosen(self.audio_grid, own.audio_grid),
-            audio_substeps=chosen(self.audio_substeps, own.audio_substeps),
+            audio_substeps=chosen(self.audio_substeps, substeps),
             hold=hold,
             audio_start=own.audio_start if self.audio_grid is None else None,
         )

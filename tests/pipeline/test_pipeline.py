@@ -64,7 +64,7 @@ def test_a_model_may_start_its_clips_with_the_picture_itself(pipe, picture, save
         [picture], ["a ball"], [None], holding.shape(**SHAPE), seeded(), noise_augmentation=0
     )
     wanted = conditions.conditional.image_latents * holding.video_vae.config.scaling_factor
-    for sampler in ("euler", "heun", "dpmpp_2m"):
+    for sampler in ("euler", "heun", "dpmpp_2m", "lcm"):
         settings = SamplingSettings(steps=3, sampler=sampler)
         held = holding.sample(conditions, settings, generator=seeded()).video[:, 0]
         assert torch.allclose(held, wanted, atol=1e-4)
@@ -185,7 +185,7 @@ def test_steps_resample_a_models_own_levels_and_scales_start_at_its_own(pipe, pi
     assert np.array_equal(run(pipe, picture, steps=2).audio, two.audio)
 
 
-@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "lcm"])
 @pytest.mark.parametrize("mode", ["none", "cfg", "joint-cfg", "joint-cfg-star"])
 def test_every_sampler_and_guidance_runs_with_substeps(pipe, picture, sampler, mode):
     clip = run(pipe, picture, sampler=sampler, guidance=JointCFG(mode=mode), audio_substeps=2)
@@ -371,7 +371,7 @@ def test_unknown_models_are_named_with_those_there_are(tmp_path):
         ({"fps": 0}, "fps is 0"),
         ({"frames": 1, "fps": 100}, "too short for sound"),
         ({"steps": 0}, "steps 0"),
-        ({"sampler": "magic"}, "euler, heun, dpmpp_2m"),
+        ({"sampler": "magic"}, "euler, heun, dpmpp_2m, lcm"),
         ({"audio_substeps": 0}, "sub-steps 0"),
         ({"fit": "squeeze"}, "cover, contain, stretch"),
         ({"prompt": ["a", "b"]}, "2 texts for 1 pictures"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_models import SHAPE, seeded, write_experts
 
-from jointdit import InputError, JointCFG, JointDiTPipeline, SamplingSettings, SyncGuidance
+from jointdit import InputError, JointCFG, JointDiTPipeline, Reuse, SamplingSettings, SyncGuidance
 from jointdit.diffusion.schedules import resample
 from jointdit.media import Clip
 from jointdit.pipeline import Defaults
@@ -30,12 +30,13 @@ def picture():
     [
         ({"steps": 0}, "steps 0: give at least 1"),
         ({"steps": 2, "sigmas": torch.tensor([3.0, 1.0, 0.0])}, "steps 2 and sigmas are both given"),
-        ({"sampler": "magic"}, "sampler 'magic': give one of euler, heun, dpmpp_2m"),
+        ({"sampler": "magic"}, "sampler 'magic': give one of euler, heun, dpmpp_2m, lcm"),
         ({"audio_grid": "odd"}, "audio grid 'odd': give one of even, coupled, trailing"),
         ({"audio_substeps": 0}, "audio sub-steps 0"),
         ({"video_temperature": -0.1}, "video_temperature -0.1: give a number from 0 to 2"),
         ({"video_temperature": float("nan")}, "video_temperature nan"),
         ({"fresh_noise": 1.5}, "fresh_noise 1.5: give a number from 0"),
+        ({"fresh_noise": 0.5, "sampler": "lcm"}, "fresh_noise 0.5: the sampler lcm replaces all noise"),
     ],
 )
 def test_a_value_out_of_range_is_refused_before_a_model_is_there(given, message):
@@ -57,6 +58,17 @@ def test_where_nothing_is_asked_the_grid_is_the_models_own(pipe):
     assert torch.equal(SamplingSettings(steps=5).grid(Defaults(), clock).video_sigmas, clock.grid(5).video_sigmas)
 
 
+def test_a_consistency_model_takes_few_video_steps_and_as_many_audio_steps_as_ever(pipe):
+    clock = pipe.clock
+    for own in (Defaults(), Defaults(steps=13, sigmas=[9.0, 3.0, 0.0], audio_substeps=2)):
+        grid = SamplingSettings(sampler="lcm").grid(own, clock)
+        assert grid.steps == 4 and torch.equal(grid.video_sigmas, clock.consistency_sigmas(4))
+        audio = own.steps * own.audio_substeps
+        assert audio <= grid.steps * grid.substeps < audio + 4
+        assert SamplingSettings(sampler="lcm", steps=8, audio_substeps=1).grid(own, clock).substeps == 1
+    assert SamplingSettings(sampler="lcm", sigmas=[5.0, 0.0]).grid(Defaults(), clock).video_sigmas.tolist() == [5, 0]
+
+
 @pytest.mark.parametrize("start", [5000, 1000, 0, -3, float("nan")])
 @pytest.mark.parametrize("kind", ["even", "trailing"])
 def test_an_audio_grid_starts_within_the_table(pipe, kind, start):
@@ -75,6 +87,7 @@ def test_settings_and_single_keywords_make_the_same_clip(pipe, picture):
         "fresh_noise": 0.5,
         "isolated": True,
         "sync": SyncGuidance(0.5),
+        "reuse": Reuse(2),
     }
     one_by_one = pipe(picture, generator=seeded(), **fields, **SHAPE)
     at_once = pipe(picture, settings=SamplingSettings(**fields), generator=seeded(), **SHAPE)

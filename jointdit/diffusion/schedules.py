@@ -228,9 +228,7 @@ class NoiseClock:
             raise InputError(f"steps {steps}: consistency models take 1 to {CONSISTENCY_LEVELS}, best 4 to 8")
         places = torch.arange(steps, dtype=torch.float64) * (CONSISTENCY_LEVELS // steps) / (CONSISTENCY_LEVELS - 1)
         low, high = self.sigma_min ** (1 / KARRAS_RHO), self.sigma_max ** (1 / KARRAS_RHO)
-        return torch.cat(
-            (torch.lerp(torch.tensor(high).double(), torch.tensor(low).double(), places) ** KARRAS_RHO, torch.zeros(1))
-        )
+        return torch.cat(((high + places * (low - high)) ** KARRAS_RHO, torch.zeros(1)))
 
     def _karras(self, steps: int) -> Tensor:
         if steps < 1:

@@ -84,6 +84,7 @@ PASSES = {  # isolated or not, of those that share the conditions, then of the o
 }
 REUSED = (2, 3, 4)  # schedules: every so many steps is full
 FEW = (4, 8, 25)  # steps
+INTERVAL = (0.28, 5.42)  # of sigma, in which guidance acts: that of 2404.07724 for Stable Diffusion XL
 TEXT = (8, 24)  # tokens of AudioLDM2's two streams
 
 
@@ -244,26 +245,34 @@ def pipeline(size: Size, device: torch.device, dtype: torch.dtype) -> JointDiTPi
             )
         ),
         feature_extractor=CLIPImageProcessor(),
-        video_scheduler=EulerDiscreteScheduler(
-            prediction_type="v_prediction",
-            timestep_type="continuous",
-            timestep_spacing="leading",
-            steps_offset=1,
-            use_karras_sigmas=True,
-            sigma_min=0.002,
-            sigma_max=700.0,
-        ),
-        audio_scheduler=DDIMScheduler(
-            beta_start=0.0015,
-            beta_end=0.0195,
-            beta_schedule="scaled_linear",
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-            timestep_spacing="leading",
-        ),
+        video_scheduler=video_scheduler(),
+        audio_scheduler=audio_scheduler(),
         tokenizer=None,
         text_encoder=None,
+    )
+
+
+def video_scheduler() -> EulerDiscreteScheduler:
+    return EulerDiscreteScheduler(
+        prediction_type="v_prediction",
+        timestep_type="continuous",
+        timestep_spacing="leading",
+        steps_offset=1,
+        use_karras_sigmas=True,
+        sigma_min=0.002,
+        sigma_max=700.0,
+    )
+
+
+def audio_scheduler() -> DDIMScheduler:
+    return DDIMScheduler(
+        beta_start=0.0015,
+        beta_end=0.0195,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="leading",
     )
 
 
@@ -439,6 +448,15 @@ class Operations:
         return counter.get_total_flops() / 1e12
 
     @torch.no_grad()
+    def sound_guided(self, shape: ClipShape) -> float:
+        """TFLOP of one step whose guidance leaves the video alone: a joint pass, and the isolated audio expert."""
+        video, audio, level, timestep, cond = self.inputs(shape, rows=1)
+        with FlopCounterMode(display=False) as counter:
+            self.model(video, audio, level, timestep, cond)
+            self.model.audio_alone(audio, timestep, cond)
+        return counter.get_total_flops() / 1e12
+
+    @torch.no_grad()
     def diffusers(self, shape: ClipShape, rows: int) -> tuple[float, float]:
         """TFLOP of one evaluation of each UNet by its own forward."""
         video, audio, level, _, cond = self.inputs(shape, rows)
@@ -522,6 +540,12 @@ def operations(size: Size) -> dict[str, Any]:
         theirs = sum(count.diffusers(shape, rows=2))
         steps = {mode: count.joint(shape, mode) for mode in PASSES}
         again = {mode: count.reused(shape, mode) for mode in PASSES}
+        cheap = {"the sound alone": count.sound_guided(shape) / theirs}
+        for mode in ("cfg", "joint-cfg", "joint-cfg-star"):
+            guided = guided_steps() / 25
+            cheap[f"{mode} in {INTERVAL}"] = (
+                guided * steps[mode]["whole"] + (1 - guided) * steps["none"]["whole"]
+            ) / theirs
         found[name_of(shape)] = {
             "TFLOP of the video UNet": video,
             "TFLOP of the audio UNet": audio,
@@ -537,6 +561,7 @@ def operations(size: Size) -> dict[str, Any]:
                 str(number): {mode: number / 25 * steps[mode]["whole"] / theirs for mode in ("none", "joint-cfg")}
                 for number in FEW
             },
+            "ratio to diffusers' two pipelines, where guidance is not for all": cheap,
             "TFLOP of one pass by block": steps["none"],
             "GB of float16 weights and of intermediate results at once": {
                 "plain, 2 passes": [count.weights(by_stage=False), count.bytes_at_once(shape, 2, chunks=False)],
@@ -551,6 +576,12 @@ def clip_of(full: float, again: float, every: int) -> float:
     """The mean step of a clip of 25, of which every so many is full."""
     steps = [full if step % every == 0 else again for step in range(25)]
     return sum(steps) / len(steps)
+
+
+def guided_steps() -> int:
+    """Of 25 on Stable Video Diffusion's own noise levels, those in `INTERVAL`."""
+    sigmas = NoiseClock(video_scheduler(), audio_scheduler()).grid(25).video_sigmas
+    return int(((sigmas >= INTERVAL[0]) & (sigmas <= INTERVAL[1])).sum())
 
 
 def name_of(shape: ClipShape) -> str:

@@ -7,6 +7,7 @@ import ast
 import builtins
 import importlib
 import importlib.util
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 import bundled_model_tables
 import numpy as np
 import pytest
+import reuse
 import torch
 from PIL import Image
 
@@ -31,6 +33,13 @@ NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 README, COMMAND_LINE = ROOT / "README.md", ROOT / "docs" / "command-line.md"
 OF_ALL = {"--help", "--debug", "--quiet", "--version"}  # described once for all commands
 OTHER_PROGRAMS = ("python ", "torchrun ", "ruff ", "pip ", "pre-commit ")
+PAGES_OF_COUNTS = ("memory-and-speed", "guidance")
+COUNTS = (
+    "ratio to diffusers' two pipelines",
+    "ratio to diffusers' two pipelines of a clip, with reuse",
+    "operations of a clip relative to 25 steps of diffusers' two pipelines, by steps",
+    "ratio to diffusers' two pipelines, where guidance is not for all",
+)
 READ = {"generate": generate, "synth": synth, "cache": cache, "evaluate": evaluate}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -161,6 +170,26 @@ def test_python_code_imports_what_it_uses(page: Path) -> None:
 
 def test_the_model_card_is_what_the_logs_say() -> None:
     assert bundled_model_tables.CARD.read_text(encoding="utf-8") == bundled_model_tables.drawn_card()
+
+
+def test_the_curve_of_reuse_is_what_the_log_says() -> None:
+    report = json.loads((ROOT / "docs" / "logs" / "reuse.json").read_text(encoding="utf-8"))
+    assert reuse.table(report) in (ROOT / "docs" / "memory-and-speed.md").read_text(encoding="utf-8")
+
+
+def test_counted_ratios_are_what_the_log_says() -> None:
+    log = json.loads((ROOT / "docs" / "logs" / "full_size_operations.json").read_text(encoding="utf-8"))
+    small, large = log["operations"].values()
+    speed, guidance = ((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in PAGES_OF_COUNTS)
+    exact, again, few, cheap = COUNTS
+    assert f"| exact | {small[exact]['joint-cfg']:.2f} | {large[exact]['joint-cfg']:.2f} |" in speed
+    for every in (2, 3, 4):
+        ratios = [size[again][f"every {every}"]["joint-cfg"] for size in (small, large)]
+        assert f"| `--reuse {every}` | {ratios[0]:.2f} | {ratios[1]:.2f} |" in speed
+    for steps, row in small[few].items():
+        assert f"| {steps} | {row['none']:.2f} | {row['joint-cfg']:.2f} |" in speed
+    assert guidance.count(f" | {small[cheap]['the sound alone']:.2f} |") == 3  # none at all is as little
+    assert f"interval=(0.28, 5.42))` | {small[cheap]['joint-cfg in (0.28, 5.42)']:.2f} |" in guidance
 
 
 def test_the_changelog_knows_this_version() -> None:

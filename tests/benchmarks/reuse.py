@@ -14,8 +14,9 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,26 @@ def psnr(clips: Sequence[Clip], exact: Sequence[Clip]) -> float:
         np.square(ours.frames.astype(float) - theirs.frames).mean() for ours, theirs in zip(clips, exact, strict=True)
     ]
     return float(np.mean([10 * np.log10(255**2 / error) for error in errors]))
+
+
+COLUMNS = {
+    "full evaluations": ("full", "{}"),
+    "processor seconds of sampling": ("processor seconds", "{:.2f}"),
+    "frames like the exact ones, dB": ("psnr", "{:.1f}"),
+    "motion": ("motion", "{:.1f}"),
+    "seen events that are heard": ("seen_heard", "{:.2f}"),
+    "heard events that are seen": ("heard_seen", "{:.2f}"),
+    "rain with its level": ("rain", "{:.2f}"),
+}
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """The rows of a log as a page has them."""
+    lines = ["| | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, row in report["rows"].items():
+        cells = ["" if row[key] is None else shown.format(row[key]) for key, shown in COLUMNS.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 class Watch:

@@ -113,6 +113,7 @@ def test_video_scale_rises_over_frames(joint, state, predictions):
         (JointCFG("cfg", video_scale=3, audio_scale=1), 2, 2),
         (JointCFG("joint-cfg"), 2, 2),
         (JointCFG("joint-cfg", video_joint_scale=1, audio_joint_scale=3), 1, 1),
+        (JointCFG("joint-cfg-star", video_scale=1, audio_scale=3.5, joint_scale=1), 1, 1),
         (JointCFG("joint-cfg-star", video_scale=2, audio_scale=2, joint_scale=2), 2, 2),
         (JointCFG("joint-cfg-star", video_scale=1, audio_scale=1, joint_scale=3), 2, 1),
         (JointCFG("joint-cfg-star"), 3, 2),

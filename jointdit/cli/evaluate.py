@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SHARED = (
     "model video-expert audio-expert expert-frames joint adapters audio-heads seed steps frames fps size guidance "
-    "video-scale audio-scale joint-scale sampler video-temperature fresh-noise audio-substeps device dtype"
+    "video-scale audio-scale joint-scale sampler video-temperature fresh-noise reuse audio-substeps device dtype"
 ).split()
 OF_FOLDERS, OF_BOTH = ("folder", "match", "reference"), ("json", "plot", "plots")
 CLIPS, BATCH, JUDGE_SCENES = 20, 4, 30
@@ -157,7 +157,7 @@ def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, An
         "fresh_noise": chosen(sampling.fresh_noise, pipe.defaults.fresh_noise),
         "sampler": sampling.sampler,
         "dtype": options["dtype"] or "float32",
-    } | {name: str(options[name]) for name in (*EXPERTS, "audio_heads", "adapters") if options[name]}
+    } | {name: str(options[name]) for name in (*EXPERTS, "audio_heads", "adapters", "reuse") if options[name]}
     tasks = draw_tasks(
         count,
         seed,

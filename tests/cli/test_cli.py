@@ -217,6 +217,8 @@ def test_every_option_does_something(photo, tmp_path) -> None:
         ["--joint-scale", "2.5"],
         ["--sampler", "heun"],
         ["--sampler", "dpmpp_2m"],
+        ["--sampler", "lcm"],
+        ["--reuse", "2"],
         ["--audio-substeps", "3"],
         ["--dtype", "bfloat16"],
     ]

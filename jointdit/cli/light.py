@@ -7,9 +7,9 @@ for it. Of the imports of a default clip that is more than half.
 from __future__ import annotations
 
 import gc
-import importlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
@@ -57,7 +57,7 @@ class _Later(MetaPathFinder, Loader):
     def transform(self) -> Any:
         """What masks of attention are vectorised with, in models other than CLIP."""
         self.give_way()
-        return importlib.import_module(WRAPPED).TransformGetItemToIndex()
+        return import_module(WRAPPED).TransformGetItemToIndex()
 
     def give_way(self) -> ModuleType:
         """The compiler itself, imported now."""
@@ -65,7 +65,7 @@ class _Later(MetaPathFinder, Loader):
             sys.meta_path.remove(self)
             for name in (COMPILER, WRAPPED):
                 sys.modules.pop(name, None)
-        return importlib.import_module(COMPILER)
+        return import_module(COMPILER)
 
 
 class _Imported(Loader):

@@ -40,12 +40,12 @@ def find_peaks(clip: Clip) -> Peaks:
 
 def flow_speeds(frames: NDArray[np.uint8]) -> list[float]:
     """Mean length of the flow into each frame [T] in pixels; the first is that of the second."""
-    import cv2
+    import cv2  # pyright: ignore[reportMissingImports]
 
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     speeds = []
     for before, after in pairwise(grey):
-        flow = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)  # pyright: ignore
+        flow = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)
         speeds.append(float(cv2.mean(cv2.magnitude(flow[..., 0], flow[..., 1]))[0]))
     return speeds[:1] + speeds
 
@@ -57,7 +57,7 @@ def flow_peaks(speeds: list[float], fps: float) -> list[float]:
 
 
 def _onsets(clip: Clip) -> NDArray[np.float64]:
-    import librosa
+    import librosa  # pyright: ignore[reportMissingImports]
 
     mono = librosa.to_mono(np.ascontiguousarray(clip.audio))
     sound = librosa.resample(mono, orig_sr=clip.sample_rate, target_sr=RATE)

@@ -7,7 +7,7 @@ same ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -99,15 +99,25 @@ class Compared:
 
 
 @torch.no_grad()
-def observe_clip(clip: Clip, name: str, recording: str, caption: str, extractors: Sequence[Extractor]) -> Observation:
-    """Raises InputError for a clip without sound."""
+def observe_clip(
+    clip: Clip,
+    name: str,
+    recording: str,
+    caption: str,
+    extractors: Sequence[Extractor],
+    curves: Curves | None = None,
+) -> Observation:
+    """What the measures need of a clip. curves: its own, if they are there already.
+
+    Raises InputError for a clip without sound.
+    """
     if not clip.has_audio:
         raise InputError(f"{name}: has no sound")
     return Observation(
         name,
         recording,
         caption,
-        Curves.of(clip),
+        Curves.of(clip) if curves is None else curves,
         find_peaks(clip) if AVAILABLE else None,
         {extractor.name: extractor.of_clip(clip) for extractor in extractors},
     )
@@ -314,8 +324,3 @@ def on_same_pictures(
     if len(shared) < 2:
         raise InputError(f"the two sets have {len(shared)} pictures in common; a comparison needs at least 2")
     return ([each for each in one if each.name in shared], [each for each in two if each.name in shared])
-
-
-def renamed(observations: Iterable[Observation], prefix: str) -> list[Observation]:
-    """The same as recordings of their own, for a reference that is not of the same pictures."""
-    return [replace(each, name=prefix + each.name, recording=prefix + each.recording) for each in observations]

@@ -12,7 +12,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import svdvals
 from scipy.spatial.distance import cdist, pdist
 from scipy.special import log_softmax
 
@@ -27,10 +26,16 @@ Counts = NDArray[np.int64]
 
 
 class Statistic(Protocol):
-    """A number over recordings."""
+    """A number over recordings.
 
-    resamples: int
-    biased: bool  # whether fewer recordings move it to one side, as they do a Fréchet distance
+    resamples: of its bootstrap.    biased: whether fewer recordings move it to one side, as a Fréchet distance.
+    """
+
+    @property
+    def resamples(self) -> int: ...
+
+    @property
+    def biased(self) -> bool: ...
 
     def at(self, counts: Counts | None = None) -> float:
         """Its value, with each recording [R] counted so often; once each if left out."""
@@ -128,7 +133,7 @@ class FrechetDistance:
     def at(self, counts: Counts | None = None) -> float:
         mean, spread = _moments(self.one, _weights(self.recording, counts))
         other_mean, other_spread = _moments(self.two, _weights(self.other, counts))
-        shared = svdvals(spread @ other_spread.T).sum()
+        shared = np.linalg.svd(spread @ other_spread.T, compute_uv=False).sum()
         away = np.square(mean - other_mean).sum()
         return float(away + np.square(spread).sum() + np.square(other_spread).sum() - 2 * shared)
 
@@ -140,7 +145,7 @@ def _moments(features: Array, weights: Array) -> tuple[Array, Array]:
     total = weights.sum()
     mean = weights @ features / total
     centred = (features - mean) * np.sqrt(weights / max(total - 1, 1))[:, None]
-    return mean, np.linalg.qr(centred, mode="r") if len(centred) > centred.shape[1] else centred
+    return mean, np.asarray(np.linalg.qr(centred, mode="r")) if len(centred) > centred.shape[1] else centred
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,6 +61,8 @@ class Results:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {each}" for name, each in value.items())
     return "; ".join(map(_shown, value)) if isinstance(value, list) else str(value)
 
 

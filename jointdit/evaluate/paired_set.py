@@ -156,7 +156,8 @@ def generate_set(
 ) -> None:
     """Makes what is missing of a test set: what was recorded, and the model's clips on the first pictures of it.
 
-    captions: give the model the captions too.    batch: clips that are generated at once; it changes none of them.
+    captions: give the model the captions too.
+    batch: clips that are generated at once; it changes them by rounding alone.
     part: only recordings whose `part_of` is this one of `parts`, so that processes share the work.
     A recording that cannot be used is left out, and its reason written down.
     """

@@ -163,7 +163,7 @@ def _number(value: float) -> str:
     """Three significant digits or more; nothing for what is no number."""
     if not math.isfinite(value):
         return ""
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}" if abs(value) >= 1 else f"{value:.3f}"
 
 
 def model_rows(scores: ModelScores) -> list[Row]:

@@ -28,7 +28,8 @@ Counts = NDArray[np.int64]
 class Statistic(Protocol):
     """A number over recordings.
 
-    resamples: of its bootstrap.    biased: whether fewer recordings move it to one side, as a Fréchet distance.
+    resamples: of its bootstrap.
+    biased: whether fewer recordings move it to one side; such a one is never below 0.
     """
 
     @property
@@ -74,7 +75,8 @@ def estimate(statistic: Statistic, recordings: int) -> Estimate:
     if recordings < 2:
         return Estimate(value, (float("nan"), float("nan")))
     drawn = [statistic.at(counts) for counts in draw_counts(recordings, statistic.resamples)]
-    return Estimate(value, _interval(np.array(drawn), value, statistic.biased))
+    low, high = _interval(np.array(drawn), value, statistic.biased)
+    return Estimate(value, (max(low, 0.0), high) if statistic.biased else (low, high))
 
 
 def difference(one: Statistic, two: Statistic, recordings: int) -> Difference:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..datasets.splits import SPLITS
 from ..errors import InputError
 from .cache import part
-from .evaluate_sets import Results, add_comparison, caption_of, generate, load_extractors, measure_test_set
+from .evaluate_scenes import clip_folder, read_photos
+from .evaluate_sets import (
+    Results,
+    add_comparison,
+    caption_of,
+    find_test_recordings,
+    generate,
+    load_extractors,
+    measure_test_set,
+    write_export,
+)
 from .generate import OPTIONS as GENERATE
 from .generate import guidance_options, sampling_settings
-from .models import EXPERTS, check_model, choose_device, load_model
+from .models import DEFAULT_MODEL, EXPERTS, check_model, choose_device, load_model
 from .options import Option, add_options, one_of, read_options, whole
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..evaluate import AlignScores
     from ..evaluate.align import Curves
     from ..evaluate.measures import Observation
@@ -96,7 +102,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser of `jointdit`."""
     text = (
         "Measure a folder of clips (do picture and sound belong together?), or with --model a model on pictures and "
-        "captions of synthetic scenes (sync of events, the effect that was asked for, how well the picture stays)."
+        "captions of synthetic scenes (sync of events, the effect that was asked for, how well the picture stays), or "
+        "with --generate on the first pictures of a test set, beside what was recorded."
     )
     parser = commands.add_parser("evaluate", help="measure clips, or a model", description=text, allow_abbrev=False)
     add_options(parser, OPTIONS)
@@ -139,6 +146,9 @@ def _check(options: Mapping[str, Any]) -> None:
             raise InputError("--videos is missing; name the folder of the test set that --generate takes pictures of")
         if options["folder"]:
             raise InputError(f"FOLDER {options['folder']} and --generate: give one of them")
+        for name in (*OF_CLIPS, "json", "markdown", "page", "plots"):
+            if options["part"] and options[name]:
+                raise InputError(f"--part makes a share of the clips and measures nothing; leave --{name} out")
         if options["prompts"] not in (None, "captions", "none"):
             raise InputError(f"--prompts {options['prompts']}: with --generate it is captions, or none (the default)")
     elif (options["folder"] is None) == (not models):
@@ -172,15 +182,17 @@ def _page(options: Mapping[str, Any]) -> Page | None:
     if options["page"] is None:
         return None
     named = options["generate"] or options["folder"] or options["model"] or options["video_expert"]
-    return Page(f"{Path(named).name}, measured")
+    return Page(Path(named).name)
 
 
 def _test_set(options: Mapping[str, Any], results: Results, progress: Progress) -> bool:
     """Makes it, measures it, or both. Whether it was measured."""
     from ..evaluate.paired_set import PairedSet
 
+    extractors, against = load_extractors(options), options["against"] and PairedSet.read(options["against"])
     if options["generate"]:
-        made = generate(options, *_load(options), progress)
+        recordings = find_test_recordings(options)
+        made = generate(options, recordings, *_load(options), progress)
         if options["part"]:
             number, count = options["part"]
             results.lines.append(f"{made.folder}: part {number} of {count} is made; measure all: jointdit evaluate DIR")
@@ -190,7 +202,11 @@ def _test_set(options: Mapping[str, Any], results: Results, progress: Progress) 
             if options[name]:
                 raise InputError(f"--{name} does not go with a test set, which has its own; leave it out")
         made = PairedSet.read(options["folder"])
-    measure_test_set(options, made, results, progress, lambda name, clip: _plot_clip(options, results, name, clip))
+    if options["export"]:
+        results.lines.append(f"{write_export(made)}: the commands of {options['export']}")
+    measure_test_set(
+        made, extractors, against, results, progress, lambda name, clip: _plot_clip(options, results, name, clip)
+    )
     return True
 
 
@@ -253,7 +269,7 @@ def _load(options: Mapping[str, Any]) -> tuple[JointDiTPipeline, SamplingSetting
     width, height = options["size"] or (None, None)
     shape = pipe.shape(options["frames"], options["fps"], height, width)
     settings = {
-        "model": options["model"],
+        "model": options["model"] or (None if options["video_expert"] else DEFAULT_MODEL),
         "joint": str(options["joint"]) if options["joint"] else None,
         "clips": options["clips"] or CLIPS,
         "seed": options["seed"] or 0,
@@ -285,7 +301,7 @@ def _model(options: Mapping[str, Any], results: Results, progress: Progress) -> 
 
     if options["effect"] not in (None, *EFFECTS):
         raise InputError(f"--effect {options['effect']}: must be one of {', '.join(EFFECTS)}")
-    photos = _photos(options["photos"])
+    photos = read_photos(options["photos"])
     pipe, sampling, settings = _load(options)
     width, height = options["size"] or (None, None)
     shape = pipe.shape(options["frames"], options["fps"], height, width)
@@ -298,7 +314,7 @@ def _model(options: Mapping[str, Any], results: Results, progress: Progress) -> 
         photos,
         lambda done, total: progress("scenes", done, total),
     )
-    with _clip_folder(options["keep"], settings) as folder:
+    with clip_folder(options["keep"], settings) as folder:
         clips = generate_clips(
             pipe,
             tasks,
@@ -327,44 +343,6 @@ def _model(options: Mapping[str, Any], results: Results, progress: Progress) -> 
     results.lines += [*model_lines(scores), *align_lines(align)]
     results.add_table(model_rows(scores))
     return settings
-
-
-def _photos(folder: Path | None) -> list[np.ndarray]:
-    from ..media import read_image
-    from ..synthetic.dataset import PHOTO_SUFFIXES
-
-    if folder is None:
-        return []
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
-    if not files:
-        raise InputError(f"--photos {folder}: no picture there; give a folder with {', '.join(PHOTO_SUFFIXES)} files")
-    return [read_image(path) for path in files]
-
-
-@contextmanager
-def _clip_folder(keep: Path | None, settings: Mapping[str, Any]) -> Iterator[Path]:
-    """Where the clips go. A kept folder remembers what it was made with, and is refused for anything else."""
-    if keep is None:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
-        return
-    keep.mkdir(parents=True, exist_ok=True)
-    from ..media.files import write_json
-
-    made_with = keep / "settings.json"
-    wanted = json.loads(json.dumps({**settings, "clips": None}))  # more clips of the same kind may be added
-    if not made_with.exists():
-        write_json(made_with, wanted)
-    elif _read_json(made_with) != wanted:
-        raise InputError(f"--keep {keep}: its clips were made with other settings; name another folder")
-    yield keep
-
-
-def _read_json(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); name another folder") from error
 
 
 def _plot_clip(options: Mapping[str, Any], results: Results, name: str, clip: Clip) -> None:

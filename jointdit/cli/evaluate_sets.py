@@ -13,6 +13,7 @@ from ..errors import InputError
 from .models import choose_device
 
 if TYPE_CHECKING:
+    from ..datasets.recordings import Recording
     from ..evaluate.extractors import Extractor
     from ..evaluate.measures import Observation, Row
     from ..evaluate.page import Page
@@ -66,27 +67,42 @@ def _shown(value: object) -> str:
     return "; ".join(map(_shown, value)) if isinstance(value, list) else str(value)
 
 
+def find_test_recordings(options: Mapping[str, Any]) -> list[Recording]:
+    """Those of the test set that was asked for."""
+    from ..datasets.recordings import find_recordings
+
+    return find_recordings(options["videos"], _layout(options), _split(options), options["limit"])
+
+
+def _layout(options: Mapping[str, Any]) -> str:
+    return options["layout"] or "classes"
+
+
+def _split(options: Mapping[str, Any]) -> str | None:
+    """That of a published set is `test` unless another one is asked for."""
+    from ..datasets.recordings import PUBLISHED
+
+    return options["split"] or ("test" if _layout(options) in PUBLISHED else None)
+
+
 def generate(
     options: Mapping[str, Any],
+    recordings: Sequence[Recording],
     pipe: JointDiTPipeline,
     sampling: SamplingSettings,
     settings: Mapping[str, Any],
     progress: Progress,
 ) -> PairedSet:
     """The test set that was asked for, with the clips of this part made. settings: of the model and of sampling."""
-    from ..datasets.recordings import PUBLISHED, find_recordings
     from ..evaluate.paired_set import begin_set, generate_set, list_items
 
-    layout = options["layout"] or "classes"
-    split = options["split"] or ("test" if layout in PUBLISHED else None)
-    recordings = find_recordings(options["videos"], layout, split, options["limit"])
     places, prompts = options["places"] or 1, options["prompts"] or "none"
     number, count = options["part"] or (0, 1)
     wanted = {name: settings[name] for name in settings if name not in ("clips", "effect", "prompts", "photos")}
     wanted |= {
         "set": options["videos"].absolute().name,
-        "layout": layout,
-        "split": split,
+        "layout": _layout(options),
+        "split": _split(options),
         "limit": options["limit"],
         "places": places,
         "samples": options["samples"] or 1,
@@ -130,22 +146,33 @@ def load_extractors(options: Mapping[str, Any]) -> list[Extractor]:
     return find_extractors(options["features"], choose_device(options["device"]))
 
 
-def measure_test_set(
-    options: Mapping[str, Any], made: PairedSet, results: Results, progress: Progress, plot: Plot
-) -> None:
-    """Observes and tabulates a test set, against another one where that is asked for."""
+def write_export(made: PairedSet) -> Path:
+    """The commands of av-benchmark, in a script."""
     from ..evaluate.export import av_benchmark_commands
-    from ..evaluate.measures import measure_set, recordings_of, tabulate
-    from ..evaluate.paired_set import REFERENCE, PairedSet, sample_folder
     from ..media.files import whole_file
 
     made.check_complete()
-    if options["export"]:
-        script = made.folder / "av-benchmark.sh"
-        with whole_file(script) as partial:
-            partial.write_text("\n".join(av_benchmark_commands(made)) + "\n", encoding="utf-8")
-        results.lines.append(f"{script}: the commands of {options['export']}")
-    extractors = load_extractors(options)
+    script = made.folder / "av-benchmark.sh"
+    with whole_file(script) as partial:
+        partial.write_text("\n".join(av_benchmark_commands(made)) + "\n", encoding="utf-8")
+    return script
+
+
+def measure_test_set(
+    made: PairedSet,
+    extractors: Sequence[Extractor],
+    against: PairedSet | None,
+    results: Results,
+    progress: Progress,
+    plot: Plot,
+) -> None:
+    """Observes and tabulates a test set, against another one where that is asked for."""
+    from ..evaluate.measures import measure_set, recordings_of, tabulate
+    from ..evaluate.paired_set import REFERENCE, sample_folder
+
+    made.check_complete()
+    if against:
+        against.check_complete()
     samples = [sample_folder(number) for number in range(made.samples)]
     reference, left_out = _observe(made, [REFERENCE], extractors, lambda *at: progress("reference", *at))
     clips, silent = _observe(made, samples, extractors, lambda *at: progress("clips", *at), plot)
@@ -166,16 +193,10 @@ def measure_test_set(
     results.lines += [f"left out: {name}: {reason}" for name, reason in results.report["skipped"].items()]
     recordings = recordings_of(clips, reference)
     results.add_table(tabulate(measure_set(clips, reference, recordings, extractors), len(recordings)))
-    if options["against"]:
-        other = PairedSet.read(options["against"])
-        other.check_complete()
-        theirs, _ = _observe(
-            other,
-            [sample_folder(number) for number in range(other.samples)],
-            extractors,
-            lambda *at: progress("against", *at),
-        )
-        add_comparison(results, clips, theirs, reference, extractors, other.folder.name)
+    if against:
+        samples = [sample_folder(number) for number in range(against.samples)]
+        theirs, _ = _observe(against, samples, extractors, lambda *at: progress("against", *at))
+        add_comparison(results, clips, theirs, reference, extractors, against.folder.name)
 
 
 def add_comparison(

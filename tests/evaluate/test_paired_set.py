@@ -188,6 +188,9 @@ def test_a_recording_gives_clips_at_several_places(videos, tmp_path):
         (["--model", "tiny", "--samples", "4"], "--samples goes with --generate only"),
         (["--model", "tiny", "--features", "x"], "--features goes with a FOLDER or with --generate"),
         (["--generate", "out", "--videos", "in", "--prompts", "unseen"], "it is captions, or none"),
+        (["--generate", "out", "--videos", "in", "--part", "0/2", "--page", "x"], "leave --page out"),
+        (["--generate", "out", "--videos", "in", "--features", "absent"], "absent: there is no such folder"),
+        (["--generate", "out", "--videos", "absent"], "absent: there is no such folder"),
     ],
 )
 def test_what_does_not_go_together_is_said_in_one_line(options, complaint, capsys):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist, pdist
 from scipy.special import log_softmax
+from scipy.stats import norm, t
 
 RESAMPLES = 1000  # of plain means
 FEW_RESAMPLES = 200  # where one takes long
@@ -75,7 +76,7 @@ def estimate(statistic: Statistic, recordings: int) -> Estimate:
     if recordings < 2:
         return Estimate(value, (float("nan"), float("nan")))
     drawn = [statistic.at(counts) for counts in draw_counts(recordings, statistic.resamples)]
-    low, high = _interval(np.array(drawn), value, statistic.biased)
+    low, high = _interval(np.array(drawn), value, statistic.biased, recordings)
     return Estimate(value, (max(low, 0.0), high) if statistic.biased else (low, high))
 
 
@@ -86,18 +87,24 @@ def difference(one: Statistic, two: Statistic, recordings: int) -> Difference:
         return Difference(value, (float("nan"), float("nan")), float("nan"))
     drawn = np.array([one.at(counts) - two.at(counts) for counts in draw_counts(recordings, one.resamples)])
     drawn = drawn[np.isfinite(drawn)]
-    moved = np.abs(drawn - drawn.mean())
+    moved = _widening(recordings) * np.abs(drawn - drawn.mean())
     p = (1 + np.count_nonzero(moved >= abs(value))) / (1 + len(drawn))
-    return Difference(value, _interval(drawn, value, one.biased), float(p))
+    return Difference(value, _interval(drawn, value, one.biased, recordings), float(p))
 
 
-def _interval(drawn: Array, value: float, biased: bool) -> tuple[float, float]:
-    """Percentiles; for a biased statistic the basic bootstrap interval, which takes its bias off once more than it is
-    in the value."""
+def _widening(recordings: int) -> float:
+    """How much further Student's t reaches than the normal distribution: a bootstrap of few is too narrow by that."""
+    return float(t.ppf(INTERVAL[1], recordings - 1) / norm.ppf(INTERVAL[1]) * np.sqrt(recordings / (recordings - 1)))
+
+
+def _interval(drawn: Array, value: float, biased: bool, recordings: int) -> tuple[float, float]:
+    """Percentiles, moved outwards for few recordings (Hesterberg 2015, the expanded percentile interval); for a biased
+    statistic the basic bootstrap interval, which takes off the bias that drawing adds to the one in the value."""
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         return float("nan"), float("nan")
-    low, high = np.quantile(drawn, INTERVAL)
+    tail = float(norm.cdf(-norm.ppf(INTERVAL[1]) * _widening(recordings)))
+    low, high = np.quantile(drawn, (tail, 1 - tail))
     return (float(2 * value - high), float(2 * value - low)) if biased else (float(low), float(high))
 
 

@@ -62,8 +62,8 @@ def folder_split(name: str) -> str:
 
 
 def _keys(name: str) -> Iterator[str]:
-    """How a list may call a recording: its path from any folder on, with or without the file's ending, or its identity
-    in Greatest Hits, `2015-02-16-16-49-06` of `2015-02-16-16-49-06_denoised_thumb.mp4`."""
+    """How a list may call a recording: its path from any folder on, with or without the file's ending, or, in Greatest
+    Hits, its identity: the date and time before the first underscore."""
     path = PurePosixPath(name)
     for first in range(len(path.parts)):
         end = PurePosixPath(*path.parts[first:])

@@ -22,7 +22,7 @@ def av_benchmark_commands(made: PairedSet) -> list[str]:
     with_videos = seconds >= SYNCHFORMER_SECONDS
     lines = [
         "#!/bin/sh",
-        "# Run it in a clone of https://github.com/hkchengrex/av-benchmark, installed as its README says.",
+        "# Run it in a clone of av-benchmark, installed as its own page says.",
         "set -e",
     ]
     if not with_videos:

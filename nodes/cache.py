@@ -6,8 +6,8 @@ import logging
 
 from comfy_api.latest import io
 
+from ..jointdit.datasets.recordings import LAYOUTS, find_recordings
 from ..jointdit.errors import InputError
-from ..jointdit.train.recordings import LAYOUTS, find_recordings
 from ..jointdit.train.write_cache import write_cache
 from . import folders, places
 from .memory import CONDITIONING, ManagedModel

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # single files (errors, latents, ...), above them the package's face and the nodes.
 ORDER = (
     ("media",),
-    ("models", "synthetic", "comfyui"),
+    ("models", "synthetic", "comfyui", "datasets"),
     ("encoders",),
     ("diffusion",),
     ("checkpoints", "runtime"),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..datasets.splits import SPLITS
 from ..errors import InputError
 from .models import DEVICE, MODEL_OPTIONS, check_model, choose_device, load_model
-from .options import FPS, FRAMES, SIZE, Option, add_options, read_options, whole
+from .options import FPS, FRAMES, SIZE, Option, add_options, one_of, read_options, whole
 
 SHOWN = 10  # files left out that are listed
 
@@ -27,6 +29,8 @@ OF_MODEL = ("model", "video-expert", "audio-expert", "expert-frames")  # the res
 OPTIONS = (
     *(option for option in MODEL_OPTIONS if option.name in OF_MODEL),
     Option("layout", "NAME", str, "classes (default), csv, synth, avsync15, landscape, vggsound or greatest-hits"),
+    Option("split", "NAME", one_of(*SPLITS), "of a published set: only train, validation or test"),
+    Option("limit", "N", whole(1, 10**9), "at most N of the files, drawn by their names; a higher one adds to them"),
     FRAMES,
     FPS,
     SIZE,
@@ -80,11 +84,12 @@ def _fill(arguments: argparse.Namespace, options: Mapping[str, Any]) -> None:
     with hushed(), Progress(arguments.quiet) as progress:
         import torch
 
+        from ..datasets.recordings import find_recordings
         from ..train.decoding import WORKERS
-        from ..train.recordings import find_recordings
         from ..train.write_cache import SHARD_BYTES, write_cache
 
-        recordings = find_recordings(arguments.videos, options["layout"] or "classes")
+        layout, split = options["layout"] or "classes", options["split"]
+        recordings = find_recordings(arguments.videos, layout, split, options["limit"])
         pipe = load_model(options, torch.float32)
         pipe.to(choose_device(options["device"]))
         shape = pipe.shape(options["frames"], options["fps"], height, width)
@@ -98,7 +103,11 @@ def _fill(arguments: argparse.Namespace, options: Mapping[str, Any]) -> None:
             shard_bytes=SHARD_BYTES if mebibytes is None else mebibytes * 2**20,
             workers=WORKERS if workers is None else workers,
             progress=lambda done, total: progress("cache", done, total),
+            split=split,
         )
+    if split is None and (splits := Counter(each.split for each in recordings if each.split)):
+        shown = ", ".join(f"{count} of {name}" for name, count in sorted(splits.items()))
+        print(f"all splits of the set are in this cache ({shown}); --split train leaves the others out")
     _list_left_out(list(written.skipped.values()))
     if not written.measured:
         print("clips are not measured: that takes the extra evaluate (pip install 'jointdit[evaluate]')")

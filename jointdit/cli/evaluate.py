@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..datasets.splits import SPLITS
 from ..errors import InputError
+from .cache import part
+from .evaluate_scenes import clip_folder, read_photos
+from .evaluate_sets import (
+    Results,
+    add_comparison,
+    caption_of,
+    find_test_recordings,
+    generate,
+    load_extractors,
+    measure_test_set,
+    write_export,
+)
 from .generate import OPTIONS as GENERATE
 from .generate import guidance_options, sampling_settings
-from .models import EXPERTS, check_model, choose_device, load_model
+from .models import DEFAULT_MODEL, EXPERTS, check_model, choose_device, load_model
 from .options import Option, add_options, one_of, read_options, whole
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..evaluate import AlignScores
+    from ..evaluate.align import Curves
+    from ..evaluate.measures import Observation
+    from ..evaluate.page import Page
     from ..media import Clip
+    from ..pipeline import JointDiTPipeline, SamplingSettings
     from .progress import Progress
 
 SHARED = (
     "model video-expert audio-expert expert-frames joint adapters audio-heads seed steps frames fps size guidance "
     "video-scale audio-scale joint-scale sampler video-temperature fresh-noise reuse audio-substeps device dtype"
 ).split()
-OF_FOLDERS, OF_BOTH = ("folder", "match", "reference"), ("json", "plot", "plots")
+OF_FOLDERS = ("folder", "match", "reference")
+OF_SETS = ("videos", "layout", "split", "limit", "places", "samples", "part")  # --generate
+OF_CLIPS = ("features", "against", "export")
+OF_BOTH = ("json", "markdown", "page", "plot", "plots", "device", *OF_CLIPS)
+OF_SCENES = ("clips", "effect", "photos", "judge_scenes", "keep", "plot")
 CLIPS, BATCH, JUDGE_SCENES = 20, 4, 30
 
 OPTIONS = (
-    Option("folder", "FOLDER", Path, "folder of sounding videos, measured without any truth", positional=True),
+    Option("folder", "FOLDER", Path, "folder of sounding videos, or one that --generate made", positional=True),
     Option("match", "GLOB", str, "with FOLDER: only files whose names match, for example 'joint_*'"),
     Option("reference", "DIR", Path, "with FOLDER: videos as they should be, to measure the distance from"),
     Option("clips", "N", whole(2, 100_000), f"with --model: how many clips, the effects in turn (default {CLIPS})"),
@@ -51,7 +68,30 @@ OPTIONS = (
         f"with --model: scenes of each effect that judges learn from (default {JUDGE_SCENES})",
     ),
     Option("keep", "DIR", Path, "with --model: keep the clips there; a second run resumes"),
+    Option(
+        "generate",
+        "DIR",
+        Path,
+        "make the model's clips on the first pictures of --videos, in DIR, and measure them; a second run resumes",
+    ),
+    Option("videos", "DIR", Path, "with --generate: folder of a test set"),
+    Option("layout", "NAME", str, "with --generate: of the test set, as in jointdit cache"),
+    Option("split", "NAME", one_of(*SPLITS), "with --generate: part of a published set (default test)"),
+    Option("limit", "N", whole(2, 10**9), "with --generate: at most N recordings, drawn by their names"),
+    Option("places", "N", whole(1, 100), "with --generate: clips of each recording, evenly spread (default its start)"),
+    Option("samples", "N", whole(1, 1000), "with --generate: clips of each picture (default 1)"),
+    Option("part", "K/N", part, "with --generate: only make the K-th of N shares, K from 0 on; nothing is measured"),
+    Option(
+        "features",
+        "DIR",
+        Path,
+        "folder of a network (VideoMAE, CLIP, CLAP, ...) whose features are measured, or of several",
+    ),
+    Option("against", "DIR", Path, "clips of another model on the same pictures, to compare with"),
+    Option("export", "NAME", one_of("av-benchmark"), "of a test set: write the commands that measure it with NAME"),
     Option("json", "FILE", Path, "write all scores there"),
+    Option("markdown", "FILE", Path, "write the tables there"),
+    Option("page", "FILE", Path, "write tables and plots there, as one HTML file"),
     Option("plot", "FILE", Path, "write a PNG of the scores against shuffled pairs there"),
     Option("plots", "DIR", Path, "write the sync plot of each clip there, as PNG"),
     *(option for option in GENERATE if option.name in SHARED),
@@ -62,7 +102,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the parser of `jointdit`."""
     text = (
         "Measure a folder of clips (do picture and sound belong together?), or with --model a model on pictures and "
-        "captions of synthetic scenes (sync of events, the effect that was asked for, how well the picture stays)."
+        "captions of synthetic scenes (sync of events, the effect that was asked for, how well the picture stays), or "
+        "with --generate on the first pictures of a test set, beside what was recorded."
     )
     parser = commands.add_parser("evaluate", help="measure clips, or a model", description=text, allow_abbrev=False)
     add_options(parser, OPTIONS)
@@ -73,78 +114,167 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Checks what can be checked, measures, writes what was asked for, and prints a table."""
     options = read_options(OPTIONS, arguments)
-    if (options["folder"] is None) == (not any(options[name] for name in ("model", *EXPERTS))):
-        raise InputError("name either a FOLDER of clips or a --model, for example: jointdit evaluate --model tiny")
-    check_model(options)
-    for option in OPTIONS:
-        theirs = option.name in OF_FOLDERS
-        if options[option.key] is not None and option.name not in OF_BOTH and theirs == (options["folder"] is None):
-            raise InputError(f"{option.shown} goes with {'a FOLDER' if theirs else '--model'} only; leave it out")
+    _check(options)
 
-    from ..media.files import target_file, write_json
+    from ..media.files import target_file
 
-    for name in ("json", "plot"):
+    for name in ("json", "plot", "markdown", "page"):
         if options[name]:
             target_file(options[name])
 
     from .progress import Progress, hushed
 
     with nullcontext() if arguments.debug else hushed(), Progress(arguments.quiet) as progress:
-        if options["folder"]:
-            report, lines = _folder(options, progress)
+        results = Results(_page(options))
+        if options["generate"] or _is_test_set(options["folder"]):
+            if _test_set(options, results, progress):
+                facts = results.report["settings"] | {"networks": results.report["networks"]}
+                results.write(options, facts)
+        elif options["folder"]:
+            _folder(options, results, progress)
+            results.write(options, {name: results.report.get(name) for name in (*OF_FOLDERS, "networks", "against")})
         else:
-            report, lines = _model(options, progress)
-    if options["json"]:
-        write_json(options["json"], report)
-    print("\n".join(lines))
+            results.write(options, _model(options, results, progress))
+    print("\n".join(results.lines))
 
 
-def _folder(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, Any], list[str]]:
-    from ..evaluate.folder import score_folder
+def _check(options: Mapping[str, Any]) -> None:
+    """What goes with what."""
+    models = [name for name in ("model", *EXPERTS) if options[name]]
+    if options["generate"]:
+        if options["videos"] is None:
+            raise InputError("--videos is missing; name the folder of the test set that --generate takes pictures of")
+        if options["folder"]:
+            raise InputError(f"FOLDER {options['folder']} and --generate: give one of them")
+        for name in (*OF_CLIPS, "json", "markdown", "page", "plots"):
+            if options["part"] and options[name]:
+                raise InputError(f"--part makes a share of the clips and measures nothing; leave --{name} out")
+        if options["prompts"] not in (None, "captions", "none"):
+            raise InputError(f"--prompts {options['prompts']}: with --generate it is captions, or none (the default)")
+    elif (options["folder"] is None) == (not models):
+        raise InputError("name either a FOLDER of clips or a --model, for example: jointdit evaluate --model tiny")
+    check_model(options)
+    for option in OPTIONS:
+        if options[option.key] is None or option.name == "generate":
+            continue
+        if options["generate"]:
+            if option.key in (*OF_SCENES, *OF_FOLDERS):
+                raise InputError(f"{option.shown} does not go with --generate; leave it out")
+            continue
+        if option.key in OF_SETS:
+            raise InputError(f"{option.shown} goes with --generate only; leave it out")
+        theirs = option.name in OF_FOLDERS
+        if option.name not in OF_BOTH and theirs == (options["folder"] is None):
+            raise InputError(f"{option.shown} goes with {'a FOLDER' if theirs else '--model'} only; leave it out")
+        if option.name in OF_CLIPS and options["folder"] is None:
+            raise InputError(f"{option.shown} goes with a FOLDER or with --generate; leave it out")
+
+
+def _is_test_set(folder: Path | None) -> bool:
+    from ..evaluate.paired_set import MANIFEST
+
+    return folder is not None and (folder / MANIFEST).is_file()
+
+
+def _page(options: Mapping[str, Any]) -> Page | None:
+    from ..evaluate.page import Page
+
+    if options["page"] is None:
+        return None
+    named = options["generate"] or options["folder"] or options["model"] or options["video_expert"]
+    return Page(Path(named).name)
+
+
+def _test_set(options: Mapping[str, Any], results: Results, progress: Progress) -> bool:
+    """Makes it, measures it, or both. Whether it was measured."""
+    from ..evaluate.paired_set import PairedSet
+
+    extractors, against = load_extractors(options), options["against"] and PairedSet.read(options["against"])
+    if options["generate"]:
+        recordings = find_test_recordings(options)
+        made = generate(options, recordings, *_load(options), progress)
+        if options["part"]:
+            number, count = options["part"]
+            results.lines.append(f"{made.folder}: part {number} of {count} is made; measure all: jointdit evaluate DIR")
+            return False
+    else:
+        for name in ("match", "reference", "plot"):
+            if options[name]:
+                raise InputError(f"--{name} does not go with a test set, which has its own; leave it out")
+        made = PairedSet.read(options["folder"])
+    if options["export"]:
+        results.lines.append(f"{write_export(made)}: the commands of {options['export']}")
+    measure_test_set(
+        made, extractors, against, results, progress, lambda name, clip: _plot_clip(options, results, name, clip)
+    )
+    return True
+
+
+def _folder(options: Mapping[str, Any], results: Results, progress: Progress) -> None:
+    from ..evaluate.folder import clip_files, score_folder
+    from ..evaluate.measures import measure_set, observe_clip, recordings_of, tabulate
     from ..evaluate.report import as_json, folder_lines
+
+    if options["export"]:
+        raise InputError(f"--export {options['export']}: {options['folder']} is no test set; make one with --generate")
+    extractors = load_extractors(options)
+    clips: list[Observation] = []
+    reference: list[Observation] = []
+
+    def observe(path: Path, clip: Clip, curves: Curves | None, into: list[Observation]) -> None:
+        into.append(observe_clip(clip, path.stem, path.stem, caption_of(path), extractors, curves))
+
+    def each(path: Path, clip: Clip, curves: Curves) -> None:
+        observe(path, clip, curves, clips)
+        _plot_clip(options, results, path.name, clip)
 
     scores = score_folder(
         options["folder"],
         options["match"] or "*",
         options["reference"],
         progress,
-        lambda path, clip: _plot_clip(options["plots"], path.name, clip),
+        each,
+        lambda path, clip, curves: observe(path, clip, curves, reference),
     )
     _plot_margins(options["plot"], scores.align, options["folder"].name)
     named = {name: str(options[name]) for name in ("folder", "match", "reference") if options[name]}
-    return {**named, **as_json(scores)}, list(folder_lines(scores))
+    networks = [extractor.describe() for extractor in extractors]
+    results.report |= {**named, **as_json(scores), "networks": networks}
+    results.lines += folder_lines(scores)
+    recordings = recordings_of(clips, reference)
+    results.add_table(tabulate(measure_set(clips, reference, recordings, extractors), len(recordings)))
+    if options["against"]:
+        from ..evaluate.folder import MAX_SECONDS
+        from ..media import read_clip
+
+        theirs: list[Observation] = []
+        for path in clip_files(options["against"], options["match"] or "*"):
+            observe(path, read_clip(path, max_seconds=MAX_SECONDS), None, theirs)
+        add_comparison(results, clips, theirs, reference, extractors, options["against"].name)
+    results.notes += [scores.note] if scores.note else []
 
 
-def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, Any], list[str]]:
+def _load(options: Mapping[str, Any]) -> tuple[JointDiTPipeline, SamplingSettings, dict[str, Any]]:
+    """The model, how it is to sample, and all of that as a result names it."""
     import torch
 
-    from ..evaluate.align import Curves, align_clips
-    from ..evaluate.effects import train_judges
-    from ..evaluate.generated import autoencode_truth, autoencoded, draw_tasks, generate_clips, score_clips
-    from ..evaluate.report import align_lines, as_json, model_lines
     from ..pipeline.settings import chosen
-    from ..synthetic import EFFECTS
 
-    if options["effect"] not in (None, *EFFECTS):
-        raise InputError(f"--effect {options['effect']}: must be one of {', '.join(EFFECTS)}")
-    photos, prompts = _photos(options["photos"]), options["prompts"] or "captions"
     device, asked = choose_device(options["device"]), guidance_options(options)
-    dtype = getattr(torch, options["dtype"] or "float32")
-    pipe = load_model(options, dtype)
+    pipe = load_model(options, getattr(torch, options["dtype"] or "float32"))
     pipe.to(device)
     guidance = pipe.guidance.changed(**asked)
     sampling = sampling_settings(options, guidance)
     grid = pipe.grid(sampling)
     width, height = options["size"] or (None, None)
     shape = pipe.shape(options["frames"], options["fps"], height, width)
-    count, seed, batch = options["clips"] or CLIPS, options["seed"] or 0, options["batch"] or BATCH
     settings = {
-        "model": options["model"],
+        "model": options["model"] or (None if options["video_expert"] else DEFAULT_MODEL),
         "joint": str(options["joint"]) if options["joint"] else None,
-        "clips": count,
-        "seed": seed,
+        "clips": options["clips"] or CLIPS,
+        "seed": options["seed"] or 0,
         "effect": options["effect"],
-        "prompts": prompts,
+        "prompts": options["prompts"] or "captions",
         "photos": str(options["photos"]) if options["photos"] else None,
         "frames": shape.frames,
         "fps": str(shape.fps),
@@ -158,22 +288,39 @@ def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, An
         "sampler": sampling.sampler,
         "dtype": options["dtype"] or "float32",
     } | {name: str(options[name]) for name in (*EXPERTS, "audio_heads", "adapters", "reuse") if options[name]}
+    return pipe, sampling, settings
+
+
+def _model(options: Mapping[str, Any], results: Results, progress: Progress) -> dict[str, Any]:
+    """On synthetic scenes. The settings."""
+    from ..evaluate.align import Curves, align_clips
+    from ..evaluate.effects import train_judges
+    from ..evaluate.generated import autoencode_truth, autoencoded, draw_tasks, generate_clips, score_clips
+    from ..evaluate.report import align_lines, as_json, model_lines, model_rows
+    from ..synthetic import EFFECTS
+
+    if options["effect"] not in (None, *EFFECTS):
+        raise InputError(f"--effect {options['effect']}: must be one of {', '.join(EFFECTS)}")
+    photos = read_photos(options["photos"])
+    pipe, sampling, settings = _load(options)
+    width, height = options["size"] or (None, None)
+    shape = pipe.shape(options["frames"], options["fps"], height, width)
     tasks = draw_tasks(
-        count,
-        seed,
+        settings["clips"],
+        settings["seed"],
         shape,
         [options["effect"]] if options["effect"] else EFFECTS,
-        prompts,
+        settings["prompts"],
         photos,
         lambda done, total: progress("scenes", done, total),
     )
-    with _clip_folder(options["keep"], settings) as folder:
+    with clip_folder(options["keep"], settings) as folder:
         clips = generate_clips(
             pipe,
             tasks,
-            seed,
+            settings["seed"],
             folder,
-            batch,
+            options["batch"] or BATCH,
             lambda done, total: progress("clips", done, total),
             shape,
             sampling,
@@ -189,57 +336,27 @@ def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, An
         progress=lambda done, total: progress("judges", done, total),
     )
     for index, (task, clip) in enumerate(zip(tasks, clips, strict=True)):
-        _plot_clip(options["plots"], f"{index:06d} {task.scene.effect}", clip)
+        _plot_clip(options, results, f"{index:06d} {task.scene.effect}", clip)
     scores, align = score_clips(tasks, clips, truths, judges), align_clips([Curves.of(clip) for clip in clips])
-    _plot_margins(options["plot"], align, options["model"])
-    report = {**settings, **as_json(scores), "align": as_json(align)}
-    return report, [*model_lines(scores), *align_lines(align)]
+    _plot_margins(options["plot"], align, options["model"] or Path(options["video_expert"]).name)
+    results.report |= {**settings, **as_json(scores), "align": as_json(align)}
+    results.lines += [*model_lines(scores), *align_lines(align)]
+    results.add_table(model_rows(scores))
+    return settings
 
 
-def _photos(folder: Path | None) -> list[np.ndarray]:
-    from ..media import read_image
-    from ..synthetic.dataset import PHOTO_SUFFIXES
-
-    if folder is None:
-        return []
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
-    if not files:
-        raise InputError(f"--photos {folder}: no picture there; give a folder with {', '.join(PHOTO_SUFFIXES)} files")
-    return [read_image(path) for path in files]
-
-
-@contextmanager
-def _clip_folder(keep: Path | None, settings: Mapping[str, Any]) -> Iterator[Path]:
-    """Where the clips go. A kept folder remembers what it was made with, and is refused for anything else."""
-    if keep is None:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
-        return
-    keep.mkdir(parents=True, exist_ok=True)
-    from ..media.files import write_json
-
-    made_with = keep / "settings.json"
-    wanted = json.loads(json.dumps({**settings, "clips": None}))  # more clips of the same kind may be added
-    if not made_with.exists():
-        write_json(made_with, wanted)
-    elif _read_json(made_with) != wanted:
-        raise InputError(f"--keep {keep}: its clips were made with other settings; name another folder")
-    yield keep
-
-
-def _read_json(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); name another folder") from error
-
-
-def _plot_clip(folder: Path | None, name: str, clip: Clip) -> None:
+def _plot_clip(options: Mapping[str, Any], results: Results, name: str, clip: Clip) -> None:
     from ..evaluate.plot import draw_sync, write_png
 
+    folder, page = options["plots"], results.page
+    if folder is None and page is None:
+        return
+    picture = draw_sync(clip, name)
+    if page is not None:
+        page.add_plot(name, picture)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        write_png(folder / f"{name}.png", draw_sync(clip, name))
+        write_png(folder / f"{name}.png", picture)
 
 
 def _plot_margins(path: Path | None, align: AlignScores, title: str) -> None:

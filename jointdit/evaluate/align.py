@@ -77,10 +77,7 @@ def onset_align(picture: Curves, sound: Curves) -> float:
     """Onset alignment, 0 to 1: peaks of the optical flow and onsets of sound within one frame of each other, matched
     one to one, over the union of both. 0 where there is neither.
 
-    The idea is that of AV-Align (Yariv et al. 2023, arXiv:2309.16429), but the numbers differ. Its reference code
-    (av_align.py of github.com/guyyariv/TempoTokens) takes OpenCV's Farneback flow at full size, whose peaks of less
-    than 0.1 pixels do not count, and librosa's onsets at 22.05 kHz; a peak at frame j is at j / fps, half a frame later
-    than here; and each onset takes the first free peak, which may leave out pairs.
+    The idea is that of AV-Align, by other means that need no further package; `av_align.py` has the published measure.
     """
     matched = len(match_events(picture.flow_peaks, sound.onsets, 1 / picture.fps))
     union = len(picture.flow_peaks) + len(sound.onsets) - matched

@@ -76,19 +76,23 @@ def score_folder(
     match: str = "*",
     reference: Path | None = None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
-    each: Callable[[Path, Clip], None] = lambda path, clip: None,
+    each: Callable[[Path, Clip, Curves], None] = lambda path, clip, curves: None,
+    each_reference: Callable[[Path, Clip, Curves], None] = lambda path, clip, curves: None,
 ) -> FolderScores:
     """Scores the videos of a folder whose names match. Files without sound, and broken ones, are left out.
 
     reference: a folder of videos as they should be, from which distances are measured.
-    each: called with every clip that counts, while it is in memory.    progress: called with (stage, done, total).
+    each, each_reference: called with every clip that counts, while it is in memory.
+    progress: called with (stage, done, total).
     """
     paths = clip_files(folder, match)
     known = clip_files(reference) if reference else []
     clips, skipped = _measure(folder, paths, lambda done, total: progress("clips", done, total), each)
     sound_distance = picture_distance = None
     if reference:
-        others, left_out = _measure(reference, known, lambda done, total: progress("reference", done, total))
+        others, left_out = _measure(
+            reference, known, lambda done, total: progress("reference", done, total), each_reference
+        )
         skipped |= left_out
         sound_distance = Frechet.of([clip.sound for clip in clips], [clip.sound for clip in others])
         picture_distance = Frechet.of([clip.pictures for clip in clips], [clip.pictures for clip in others])
@@ -115,7 +119,7 @@ def _measure(
     folder: Path,
     paths: list[Path],
     progress: Callable[[int, int], None],
-    each: Callable[[Path, Clip], None] = lambda path, clip: None,
+    each: Callable[[Path, Clip, Curves], None],
 ) -> tuple[list[_Measured], dict[str, str]]:
     clips, skipped = [], {}
     for index, path in enumerate(paths):
@@ -126,7 +130,7 @@ def _measure(
         else:
             if clip.has_audio:
                 clips.append(_Measured.of(clip, _effect(path)))
-                each(path, clip)
+                each(path, clip, clips[-1].curves)
             else:
                 skipped[path.name] = "no sound"
         progress(index + 1, len(paths))

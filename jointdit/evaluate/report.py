@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,10 +11,12 @@ from .align import AlignScores
 from .distance import Frechet
 from .folder import FolderScores
 from .generated import ModelScores, Named
+from .measures import Compared, Row
 from .scores import Corrected
 from .sync import CurveSync, EventSync
 
 DIGITS = 4
+ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 
 
 def as_json(value: Any) -> Any:
@@ -110,3 +112,78 @@ def _named_line(name: str, named: Named) -> str:
         f"{name} are the asked effect: {named.right:.2f} [{low:.2f}, {high:.2f}]{' (' + worst + ')' if worst else ''}; "
         f"the judge: {named.held_out:.2f} on held-out scenes, {named.autoencoded:.2f} through the autoencoders"
     )
+
+
+Cells = list[list[str]]  # of a table, its head first
+
+
+def table_cells(rows: Sequence[Row]) -> Cells:
+    """Measures as a table."""
+    return [["measure", "network", "value", "95% interval", "by chance", "recorded"]] + [
+        [
+            row.measure + ARROWS[row.better],
+            row.network,
+            _number(row.value),
+            _interval(row.interval),
+            _number(row.chance),
+            _number(row.real),
+        ]
+        for row in rows
+    ]
+
+
+def compared_cells(rows: Sequence[Compared], against: str) -> Cells:
+    """The differences of two models as a table."""
+    return [["measure", "network", "this", against, "difference", "95% interval", "p"]] + [
+        [
+            row.measure + ARROWS[row.better],
+            row.network,
+            _number(row.value),
+            _number(row.against),
+            _number(row.difference.value),
+            _interval(row.difference.interval),
+            _number(row.difference.p),
+        ]
+        for row in rows
+    ]
+
+
+def markdown_lines(cells: Cells) -> list[str]:
+    """A table in Markdown."""
+    head, *rows = [f"| {' | '.join(row)} |" for row in cells]
+    return [head, "|---" * len(cells[0]) + "|", *rows]
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{_number(low)} to {_number(high)}" if math.isfinite(low) else ""
+
+
+def _number(value: float) -> str:
+    """Three significant digits or more; nothing for what is no number."""
+    if not math.isfinite(value):
+        return ""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+def model_rows(scores: ModelScores) -> list[Row]:
+    """A model's scores on synthetic scenes as lines of the same table; recorded are the scenes through its
+    autoencoders."""
+    rows = []
+    for title, attribute in (("seen events heard", "seen_heard"), ("heard events seen", "heard_seen")):
+        ours, truth = (each.get("all") for each in (scores.sync, scores.truth_sync))
+        if isinstance(ours, EventSync):
+            found: Corrected = getattr(ours, attribute)
+            real = getattr(truth, attribute).corrected if isinstance(truth, EventSync) else math.nan
+            rows.append(Row(f"{title}, corrected for chance", "", "higher", found.corrected, found.interval, 0.0, real))
+    for effect, sync in scores.sync.items():
+        if isinstance(sync, CurveSync):
+            truth, found = scores.truth_sync.get(effect), sync.correlation
+            real = truth.correlation.corrected if isinstance(truth, CurveSync) else math.nan
+            rows.append(
+                Row(f"{effect}, corrected for chance", "", "higher", found.corrected, found.interval, 0.0, real)
+            )
+    effects = len(scores.sound.held_out_by_effect)
+    for title, named in (("asked effect heard", scores.sound), ("asked effect seen", scores.pictures)):
+        rows.append(Row(title, "", "higher", named.right, named.interval, 1 / effects, named.autoencoded))
+    return rows

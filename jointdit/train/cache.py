@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -58,13 +59,26 @@ class Encoding:
     @classmethod
     def read(cls, folder: Path) -> Encoding:
         """That of a cache. Raises InputError if the folder is none."""
-        path = folder / CONFIG
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(
-                f"{path}: not the configuration of a cache ({error}); make it with `jointdit cache`"
-            ) from error
+            return cls(**{name: value for name, value in _read_config(folder).items() if name != "split"})
+        except TypeError as error:
+            raise InputError(_no_cache(folder, error)) from error
+
+
+def read_split(folder: Path) -> str | None:
+    """The part of a published set that a cache holds; None where it was not made of one alone."""
+    return _read_config(folder).get("split")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(_no_cache(folder, error)) from error
+
+
+def _no_cache(folder: Path, error: Exception) -> str:
+    return f"{folder / CONFIG}: not the configuration of a cache ({error}); make it with `jointdit cache`"
 
 
 def _fingerprint(component: nn.Module | PreTrainedTokenizerBase | CLIPImageProcessor | None) -> str:
@@ -108,6 +122,7 @@ class LatentCache:
     def __init__(self, folder: Path, least: Measures = ANY) -> None:
         self.folder = folder
         self.encoding = Encoding.read(folder)
+        self.split = read_split(folder)
         self._where: list[tuple[Path, int, int]] = []  # of each clip: shard, row, and the number of its caption there
         self.names: list[str] = []
         self.captions: list[str] = []
@@ -139,6 +154,14 @@ class LatentCache:
         ours = Encoding.of(pipe, pipe.shape()).weights
         if ours != self.encoding.weights:
             raise InputError(f"{self.folder}: made with another model's encoders; make the cache again with this model")
+
+    def check_split(self, split: str) -> None:
+        """Raises InputError if the cache holds another part of a published set than `split`."""
+        if self.split not in (None, split):
+            raise InputError(
+                f"{self.folder}: holds the split {self.split}, and this run trains on {split}; name a cache that "
+                f"`jointdit cache --split {split}` made, or set split={self.split} if you mean it"
+            )
 
     def read(self, index: int) -> CachedClips:
         """One clip."""

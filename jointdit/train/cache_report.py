@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from .cache import Encoding
+from .cache import Encoding, read_split
 from .cache_index import Measures, held_recordings, read_left_out, read_shards, recording_of
 
 SHARES = (5, 25, 50, 75, 95)  # percentiles
@@ -29,6 +29,7 @@ class Caption:
 class CacheReport:
     """captions: the most frequent first.    measured: clips with measures.
     percentiles: of each measure, by share in percent.    left_out: files without use, with their reasons.
+    split: the part of a published set that it holds.
     """
 
     clips: int
@@ -38,10 +39,12 @@ class CacheReport:
     percentiles: dict[str, dict[int, float]]
     captions: dict[str, Caption]
     left_out: dict[str, str]
+    split: str | None
 
     def lines(self) -> list[str]:
         """As a text."""
-        found = [f"{self.clips} clips of {self.recordings} recordings, {self.seconds / 3600:.2f} hours"]
+        split = f", split {self.split}" if self.split else ""
+        found = [f"{self.clips} clips of {self.recordings} recordings, {self.seconds / 3600:.2f} hours{split}"]
         if not self.measured:
             return [*found, *(f"{caption.clips:8}  {text}" for text, caption in list(self.captions.items())[:LISTED])]
         if self.measured < self.clips:
@@ -90,6 +93,7 @@ def report_cache(folder: Path) -> CacheReport:
             for caption, found in sorted(by_caption.items(), key=lambda item: (-len(item[1]), item[0]))
         },
         left_out={name: reason for (name, _), reason in read_left_out(folder).items() if name not in held},
+        split=read_split(folder),
     )
 
 

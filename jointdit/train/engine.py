@@ -69,6 +69,7 @@ class Engine:
         config, pipe, processes = self.config, self.pipe, self.accelerator.num_processes
         if config.batch % processes:
             raise InputError(f"batch is {config.batch}, but must be a multiple of the {processes} processes")
+        self.cache.check_split(config.split)
         self.held_out, self.clips = hold_out(self.cache.names, config.held_out)
         self.order = EpochOrder(self.clips, config.batch, config.seed)
         self.read_ahead = ReadAhead(self.cache, self.share, config.steps)

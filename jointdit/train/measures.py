@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..datasets.recordings import TrainingClip
 from ..evaluate.heard import loudness, mean_loudness
 from ..evaluate.seen import motion
 from ..evaluate.sync import lagged_correlation
 from ..latents import ClipShape
 from .cache_index import Measures
-from .recordings import TrainingClip
 
 
 def measure(clip: TrainingClip, shape: ClipShape, sample_rate: int) -> Measures:

@@ -59,6 +59,7 @@ def train_stage(config: TrainingConfig, progress: Progress | None = None, second
     accelerator = Accelerator(mixed_precision=PRECISIONS[precision], kwargs_handlers=[parallel])
     with locked(config.output) if accelerator.is_main_process else nullcontext():
         cache = LatentCache(config.cache, Measures(config.min_loudness, config.min_motion, config.min_sync))
+        cache.check_split(config.split)  # before a model is loaded
         result = result_path(config)
         if step_to_resume(config.output, describe(config, cache)) == config.steps and result.exists():
             return Outcome(result, 0, accelerator.num_processes)

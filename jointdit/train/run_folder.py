@@ -28,7 +28,7 @@ LOG = "log.jsonl"
 # Options that change no number of a run, so that they may be others when it is resumed.
 FREE = {
     *("output", "memory", "micro_batch", "gradient_checkpointing", "query_chunk", "average_on_host", "shard_optimizer"),
-    *("log_every", "save_every", "validate_every", "samples", "tensorboard"),
+    *("split", "log_every", "save_every", "validate_every", "samples", "tensorboard"),
 }
 
 

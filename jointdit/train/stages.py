@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from ..checkpoints.components import IDENTITY
+from ..datasets.splits import SPLITS
 from ..errors import InputError, some
 from ..toml_files import path_beside, read_toml, refuse_unknown, toml_value
 
@@ -44,6 +45,7 @@ class TrainingConfig:
     expert_frames: int
     joint: str
     cache: Path
+    split: str
     output: Path
     steps: int
     batch: int
@@ -93,6 +95,7 @@ class TrainingConfig:
             ("audio_heads", ("published", "authors")),
             ("memory", ("auto", "fixed")),
             ("optimizer", ("adamw", "adamw8bit")),
+            ("split", SPLITS),
         ):
             if getattr(self, name) not in allowed:
                 refuse(name, f"one of {', '.join(allowed)}")

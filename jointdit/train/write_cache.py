@@ -6,7 +6,6 @@ the shard in work. A recording that any shard holds is not encoded again, whoeve
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,16 +20,16 @@ from einops import rearrange
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..datasets.recordings import Recording, TrainingClip, cut, part_of
 from ..encoders.autoencoders import to_model_range
 from ..encoders.conditioning import encode_clip_image
 from ..errors import InputError
 from ..latents import ClipShape
 from ..media.files import whole_file, write_json
 from ..pipeline import JointDiTPipeline
-from .cache import CONFIG, PER_CLIP, TEXT, Encoding
+from .cache import CONFIG, PER_CLIP, TEXT, Encoding, read_split
 from .cache_index import Measures, Stamp, held_recordings, read_left_out, read_shards, recording_of, write_left_out
 from .decoding import WORKERS, in_order
-from .recordings import Recording, TrainingClip, cut
 from .seeds import generator_of
 
 SHARD_BYTES = 256 * 2**20
@@ -65,11 +64,6 @@ class _Row:
     tensors: dict[str, Tensor]
 
 
-def part_of(name: str, parts: int) -> int:
-    """Which of `parts` processes encodes a recording: it follows from the name alone, so new files move no other."""
-    return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8], "big") % parts
-
-
 @torch.no_grad()
 def write_cache(
     pipe: JointDiTPipeline,
@@ -81,6 +75,7 @@ def write_cache(
     shard_bytes: int = SHARD_BYTES,
     workers: int = WORKERS,
     progress: Callable[[int, int], None] | None = None,
+    split: str | None = None,
 ) -> Written:
     """Encodes the recordings whose `part_of` is `part` and that no shard of the folder holds.
 
@@ -90,9 +85,10 @@ def write_cache(
     workers: threads that decode while the device encodes; the clips are the same with any number, and with 0.
     progress: called with (recordings done, recordings of this part), first with what was there before. What it raises
     ends the run; whole recordings are kept.
-    Raises InputError if the folder holds a cache of another encoding.
+    split: the part of a published set that the recordings are; the cache remembers it.
+    Raises InputError if the folder holds a cache of another encoding, or of another split.
     """
-    _claim(folder, Encoding.of(pipe, shape))
+    _claim(folder, Encoding.of(pipe, shape), split)
     held, reasons = held_recordings(read_shards(folder)), read_left_out(folder)
     measure = _find_measure()
     mine = [recording for recording in recordings if part_of(recording.name, parts) == part]
@@ -135,17 +131,18 @@ def write_cache(
     return Written(len(clips), len(ours - skipped.keys()), skipped, measure is not None)
 
 
-def _claim(folder: Path, encoding: Encoding) -> None:
+def _claim(folder: Path, encoding: Encoding, split: str | None) -> None:
     """Writes the folder's configuration, or compares with it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CONFIG
+    ours = asdict(encoding) | {"split": split}
     if path.exists():
-        there, ours = asdict(Encoding.read(folder)), asdict(encoding)
+        there = asdict(Encoding.read(folder)) | {"split": read_split(folder)}
         changed = [f"{key} {old} -> {ours[key]}" for key, old in there.items() if ours[key] != old]
         if changed:
             raise InputError(f"{path}: made with another configuration ({', '.join(changed)}); choose another folder")
         return
-    write_json(path, asdict(encoding))
+    write_json(path, ours)
 
 
 def _find_measure() -> Measure | None:

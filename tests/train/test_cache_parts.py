@@ -8,9 +8,9 @@ import pytest
 from sounding_videos import video
 
 from jointdit import JointDiTPipeline
+from jointdit.datasets.recordings import find_recordings
 from jointdit.latents import ClipShape
 from jointdit.train.cache import LatentCache
-from jointdit.train.recordings import find_recordings
 from jointdit.train.write_cache import write_cache
 
 SHAPE = ClipShape(frames=4, fps=Fraction(25, 2), height=32, width=32)

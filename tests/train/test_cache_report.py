@@ -12,13 +12,13 @@ from sounding_videos import video
 
 from jointdit import JointDiTPipeline
 from jointdit.cli import main
+from jointdit.datasets.recordings import TrainingClip, cut, find_recordings
 from jointdit.errors import InputError
 from jointdit.latents import ClipShape
 from jointdit.train.cache import LatentCache
 from jointdit.train.cache_index import Measures, read_shards
 from jointdit.train.cache_report import report_cache
 from jointdit.train.measures import measure
-from jointdit.train.recordings import TrainingClip, cut, find_recordings
 from jointdit.train.stages import TEMPLATES, read_config
 from jointdit.train.write_cache import write_cache
 

@@ -17,12 +17,12 @@ from sounding_videos import video
 from jointdit import JointDiTPipeline
 from jointdit.checkpoints.joint_files import load_joint_blocks
 from jointdit.cli import main
+from jointdit.datasets.recordings import find_recordings
 from jointdit.errors import InputError
 from jointdit.train.cache import LatentCache
 from jointdit.train.checkpoint import read_counters
 from jointdit.train.engine import Engine
 from jointdit.train.precision import choose_precision
-from jointdit.train.recordings import find_recordings
 from jointdit.train.run import train_stage
 from jointdit.train.run_folder import locked
 from jointdit.train.schedule import learning_rate

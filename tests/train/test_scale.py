@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from tiny_models import conditioning, inputs, joint_model
 
 from jointdit import JointDiTPipeline, SamplingSettings
+from jointdit.datasets.recordings import find_recordings
 from jointdit.errors import InputError
 from jointdit.latents import ClipShape
 from jointdit.media import Clip
@@ -27,7 +28,6 @@ from jointdit.train.adapters import add_adapters
 from jointdit.train.cache import LatentCache
 from jointdit.train.engine import Engine
 from jointdit.train.frozen import hold_frozen
-from jointdit.train.recordings import find_recordings
 from jointdit.train.stages import TEMPLATES, read_config
 from jointdit.train.write_cache import write_cache
 

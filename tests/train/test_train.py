@@ -24,6 +24,7 @@ from tiny_models import joint_blocks as tiny_joint_blocks
 from jointdit import JointDiTPipeline
 from jointdit.checkpoints.joint_files import load_joint_blocks, save_joint_blocks
 from jointdit.cli import main
+from jointdit.datasets.recordings import cut, find_recordings
 from jointdit.errors import InputError
 from jointdit.latents import ClipShape
 from jointdit.media import read_clip
@@ -32,7 +33,6 @@ from jointdit.train.cache import LatentCache
 from jointdit.train.engine import Engine, hold_out
 from jointdit.train.memory import Plan, plan
 from jointdit.train.optimizers import bytes_to_come
-from jointdit.train.recordings import cut, find_recordings
 from jointdit.train.stages import TEMPLATES, read_config
 from jointdit.train.write_cache import write_cache
 

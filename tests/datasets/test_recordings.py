@@ -11,10 +11,10 @@ import av
 import numpy as np
 import pytest
 
+from jointdit.datasets.recordings import Recording, TrainingClip, cut, find_recordings
 from jointdit.errors import InputError
 from jointdit.latents import ClipShape
 from jointdit.media import Clip, fit_image, read_clip
-from jointdit.train.recordings import Recording, TrainingClip, cut, find_recordings
 
 SHAPE = ClipShape(frames=4, fps=Fraction(25, 2), height=32, width=48)
 RATE = 16000

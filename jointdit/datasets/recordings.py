@@ -1,4 +1,4 @@
-"""Sounding videos on disk as training data: which files there are, what each is called, and clips cut out of them.
+"""Sounding videos on disk: which files there are, what each is called, and clips cut out of them.
 
 Nothing here is fatal but a folder without any video: a file that is broken, without sound, silent or too short is
 reported with its reason and left out.
@@ -7,11 +7,12 @@ reported with its reason and left out.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from ..errors import InputError
 from ..latents import ClipShape
 from ..media import VIDEO_SUFFIXES, fit_audio, fit_image, stream_clip
+from .splits import LISTS, SPLITS, read_lists, refuse_missing
 
 TABLE = "captions.csv"
 QUIETEST = 1e-3  # root mean square, -60 dBFS: below, a clip counts as silent
@@ -29,12 +31,14 @@ class Recording:
     """A video file with its caption. `name` is its path below the folder; it stands for the file in caches.
 
     problem: why it cannot be used, where that is known before it is opened.
+    split: train, validation or test; "" where the set does not say.
     """
 
     path: Path
     name: str
     caption: str
     problem: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,10 @@ def vggsound(folder: Path) -> Iterator[Recording]:
     """VGGSound: `vggsound.csv` has rows of identity, start second, label and split; a file's name is the identity and
     the start with six digits."""
     rows = (row for row in _rows(folder / "vggsound.csv") if len(row) >= 3 and row[1].strip().isdigit())
-    captions = {f"{row[0]}_{int(row[1]):06d}": row[2] for row in rows}
+    known = {f"{row[0]}_{int(row[1]):06d}": row[2:] for row in rows}
     for path in _videos(folder):
-        yield _recording(path, folder, captions.get(path.stem), "not in vggsound.csv")
+        label, split, *_ = [*known.get(path.stem, [None]), ""]
+        yield replace(_recording(path, folder, label, "not in vggsound.csv"), split=(split or "").strip())
 
 
 def greatest_hits(folder: Path) -> Iterator[Recording]:
@@ -111,21 +116,71 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[Recording]]] = {
     "vggsound": vggsound,
     "greatest-hits": greatest_hits,
 }
+PUBLISHED = ("avsync15", "landscape", "vggsound", "greatest-hits")  # layouts of sets that come with splits
 
 
-def find_recordings(folder: Path, layout: str = "classes") -> list[Recording]:
-    """All recordings of a folder, sorted by name. Raises InputError if there are none, or none with a caption."""
+def find_recordings(
+    folder: Path, layout: str = "classes", split: str | None = None, limit: int | None = None
+) -> list[Recording]:
+    """All recordings of a folder, sorted by name.
+
+    split: only those of this part of a published set.
+    limit: at most so many, drawn by their names; a higher limit adds to them.
+    Raises InputError if there are none, or none with a caption.
+    """
     if layout not in LAYOUTS:
         raise InputError(f"layout {layout!r}: give one of {', '.join(LAYOUTS)}")
+    if split not in (None, *SPLITS):
+        raise InputError(f"split {split!r}: give one of {', '.join(SPLITS)}")
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; name one with videos")
     found = sorted(LAYOUTS[layout](folder), key=lambda recording: recording.name)
     if not found:
         raise InputError(f"{folder}: no videos ({', '.join(VIDEO_SUFFIXES)}) as the layout {layout} has them")
+    if split is not None or layout in PUBLISHED:
+        found = _with_splits(found, folder, layout)
+    if split is not None:
+        refuse_missing(folder, split, sorted({each.split for each in found} - {""}), _where(layout))
+        found = [each for each in found if each.split == split]
+    if limit is not None:
+        found = sorted(sorted(found, key=lambda each: digest_of(each.name))[:limit], key=lambda each: each.name)
     if all(recording.problem for recording in found):
         first = found[0]
         raise InputError(f"{folder}: none of the {len(found)} videos can be used; {first.name}: {first.problem}")
     return found
+
+
+def _with_splits(found: list[Recording], folder: Path, layout: str) -> list[Recording]:
+    """The recordings with their splits, and those that a list names and that are not there."""
+    if layout == "vggsound":
+        return found
+    lists = read_lists(folder)
+    placed, listed = [], set()
+    for recording in found:
+        split, lines = lists.find(recording.name)
+        listed.update(lines)
+        placed.append(replace(recording, split=split))
+    for line in sorted(lists.splits.keys() - listed):
+        for split in sorted(lists.splits[line]):
+            problem = f"listed in {split}, and not there"
+            placed.append(Recording(folder / line, line, "", problem, split))
+    return sorted(placed, key=lambda recording: recording.name)
+
+
+def _where(layout: str) -> str:
+    if layout == "vggsound":
+        return "the last column of vggsound.csv"
+    return f"looked for {', '.join(LISTS)} in it and beside it, and for folders {', '.join(SPLITS)}"
+
+
+def digest_of(name: str) -> int:
+    """A number that follows from a name alone, evenly spread over 64 bits."""
+    return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8], "big")
+
+
+def part_of(name: str, parts: int) -> int:
+    """Which of `parts` processes works on a recording: it follows from the name alone, so new files move no other."""
+    return digest_of(name) % parts
 
 
 def cut(recording: Recording, shape: ClipShape, sample_rate: int, max_seconds: float = 60.0) -> Iterator[TrainingClip]:

@@ -24,6 +24,7 @@ SETTINGS = {
     if (BUNDLED["tiny"] / name).exists()
 }
 DEEP = "[" * 100_000
+NO_OBJECTS = ('"some/model"', "3", '["some/model"]', "null", DEEP, '{"a": NaN}', "{", "")
 
 
 @pytest.fixture(scope="module")

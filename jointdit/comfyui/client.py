@@ -236,13 +236,13 @@ class ComfyClient:
         path: str,
         body: bytes | None = None,
         kind: str = "",
-        patience: float = TIMEOUT,
+        patience: float | None = None,
         may_refuse: bool = False,
     ) -> bytes:
-        """The body of a reply. patience: seconds to wait for all of it. may_refuse: raises Refusal for status 400."""
+        """The body of a reply. patience: seconds to wait for all of it (`TIMEOUT`). may_refuse: raises Refusal for status 400."""
         request = urllib.request.Request(self.url + path, body, {"Content-Type": kind} if kind else {})
         with self._explained(path, may_refuse):
-            return read_reply(request, patience)
+            return read_reply(request, TIMEOUT if patience is None else patience)
 
     @contextmanager
     def _explained(self, path: str, may_refuse: bool = False) -> Iterator[None]:

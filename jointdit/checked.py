@@ -37,7 +37,10 @@ _short.maxlevel = 3
 
 def shown(value: object) -> str:
     """A value for a message: the beginning of it, without what a terminal would act upon."""
-    return _short.repr(value)
+    try:
+        return _short.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "a number without end"
 
 
 class WrongValue(InputError):

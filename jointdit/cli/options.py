@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import InputError
 from ..toml_files import path_beside, read_toml, refuse_unknown
 
+LARGEST = 10**30  # whole number in a file
 SHOWN = 60  # characters of a wrong value that a message repeats
 
 
@@ -80,6 +81,8 @@ def read_config(path: Path, options: Iterable[Option]) -> dict[str, str]:
     for name, value in config.items():
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise InputError(f"{path}: {name} must be a text or a number")
+        if isinstance(value, int) and abs(value) > LARGEST:  # Python writes none of more than 4300 digits
+            raise InputError(f"{path}: {name} is too large a number")
         read, texts[name] = known[name].read, str(value)
         if read in (Path, model_name):
             texts[name] = path_beside(path, texts[name], may_be_name=read is model_name)

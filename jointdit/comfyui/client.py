@@ -239,7 +239,8 @@ class ComfyClient:
         patience: float | None = None,
         may_refuse: bool = False,
     ) -> bytes:
-        """The body of a reply. patience: seconds to wait for all of it (`TIMEOUT`). may_refuse: raises Refusal for status 400."""
+        """The body of a reply. patience: seconds to wait for all of it (`TIMEOUT`). may_refuse: raises Refusal for a
+        graph that is not run."""
         request = urllib.request.Request(self.url + path, body, {"Content-Type": kind} if kind else {})
         with self._explained(path, may_refuse):
             return read_reply(request, TIMEOUT if patience is None else patience)

@@ -15,5 +15,5 @@ def in_one_line(error: object, longest: int = 300) -> str:
     """The message of another library's error, for one line of ours: without line breaks and what a terminal would act
     upon, and not without end."""
     text = "".join(character if character.isprintable() else " " for character in str(error))
-    text = " ".join(text.split()) or type(error).__name__
+    text = " ".join(text.split()) or ("" if isinstance(error, str) else type(error).__name__)
     return text if len(text) <= longest else f"{text[:longest]} ..."

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -67,6 +70,38 @@ def test_models_on_disk_are_loaded_without_a_network(offline, tmp_path):
     pipe.save_joint_blocks(tmp_path / "joint.safetensors")
     JointDiTPipeline.from_pretrained(tmp_path / "saved", joint=tmp_path / "joint.safetensors")
     assert offline == []
+
+
+KERNELS = """
+def get_kernel(*arguments, **options):
+    from huggingface_hub import snapshot_download
+    return snapshot_download("kernels-community/some")
+"""
+IMPORTS = """
+import socket
+tried = []
+def refuse(*arguments, **options):
+    tried.append(arguments)
+    raise OSError("no network")
+socket.socket.connect = socket.getaddrinfo = refuse
+import jointdit.pipeline
+from kernels import get_kernel
+assert not tried, tried
+try:
+    get_kernel()
+except Exception:
+    pass
+assert tried, "it would have been noticed, and who asks may ask"
+"""
+
+
+def test_libraries_that_fetch_while_they_are_imported_do_not(tmp_path):
+    """bitsandbytes fetches a kernel on some processors, where the package kernels is there too."""
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "__init__.py").write_text(KERNELS)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run([sys.executable, "-c", IMPORTS], env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("name", SETTINGS)

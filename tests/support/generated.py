@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -131,15 +133,26 @@ def _whole(folder: Path) -> None:
     JointDiTPipeline.from_pretrained(folder)
 
 
+@cache
+def _good_joint_file() -> tuple[bytes, dict[str, Any]]:
+    """A Joint Block file, the same bytes each time, and its settings."""
+    blocks = joint_blocks()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "joint.safetensors")
+        save_joint_blocks(blocks, path)
+        return path.read_bytes(), joint_block_settings(blocks)
+
+
 @st.composite
 def joint_files(draw: st.DrawFn, folder: Path) -> Callable[[], object]:
     """A Joint Block file with other settings, or with other bytes."""
-    path, blocks = folder / "joint.safetensors", joint_blocks()
-    save_joint_blocks(blocks, path)
+    path = folder / "joint.safetensors"
+    content, settings = _good_joint_file()
+    path.write_bytes(content)
     if draw(st.booleans()):
-        path.write_bytes(draw(damaged(path.read_bytes())))
+        path.write_bytes(draw(damaged(content)))
     else:
-        text = draw(mutated_text(joint_block_settings(blocks))).decode("utf-8", "replace")
+        text = draw(mutated_text(settings)).decode("utf-8", "replace")
         save_file(load_file(path), path, metadata={"class": "JointBlocks", "config": text})
     return lambda: load_joint_blocks(path)
 

@@ -113,11 +113,11 @@ def look_up(
     for path in needed_files(model, found, half, checkpoint):
         entry = found[path]
         checksum = entry.lfs["sha256"] if entry.lfs else entry.blob_id
-        sized = type(entry.size) is int and 0 <= entry.size < LARGEST
-        if not sized or not isinstance(checksum, str) or not CHECKSUM.fullmatch(checksum):
+        size = entry.size if type(entry.size) is int and 0 <= entry.size < LARGEST else None
+        if size is None or not isinstance(checksum, str) or not CHECKSUM.fullmatch(checksum):
             remedy = f"; {_log_in(api.endpoint, model.repository)}" if info.gated else ""
             raise InputError(f"{api.endpoint}: does not tell size and checksum of {model.repository}/{path}{remedy}")
-        files.append(File(path, entry.size, checksum))
+        files.append(File(path, size, checksum))
 
     title = checkpoint or model.name
     cache = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=model.repository, repo_type="model"))

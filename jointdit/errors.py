@@ -9,3 +9,11 @@ def some(names: list[str]) -> str:
     """The first few of many names, for a message."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
+
+
+def in_one_line(error: object, longest: int = 300) -> str:
+    """The message of another library's error, for one line of ours: without line breaks and what a terminal would act
+    upon, and not without end."""
+    text = "".join(character if character.isprintable() else " " for character in str(error))
+    text = " ".join(text.split()) or ("" if isinstance(error, str) else type(error).__name__)
+    return text if len(text) <= longest else f"{text[:longest]} ..."

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from comfyui_process import MISSING, Server, furnish
+from offline import offline  # noqa: F401, a fixture for every test
 
 torch.set_num_threads(1)  # the tensors of tests are tiny: more threads only wait for each other
 SHARED_MEDIA = Path(__file__).parents[2] / "shared" / "media"

@@ -27,7 +27,7 @@ ORDER = (
 LEVELS = {folder: level for level, folders in enumerate(ORDER, start=1) for folder in folders}
 LEVELS |= {path.stem: 0 for path in (ROOT / "jointdit").glob("*.py")}
 LEVELS |= {"jointdit": len(ORDER) + 1, "__main__": len(ORDER) + 1}
-ONLY = {"synthetic": {"errors", "media"}, "comfyui": {"errors", "media"}}  # these import nothing else
+ONLY = {"synthetic": {"errors", "media"}, "comfyui": {"errors", "checked", "media"}}  # these import nothing else
 COMFYUI = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "comfyui_version", "folder_paths", "server"}
 LONGEST = 400  # lines of a file
 

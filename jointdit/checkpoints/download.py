@@ -78,8 +78,10 @@ def _receive(download: Download, file: File, report: Callable[[int], None]) -> N
     arriving.touch()
     while (start := size_of(arriving)) < file.size:
         try:
-            with _Sink(arriving, report) as sink:
+            with _Sink(arriving, file.size, report) as sink:
                 http_get(download.url(file), sink, resume_size=start, headers=_headers())
+            break
+        except _TooMuch:
             break
         except (OSError, HTTPError) as error:
             response = getattr(error, "response", None)
@@ -95,18 +97,27 @@ def _receive(download: Download, file: File, report: Callable[[int], None]) -> N
     os.replace(arriving, whole)
 
 
-class _Sink(io.FileIO):
-    """The end of a file, unbuffered: what was received before an error is in it. Reports its length."""
+class _TooMuch(Exception):
+    """The hub sends more than the file that it announced, perhaps without end."""
 
-    def __init__(self, path: Path, report: Callable[[int], None]) -> None:
+
+class _Sink(io.FileIO):
+    """The end of a file, unbuffered: what was received before an error is in it. Reports its length.
+
+    Raises _TooMuch once it has more than `most` bytes.
+    """
+
+    def __init__(self, path: Path, most: int, report: Callable[[int], None]) -> None:
         super().__init__(path, "a")
-        self._report = report
+        self._most, self._report = most, report
 
     def write(self, data: ReadableBuffer) -> int:
         rest = memoryview(data)
         size = rest.nbytes
         while rest:
             rest = rest[super().write(rest) :]
+            if self.tell() > self._most:
+                raise _TooMuch
             self._report(self.tell())
         return size
 

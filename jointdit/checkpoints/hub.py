@@ -12,13 +12,17 @@ from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 from huggingface_hub.file_download import repo_folder_name
 
-from ..errors import InputError
+from ..checked import shown
+from ..errors import InputError, in_one_line
 from ..version import __version__
 from .published import MODELS, Published, needed_files
 
 RESUME = "the same command resumes where it stopped"
 PARTIAL = ".incomplete"  # as huggingface_hub calls partial files in its cache
+COMMIT = re.compile(r"[0-9a-f]{40}")
 CHECKSUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+PLAIN = re.compile(r"([\w-][\w.-]*/)*[\w-][\w.-]*", re.ASCII)
+LARGEST = 2**63  # bytes of a file
 
 
 @dataclass(frozen=True)
@@ -98,17 +102,22 @@ def look_up(
             info = api.model_info(model.repository, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT)
             if info.sha is None or info.siblings is None:
                 raise ValueError("no commit or no files")
-            found = {entry.rfilename: entry for entry in info.siblings}
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{api.endpoint}: does not answer as the Hugging Face Hub does ({error!r})") from error
+            if not COMMIT.fullmatch(info.sha):  # it becomes the name of a folder
+                raise ValueError(f"{shown(info.sha)} is no commit")
+            # A path that is written in an unusual way is another one, or none; what is needed has none such.
+            found = {entry.rfilename: entry for entry in info.siblings if PLAIN.fullmatch(entry.rfilename)}
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            told = in_one_line(repr(error))
+            raise InputError(f"{api.endpoint}: does not answer as the Hugging Face Hub does ({told})") from error
     files = []
     for path in needed_files(model, found, half, checkpoint):
         entry = found[path]
         checksum = entry.lfs["sha256"] if entry.lfs else entry.blob_id
-        if not isinstance(entry.size, int) or not isinstance(checksum, str) or not CHECKSUM.fullmatch(checksum):
+        size = entry.size if type(entry.size) is int and 0 <= entry.size < LARGEST else None
+        if size is None or not isinstance(checksum, str) or not CHECKSUM.fullmatch(checksum):
             remedy = f"; {_log_in(api.endpoint, model.repository)}" if info.gated else ""
             raise InputError(f"{api.endpoint}: does not tell size and checksum of {model.repository}/{path}{remedy}")
-        files.append(File(path, entry.size, checksum))
+        files.append(File(path, size, checksum))
 
     title = checkpoint or model.name
     cache = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=model.repository, repo_type="model"))
@@ -118,7 +127,7 @@ def look_up(
     else:
         target, store = folder.absolute() / title, folder.absolute() / f".{title}{PARTIAL}"
     card = info.card_data or {}
-    licence = card.get("license_name") or card.get("license") or model.licence
+    licence = in_one_line(card.get("license_name") or card.get("license") or model.licence, 100)
     return Download(
         model, tuple(files), info.sha, licence, bool(info.gated), api.endpoint, target, store, in_cache=folder is None
     )

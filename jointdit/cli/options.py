@@ -11,9 +11,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, in_one_line
 from ..toml_files import path_beside, read_toml, refuse_unknown
 
+LARGEST = 10**30  # whole number in a file
 SHOWN = 60  # characters of a wrong value that a message repeats
 
 
@@ -67,7 +68,7 @@ def _value(option: Option, text: str) -> object:
     try:
         return option.read(text)
     except ValueError as error:
-        shown = text[:SHOWN].encode(errors="backslashreplace").decode() + "..." * (len(text) > SHOWN)
+        shown = in_one_line(text[:SHOWN].encode(errors="backslashreplace").decode() + "..." * (len(text) > SHOWN))
         raise InputError(f"{option.shown} {shown}: {error}") from None
 
 
@@ -80,40 +81,41 @@ def read_config(path: Path, options: Iterable[Option]) -> dict[str, str]:
     for name, value in config.items():
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise InputError(f"{path}: {name} must be a text or a number")
+        if isinstance(value, int) and abs(value) > LARGEST:  # Python writes none of more than 4300 digits
+            raise InputError(f"{path}: {name} is too large a number")
         read, texts[name] = known[name].read, str(value)
         if read in (Path, model_name):
             texts[name] = path_beside(path, texts[name], may_be_name=read is model_name)
     return texts
 
 
-def whole(lowest: int, highest: int) -> Callable[[str], int]:
-    """Reads a whole number in a range."""
+@dataclass(frozen=True)
+class Number:
+    """Reads a number of a kind in a range, both ends included."""
 
-    def read(text: str) -> int:
+    kind: type[int] | type[float]
+    lowest: float
+    highest: float
+
+    def __call__(self, text: str) -> Any:
         try:
-            value = int(text)
-        except ValueError:
-            value = lowest - 1
-        if not lowest <= value <= highest:
-            raise ValueError(f"must be a whole number from {lowest} to {highest}")
-        return value
-
-    return read
-
-
-def number(lowest: float, highest: float) -> Callable[[str], float]:
-    """Reads a number in a range."""
-
-    def read(text: str) -> float:
-        try:
-            value = float(text)
+            value = self.kind(text)
         except ValueError:
             value = math.nan
-        if not lowest <= value <= highest:  # NaN is in no range
-            raise ValueError(f"must be a number from {lowest:g} to {highest:g}")
+        if not self.lowest <= value <= self.highest:  # NaN is in no range
+            name, ends = ("a whole number", "") if self.kind is int else ("a number", "g")
+            raise ValueError(f"must be {name} from {self.lowest:{ends}} to {self.highest:{ends}}")
         return value
 
-    return read
+
+def whole(lowest: int, highest: int) -> Number:
+    """Reads a whole number in a range."""
+    return Number(int, lowest, highest)
+
+
+def number(lowest: float, highest: float) -> Number:
+    """Reads a number in a range."""
+    return Number(float, lowest, highest)
 
 
 def one_of(*choices: str) -> Callable[[str], str]:

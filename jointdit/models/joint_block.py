@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from diffusers.models.embeddings import get_timestep_embedding
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..checked import Between, Count
 from ..errors import InputError
 
 TIME_PERIODS = (0.08, 30.0)  # seconds: from one frame to the longest clip
@@ -308,26 +309,25 @@ class JointBlockList(nn.ModuleList):
 class JointBlocks(ModelMixin, ConfigMixin):
     """All Joint Blocks of a model with their shared conditioning; the only new weights of JointDiT (Stage A).
 
-    stages: after which stage of the experts each block stands (0 is In).
+    stages: after which stage of the experts each block stands (0 is In).    audio_latents_per_second: their clock.
     video_channels, audio_channels: hidden widths there.    width, head_dim: of the tokens and heads.
     image_dim, text_dim: widths of the context tokens.    audio_dims: widths of the audio expert's two text streams.
-    audio_latents_per_second: clock of the audio latents.
     video_pools: by block, the tokens a side over which it averages the video's keys and values; None is 1 for all.
     """
 
     @register_to_config
     def __init__(
         self,
-        stages: Sequence[int] = (1, 2, 3, 4),
-        video_channels: Sequence[int] = (640, 1280, 1280, 1280),
-        audio_channels: Sequence[int] = (256, 384, 640, 640),
-        width: int = 640,
-        head_dim: int = 64,
-        image_dim: int = 1024,
-        text_dim: int = 768,
-        audio_dims: Sequence[int] = (768, 1024),
-        audio_latents_per_second: float = 25.0,
-        video_pools: Sequence[int] | None = None,
+        stages: Sequence[Annotated[int, Between(0, 100)]] = (1, 2, 3, 4),
+        video_channels: Sequence[Count] = (640, 1280, 1280, 1280),
+        audio_channels: Sequence[Count] = (256, 384, 640, 640),
+        width: Count = 640,
+        head_dim: Count = 64,
+        image_dim: Count = 1024,
+        text_dim: Count = 768,
+        audio_dims: Annotated[Sequence[Count], Between(2, 2)] = (768, 1024),
+        audio_latents_per_second: Annotated[float, Between(0.01, 10_000)] = 25.0,
+        video_pools: Sequence[Annotated[int, Between(1, 1024)]] | None = None,
     ) -> None:
         super().__init__()
         pools = [1] * len(stages) if video_pools is None else video_pools

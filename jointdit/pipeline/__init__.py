@@ -1,5 +1,6 @@
 """A picture in, a sounding clip out: the only package that composes the others."""
 
+from .. import libraries  # noqa: F401, before what imports diffusers
 from .encode import Conditions as Conditions
 from .encode import Generators as Generators
 from .encode import Picture as Picture

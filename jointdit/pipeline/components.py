@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
+from ..checked import checked, placed
 from ..checkpoints.adapter_files import adapter_files, fuse_adapter
 from ..checkpoints.components import COMPONENTS, IDENTITY, INDEX, OPTIONAL
 from ..checkpoints.experts import AudioHeads, load_audio_expert, load_video_expert
@@ -124,10 +124,12 @@ class JointDiTComponents(DiffusionPipeline):
         """
         folder = resolve(name, local_files_only)
         index = read_index(folder)
-        with _named(f"{folder}: defaults in {INDEX}"):
-            defaults = Defaults(**index.get("defaults", {}))
-        pipe = cls(**load_components(folder, index, dtype), defaults=defaults)
-        with _named(f"{folder}: defaults in {INDEX}"):
+        with placed(f"{folder}: defaults in {INDEX}"):
+            defaults = checked(Defaults, index.get("defaults", {}))
+        components = load_components(folder, index, dtype)
+        with placed(folder):
+            pipe = cls(**components, defaults=defaults)
+        with placed(f"{folder}: defaults in {INDEX}"):
             pipe.grid(SamplingSettings())
         if joint == IDENTITY:
             start_joint_blocks(pipe.joint_blocks)
@@ -279,15 +281,6 @@ class JointDiTComponents(DiffusionPipeline):
     def grid(self, settings: SamplingSettings, hold: Modality | None = None) -> SamplingGrid:
         """The noise levels of a sampling run (`SamplingSettings.grid`)."""
         return settings.grid(self.defaults, self.clock, hold)
-
-
-@contextmanager
-def _named(place: str) -> Iterator[None]:
-    """Puts the place of bad values before what is wrong with them."""
-    try:
-        yield
-    except (TypeError, InputError) as error:
-        raise InputError(f"{place}: {error}") from error
 
 
 def _numbered(device: torch.device | str, number: int | None) -> torch.device:

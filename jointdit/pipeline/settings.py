@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar, get_args
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
+from ..checked import Between, checked
 from ..diffusion import samplers
 from ..diffusion.guidance import JointCFG
 from ..diffusion.reuse import Reuse
 from ..diffusion.schedules import AudioGrid, Modality, NoiseClock, SamplingGrid, resample
 from ..diffusion.sync_guidance import SyncGuidance
 from ..errors import InputError
+from ..media import exact_fps
 
 SAMPLERS = {"euler": samplers.euler, "heun": samplers.heun, "dpmpp_2m": samplers.dpmpp_2m, "lcm": samplers.lcm}
 FEW_STEPS = 4  # of a consistency model, where none are given
+
+Side = Annotated[int, Between(1, 4096)]  # of a frame, in pixels
 
 T = TypeVar("T")
 
@@ -131,49 +135,31 @@ class Defaults:
     scale_range: lowest and highest scale of guidance that the model was made for; None is any.
     """
 
-    frames: int = 14
+    frames: Annotated[int, Between(1, 1000)] = 14
     fps: str = "7"
-    height: int = 320
-    width: int = 576
-    motion_bucket: float = 127
-    noise_augmentation: float = 0.02
-    steps: int = 25
-    audio_substeps: int = 1
+    height: Side = 320
+    width: Side = 576
+    motion_bucket: Annotated[float, Between(-1e4, 1e4)] = 127
+    noise_augmentation: Annotated[float, Between(0, 100)] = 0.02
+    steps: Annotated[int, Between(1, 999)] = 25
+    audio_substeps: Annotated[int, Between(1, 100)] = 1
     video_temperature: float = 1.0
     fresh_noise: float = 0.0
     around_picture: bool = False
     hold_first_frame: bool = False
     suggest_beside_video: bool = True
-    sigmas: list[float] | None = None
+    sigmas: Annotated[list[float], Between(2, 1000)] | None = None
     audio_grid: AudioGrid = "even"
     audio_start: float | None = None
     guidance: dict[str, Any] = field(default_factory=dict)
-    scale_range: list[float] | None = None
+    scale_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        """Raises TypeError for a value of another kind and InputError for one out of range, as a file may have them."""
-        kinds: dict[str, Any] = {
-            "int": int,
-            "bool": bool,
-            "float": int | float,
-            "float | None": int | float | None,
-            "str": str,
-            "AudioGrid": str,
-            "list[float] | None": list | None,
-            "dict[str, Any]": dict,
-        }
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if not isinstance(value, kinds[str(each.type)]):
-                raise TypeError(f"{each.name} is {value!r}")
-        if not all(isinstance(sigma, int | float) for sigma in self.sigmas or ()):
-            raise TypeError(f"sigmas is {self.sigmas!r}")
-        pair = [0.0, 0.0] if self.scale_range is None else self.scale_range
-        if len(pair) != 2 or not all(isinstance(scale, int | float) for scale in pair):
-            raise TypeError(f"scale_range is {self.scale_range!r}")
+        """Raises InputError for values that no clip can be sampled with, as a file may have them."""
+        exact_fps(self.fps)
         SamplingSettings(
             steps=self.steps,
-            guidance=JointCFG(**self.guidance),
+            guidance=checked(JointCFG, self.guidance, key="guidance"),
             audio_grid=self.audio_grid,
             audio_substeps=self.audio_substeps,
             video_temperature=self.video_temperature,

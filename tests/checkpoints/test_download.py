@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import random
@@ -344,9 +345,7 @@ def test_another_server_than_a_hub_is_told(hub, tmp_path, refused) -> None:
     for page in (b"<html>Log in to this hotel</html>", b"{}", b'{"id": "x"}'):
         hub.page = page
         assert f"{hub.url}: does not answer as the Hugging Face Hub does" in refused("svd", "--to", tmp_path, "--yes")
-    hub.page = (
-        b'{"id": "x", "sha": "1", "siblings": [{"rfilename": "svd.safetensors", "size": 3, "blobId": "../../x"}]}'
-    )
+    hub.page = describes(siblings=[{"rfilename": "svd.safetensors", "size": 3, "blobId": "../../x"}])
     line = refused("svd", "--to", tmp_path, "--single-file", "--yes")
     assert "does not tell size and checksum of stabilityai/stable-video-diffusion-img2vid/svd.safetensors" in line
 
@@ -355,6 +354,48 @@ def test_an_answer_without_a_commit_is_told(hub, hub_cache, refused) -> None:
     listing = '[{"rfilename": "svd.safetensors", "size": 3, "blobId": "%s"}]' % ("0" * 40)
     hub.page = b'{"id": "x", "siblings": %s}' % listing.encode()
     assert f"{hub.url}: does not answer as the Hugging Face Hub does" in refused("svd", "--single-file", "--yes")
+
+
+def describes(**changes: object) -> bytes:
+    """What the hub says of Stable Video Diffusion, with something else in it."""
+    siblings = [{"rfilename": path, "size": len(content(path)), "blobId": "0" * 40, "lfs": None} for path in SVD_NEEDED]
+    return json.dumps({"id": SVD, "sha": "0" * 40, "gated": False, "siblings": siblings} | changes).encode()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sha": "../../../elsewhere"},
+        {"sha": "/elsewhere"},
+        {"sha": ["0" * 40]},
+        {"siblings": [{"rfilename": f"{name}"} for name in ("../vae/config.json", "/etc/config.json", "..")]},
+        {"siblings": [{"rfilename": path.replace("/", "//"), "size": 1, "blobId": "0" * 40} for path in SVD_NEEDED]},
+        {"siblings": [{"rfilename": path, "size": -5, "blobId": "0" * 40} for path in SVD_NEEDED]},
+        {"siblings": [{"rfilename": path, "size": "many", "blobId": "0" * 40} for path in SVD_NEEDED]},
+        {"siblings": [{"rfilename": path, "size": 10**30, "blobId": "0" * 40} for path in SVD_NEEDED]},
+        {"siblings": [{"rfilename": path, "size": 3, "blobId": "../" * 13 + "x"} for path in SVD_NEEDED]},
+        {"siblings": [{"rfilename": 3}]},
+        {"siblings": [None]},
+        {"siblings": "all"},
+        {"cardData": {"license": ["\x1b[31m"] * 10_000}, "siblings": []},
+    ],
+    ids=lambda changes: repr(changes)[:60],
+)
+def test_a_hub_that_says_what_cannot_be_is_refused(changes, hub, hub_cache, tmp_path, refused) -> None:
+    hub.page = describes(**changes)
+    before = sorted(tmp_path.rglob("*"))
+    for place in ([], ["--to", tmp_path]):
+        line = refused("svd", *place, "--yes", "--dry-run")
+        assert line.strip().isprintable() and len(line) < 1000
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_without_end_stops_at_its_announced_size(hub, tmp_path, refused) -> None:
+    hub.breaks = [Break(len(content(UNET)), "endless")]
+    assert "came instead of 6000000" in refused("svd", "--to", tmp_path, "--yes")
+    sizes = [path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()]
+    assert sum(sizes) < 2 * len(content(UNET))
+    assert main(["fetch-models", "svd", "--to", str(tmp_path), "--yes", "--quiet"]) == 0
 
 
 def test_something_else_at_the_target_stays(hub, tmp_path, refused) -> None:

@@ -33,10 +33,11 @@ class Request(NamedTuple):
 
 @dataclass
 class Break:
-    """How a connection to the storage ends: after so many bytes of the file's rest, closed, reset, or not at all."""
+    """How a connection to the storage ends: after so many bytes of the file's rest, closed, reset, not at all, or with
+    more bytes for ever."""
 
     after: int
-    kind: str = "close"  # close, reset, stall
+    kind: str = "close"  # close, reset, stall, endless
 
 
 @dataclass
@@ -114,10 +115,13 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization")
         self.hub.requests.append(Request(self.command, self.path, self.headers.get("Range"), token, sent))
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        length = {} if end is not None and end.kind == "endless" else {"Content-Length": str(len(body))}
+        for name, value in {**length, **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(body[:sent])
+        while not length:  # until the client hangs up
+            self.wfile.write(bytes(1 << 16))
         if end is not None:
             self.finish_early(end.kind)
 

@@ -133,10 +133,10 @@ with locked(Path({str(tmp_path)!r})):
 @pytest.mark.parametrize(
     "option, message",
     [
-        ("rate=x", "--set rate=x: rate is 'x', but must be of type float"),
-        ("rate=-1", "--set rate=-1: rate is -1.0, but must be above 0"),
+        ("rate=x", "--set rate=x: rate is 'x', but must be a number from 0 to 1000"),
+        ("rate=-1", "--set rate=-1: rate is -1.0, but must be a number from 0"),
         ("rated=1", "--set rated=1: unknown option 'rated'"),
-        ("audio_weight=0", "--set audio_weight=0: audio_weight is 0.0, but must be at least 1"),
+        ("audio_weight=0", "--set audio_weight=0: audio_weight is 0.0, but must be a number from 1"),
     ],
 )
 def test_messages_name_what_was_given(option, message, capsys):

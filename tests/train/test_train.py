@@ -182,7 +182,7 @@ def test_another_configuration_is_refused(folder, pipe, cache):
     ("changes", "message"),
     [
         ({"colour": '"red"'}, "unknown option 'colour'"),
-        ({"steps": '"many"'}, "steps is 'many', but must be of type int"),
+        ({"steps": '"many"'}, "steps is 'many', but must be a whole number from 1"),
         ({"rate": "0.0"}, "rate is 0.0, but must be above 0"),
         ({"stage": "c"}, "stage is 'c', but must be one of a, b"),
         ({"samples": "1"}, "samples is 1, but must be 0, or at least 2"),

@@ -58,7 +58,7 @@ def assemble(recipe: TinyRecipe, model: TinyModel, tokenizer: CLIPTokenizer) -> 
             audio_substeps=sampling.audio_substeps,
             audio_start=sampling.audio_start,
             guidance=dict(sampling.guidance),
-            scale_range=list(sampling.scale_range),
+            scale_range=sampling.scale_range,
             around_picture=sampling.around_picture,
         ),
         video_vae=AutoencoderKLTemporalDecoder.from_pretrained(recipe.runs / "video_vae"),

@@ -114,9 +114,7 @@ class Known:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Known:
         """Applies `function` to the latents and the masks."""
-        return replace(
-            self, latents=self.latents.map(function), video=function(self.video), audio=function(self.audio)
-        )
+        return replace(self, latents=self.latents.map(function), video=function(self.video), audio=function(self.audio))
 
     def _put_video(self, video: Tensor) -> Tensor:
         return torch.where(self.video[:, None, None, None], self.latents.video, video)

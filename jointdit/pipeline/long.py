@@ -93,7 +93,7 @@ def make_long(
     window = chosen(window, pipe.defaults.frames)
     one = pipe.shape(window, fps, height, width)
     given = GivenVideo.of(video) if isinstance(video, Clip) else video
-    clip = replace(one, frames=frames if frames is not None else _frames_of(one, given, audio))
+    clip = replace(one, frames=chosen(frames, _frames_of(one, given, audio)))
     settings = settings or SamplingSettings()
     if clip.frames <= window:
         return LongClip.of(

@@ -29,6 +29,7 @@ from . import decode, encode
 from .components import JointDiTComponents
 from .encode import Conditions, Generators, Picture
 from .long import make_long
+from .retake import retake
 from .settings import SAMPLERS, SamplingSettings, chosen
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class JointDiTPipeline(JointDiTComponents):
     decode_video = decode.decode_video
     decode_audio = decode.decode_audio
     long = make_long
+    retake = retake
 
     @torch.no_grad()
     def sample(
@@ -121,7 +123,7 @@ class JointDiTPipeline(JointDiTComponents):
         if conditions.audio_latents is not None:
             start = samplers.hold_audio(start, conditions.audio_latents.to(self.device), grid)
         joint = JointDenoiser(self.model, clock, max_batch or self.memory.max_batch)
-        denoise = self._guided(joint, conditions, settings)
+        denoise = self._guided(joint, conditions, settings, hold_first=known is None)
         if windows is not None:
             denoise = WindowedDenoiser(denoise, windows)
         if known is not None:
@@ -135,14 +137,17 @@ class JointDiTPipeline(JointDiTComponents):
             latents = SAMPLERS[settings.sampler](denoise, start, grid, callback, fresh)
         return latents if known is None else known.put(latents)
 
-    def _guided(self, joint: JointDenoiser, conditions: Conditions, settings: SamplingSettings) -> samplers.Denoise:
-        """The joint denoiser as a sampler calls it, with all that steers it."""
+    def _guided(
+        self, joint: JointDenoiser, conditions: Conditions, settings: SamplingSettings, hold_first: bool
+    ) -> samplers.Denoise:
+        """The joint denoiser as a sampler calls it, with all that steers it. hold_first: for models that start with
+        their picture; where parts are known, those are held instead."""
         own, sides = self.guidance, (conditions.conditional, conditions.unconditional)
         guidance = own if settings.guidance is None else settings.guidance.filled_from(own)
         if self.defaults.scale_range is not None:
             guidance.warn_beyond(*self.defaults.scale_range)
         denoise: samplers.Denoise = GuidedDenoiser(joint, guidance, *sides, settings.isolated)
-        if self.defaults.hold_first_frame and conditions.held != "video":
+        if hold_first and self.defaults.hold_first_frame and conditions.held != "video":
             first = conditions.conditional.image_latents.float() * self.video_vae.config.scaling_factor
             denoise = samplers.FirstFrameHeld(denoise, first)
         if settings.sync is not None and settings.sync.strength:

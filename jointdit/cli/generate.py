@@ -48,9 +48,7 @@ OPTIONS = (
     FRAMES,
     FPS,
     SIZE,
-    Option(
-        "window", "N", whole(2, 1000), "frames of a window, if the clip is longer; those that the model was made for"
-    ),
+    Option("window", "N", whole(2, 1000), "frames of a window of a longer clip; default what the model was made for"),
     Option("overlap", "N", whole(1, 999), "frames that two windows share; default two fifths of a window"),
     Option("retake", "A-B", span, "make these seconds of --video anew, such as 1.2-2.0, and keep the rest"),
     Option("retake-only", "WHAT", one_of("video", "sound"), "of a retake, make only this anew"),

@@ -107,8 +107,8 @@ def stream_clip(
 
 
 def measure_video(path: str | PathLike[str], *, max_seconds: float | None = None) -> tuple[int, Fraction, int, int]:
-    """Frames, frames a second, height and width of a video as `read_clip` reads it; all of it is decoded, one frame at a
-    time. Raises what that does."""
+    """Frames, frames a second, height and width of a video as `read_clip` reads it; all of it is decoded, one frame at
+    a time. Raises what that does."""
     _check_seconds(max_seconds)
     with _opened(path) as container:
         grid, limit = _grid(path, container, None, max_seconds)

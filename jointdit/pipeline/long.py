@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from .settings import SamplingSettings, chosen
 if TYPE_CHECKING:
     from .pipeline import Callback, JointDiTPipeline
 
+Anchor = Literal["first", "latest"]
 OVERLAP = Fraction(2, 5)  # of a window
 ONE_WINDOW = 3  # rows of an evaluation: the guidance passes of one window
 TOGETHER = 4  # windows of a given video that are denoised at once
@@ -37,7 +38,7 @@ TOGETHER = 4  # windows of a given video that are denoised at once
 class LongOptions:
     """What all windows of a long clip have in common; the fields are those of `JointDiTPipeline.__call__`.
 
-    together: windows that are denoised at once.
+    together: windows that are denoised at once.    anchor: see `make_long`.
     """
 
     prompt: str | None
@@ -50,6 +51,7 @@ class LongOptions:
     generator: torch.Generator | None
     callback: Callback | None
     together: int
+    anchor: Anchor
 
 
 def make_long(
@@ -67,6 +69,7 @@ def make_long(
     window: int | None = None,
     overlap: int | None = None,
     together: int = TOGETHER,
+    anchor: Anchor = "latest",
     settings: SamplingSettings | None = None,
     fit: Fit = "cover",
     motion_bucket: float | None = None,
@@ -85,11 +88,15 @@ def make_long(
     overlap: frames that two windows share at least; two fifths of a window where None.
     together: windows of a given video that are denoised at once; more of them blend more seams, in more memory. (What
     is generated from a picture goes on window by window.)
+    anchor: the picture that each window of a generated clip is told to start from: the "latest", which is the frame at
+    its start, or the "first", the picture that was given.
     The rest is as in `JointDiTPipeline.__call__`, which makes the clip if one window is enough.
     Raises InputError where the call would, and for an overlap that does not fit the window.
     """
     if together < 1:
         raise InputError(f"together {together}: give at least 1 window")
+    if anchor not in get_args(Anchor):
+        raise InputError(f"anchor {anchor!r}: give one of {', '.join(get_args(Anchor))}")
     window = chosen(window, pipe.defaults.frames)
     one = pipe.shape(window, fps, height, width)
     given = GivenVideo.of(video) if isinstance(video, Clip) else video
@@ -130,6 +137,7 @@ def make_long(
         generator,
         callback,
         together,
+        anchor,
     )
     rate = pipe.layout.sample_rate
     if given is not None:
@@ -287,7 +295,7 @@ def _moved(
         start = group.starts[0].frame
         behind = 0 if run.before is None else start - run.before[0].starts[0].frame
         known = max(0, len(shown) - behind)
-        picture = shown[behind] if known else image
+        picture = shown[behind] if known and options.anchor == "latest" else image
         heard = None
         if audio is not None:
             heard = pipe.encode_audio(*_part(audio, group, pipe.layout.audio_rate), group.shape)

@@ -16,7 +16,7 @@ from ..latents import ClipShape, JointLatents, Windows
 from ..media import Clip, fit_audio, resample_audio
 from .long import ONE_WINDOW, OVERLAP
 from .pieces import FRAMES_SEEN, DecodedSound, GivenVideo
-from .settings import SamplingSettings, chosen
+from .settings import SamplingSettings
 
 if TYPE_CHECKING:
     from .pipeline import Callback, JointDiTPipeline

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from jointdit import Clip, JointDiTPipeline
 from jointdit.evaluate.heard import events_heard, mean_loudness
 from jointdit.evaluate.matching import match_events
 from jointdit.latents import Windows
+from jointdit.media import Piece, write_pieces
 from jointdit.pipeline.long import OVERLAP, TOGETHER
 from jointdit.synthetic.captions import draw_caption
 from jointdit.synthetic.effects import REGISTRY
@@ -39,6 +41,7 @@ FPS, SIDE, WINDOW = Fraction(25, 2), 128, 20
 NEAR = 2  # frames from the middle of a seam that count as at it
 SHIFTS = np.arange(3, 17, 0.77)  # seconds by which the sound is turned round to find what chance would hit
 SEED = 910_000_000
+LENGTHS = (4.0, 8.0, 16.0, 30.0, 60.0)  # seconds
 SILENCE = np.zeros((1, 0), np.float32)
 
 
@@ -69,7 +72,7 @@ def long_scene(effect: str, frames: int, seed: int) -> LongScene:
 def seam_places(windows: Windows, together: int) -> dict[str, np.ndarray]:
     """Frames in the middle of the overlaps, blended or held, and those far from any."""
     starts = [start.frame for start in windows.starts]
-    middles = np.array([(start + last + windows.shape.frames) / 2 for last, start in zip(starts, starts[1:])])
+    middles = np.array([(start + last + windows.shape.frames) / 2 for last, start in pairwise(starts)])
     held = np.arange(1, len(starts)) % together == 0
     return {"blended": middles[~held], "held": middles[held]}
 
@@ -130,6 +133,112 @@ def summary(rows: list[tuple[int, float, int]]) -> dict:
     }
 
 
+def drift(pipe: JointDiTPipeline, pictures: int) -> dict:
+    """How far a clip from one picture is from it after 1, 2, 4 and 8 windows, by three ways to go on. Of the last
+    window of each: colour, the distance of the mean colour; distance, of the frames; both in grey levels. sharpness:
+    the mean of |Laplacian|, as a ratio to the picture's. loudness: dB of full scale."""
+    overlap = round(WINDOW * OVERLAP)
+    stride, rows = WINDOW - overlap, {}
+    for number in range(pictures):
+        effect = ("hammer", "bell", "rain")[number % 3]
+        rng = np.random.default_rng([SEED, number])
+        picture = procedural_picture(rng, SIDE, SIDE)
+        caption = {"hammer": "a hammer strikes", "bell": "a bell rings", "rain": "heavy rain"}[effect]
+        frames = WINDOW + 7 * stride
+        for anchor in ("latest", "first"):
+            made = pipe.long(picture, caption, frames=frames, anchor=anchor, generator=seeded(number)).read()
+            rows.setdefault(f"overlap held, {anchor} picture", []).append(
+                {n: state(made, picture, (n - 1) * stride) for n in (1, 2, 4, 8)}
+            )
+        last, parts = picture, []
+        generator = seeded(number)
+        for _ in range(8):
+            parts.append(pipe(last, caption, generator=generator))
+            last = parts[-1].frames[-1]
+        rows.setdefault("naive, from the last frame", []).append(
+            {n: state(parts[n - 1], picture, 0) for n in (1, 2, 4, 8)}
+        )
+        print(effect, {name: each[-1] for name, each in rows.items()}, flush=True)
+    return {
+        name: {
+            str(n): {key: round(float(np.mean([row[n][key] for row in each])), 2) for key in each[0][n]}
+            for n in each[0]
+        }
+        for name, each in rows.items()
+    } | {"pictures": pictures}
+
+
+def state(clip: Clip, picture: np.ndarray, start: int) -> dict[str, float]:
+    """Of one window of a clip."""
+    frames = clip.frames[start : start + WINDOW].astype(np.float32)
+    first = picture.astype(np.float32)
+    samples = [round(frame / FPS * clip.sample_rate) for frame in (start, start + WINDOW)]
+
+    def sharp(frame: np.ndarray) -> float:
+        return float(np.abs(laplace(frame.mean(2))).mean())
+
+    return {
+        "colour": float(np.abs(frames.mean((0, 1, 2)) - first.mean((0, 1))).mean()),
+        "distance": float(np.abs(frames - first).mean()),
+        "sharpness": float(np.mean([sharp(frame) for frame in frames])) / sharp(first),
+        "loudness": mean_loudness(clip.audio[:, samples[0] : samples[1]]),
+    }
+
+
+def cost(pipe: JointDiTPipeline) -> dict:
+    """Evaluations of each expert for a second of a given video's sound, with one step; they rise with the steps."""
+    found = {"video": 0, "audio": 0}
+
+    def counts(name: str, rows_per_sample: int):
+        def add(module, inputs, output) -> None:
+            found[name] += output.shape[0] // rows_per_sample
+
+        return add
+
+    hooks = [
+        pipe.video_unet.conv_out.register_forward_hook(counts("video", WINDOW)),
+        pipe.audio_unet.conv_out.register_forward_hook(counts("audio", 1)),
+    ]
+    table = {}
+    for seconds in LENGTHS:
+        found.update(video=0, audio=0)
+        frames = round(seconds * FPS)
+        clip = Clip(np.zeros((frames, SIDE, SIDE, 3), np.uint8), FPS, SILENCE, 16000)
+        for _ in pipe.long(video=clip, prompt="rain", steps=1, generator=seeded(0)).pieces:
+            pass
+        table[f"{seconds:g}"] = {
+            "windows": len(pipe.layout.windows(pipe.shape(frames), WINDOW, round(WINDOW * OVERLAP)).starts),
+            **{f"{name} evaluations a second": round(count / seconds, 3) for name, count in found.items()},
+        }
+    for hook in hooks:
+        hook.remove()
+    return table
+
+
+def memory(seconds: float) -> float:
+    """Peak memory in MiB of a process that gives a video file of this length its sound, with one step."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "silent.mp4"
+        frames = round(seconds * FPS)
+        gradient = np.linspace(0, 255, SIDE, dtype=np.float32)[None, :, None]
+        pieces = (
+            Piece(np.broadcast_to((gradient + at) % 256, (SIDE, SIDE, 3)).astype(np.uint8)[None], SILENCE)
+            for at in range(frames)
+        )
+        write_pieces(source, pieces, (SIDE, SIDE), FPS, 0, 16000)
+        command = [sys.executable, "-c", MEASURED, str(source), str(Path(folder) / "sounding.mp4")]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return round(int(done.stdout.split()[-1]) / 1024, 1)
+
+
+MEASURED = """
+import resource, sys
+from jointdit.cli import main
+assert main(["generate", "--video", sys.argv[1], "-o", sys.argv[2], "--steps", "1", "--quiet", "--prompt", "rain"]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -142,11 +251,26 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--overlap", type=int, default=round(WINDOW * OVERLAP))
     parser.add_argument("--together", type=int, default=TOGETHER)
+    parser.add_argument("--pictures", type=int, default=3)
     arguments = parser.parse_args()
     pipe = JointDiTPipeline.from_pretrained("tiny")
-    found = {}
-    if "sync" in arguments.parts:
-        found["sync"] = sync(pipe, arguments.effects, arguments.seconds, arguments.overlap, arguments.together)
+    options = arguments.effects, arguments.seconds, arguments.overlap, arguments.together
+    run = {
+        "sync": lambda: sync(pipe, *options),
+        "drift": lambda: drift(pipe, arguments.pictures),
+        "cost": lambda: cost(pipe),
+        "memory": lambda: {f"{seconds:g}": memory(seconds) for seconds in (LENGTHS[0], LENGTHS[-1])},
+    }
+    stored = arguments.json is not None and arguments.json.exists()
+    found = json.loads(arguments.json.read_text()) if stored else {}
+    for part in arguments.parts:
+        found[part] = {
+            "command": f"python tests/benchmarks/long.py {' '.join(sys.argv[1:])}",
+            "machine": f"{os.cpu_count()} CPU cores ({platform.machine()}), no GPU",
+            "results": run[part](),
+        }
+        if arguments.json:
+            arguments.json.write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
 
 

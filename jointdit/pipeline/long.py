@@ -69,7 +69,7 @@ def make_long(
     window: int | None = None,
     overlap: int | None = None,
     together: int = TOGETHER,
-    anchor: Anchor = "latest",
+    anchor: Anchor = "first",
     settings: SamplingSettings | None = None,
     fit: Fit = "cover",
     motion_bucket: float | None = None,
@@ -88,8 +88,8 @@ def make_long(
     overlap: frames that two windows share at least; two fifths of a window where None.
     together: windows of a given video that are denoised at once; more of them blend more seams, in more memory. (What
     is generated from a picture goes on window by window.)
-    anchor: the picture that each window of a generated clip is told to start from: the "latest", which is the frame at
-    its start, or the "first", the picture that was given.
+    anchor: the picture that each window of a generated clip is told to start from: the "first", which is the one that
+    was given, and from which the clip does not drift away, or the "latest", the frame at the window's start.
     The rest is as in `JointDiTPipeline.__call__`, which makes the clip if one window is enough.
     Raises InputError where the call would, and for an overlap that does not fit the window.
     """

@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..latents import ClipShape, JointLatents, Windows
 from ..media import Clip, Piece
 from ..media.image import Fit
-from .encode import Picture
+from .encode import Picture, encode_texts
 from .pieces import DecodedSound, DecodedVideo, EncodedVideo, GivenSound, GivenVideo, KeptFrames, LongClip
 from .settings import SamplingSettings, chosen
 
@@ -203,6 +203,7 @@ class _Run:
         self.pipe, self.windows, self.options = pipe, windows, options
         self.progress = _Progress(pipe, windows, options, hold)
         self.before: tuple[Windows, JointLatents] | None = None
+        self.texts = encode_texts(pipe, [options.prompt], [options.negative_prompt])
 
     def sample(
         self,
@@ -223,6 +224,7 @@ class _Run:
             fit=options.fit,
             motion_bucket=options.motion_bucket,
             noise_augmentation=options.noise_augmentation,
+            texts=(self.texts[0].select([0] * count), self.texts[1].select([0] * count)),
         )
         conditions = replace(conditions, video_latents=video, audio_latents=audio)
         latents = pipe.sample(

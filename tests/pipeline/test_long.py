@@ -14,6 +14,7 @@ from tiny_models import SHAPE, seeded, write_experts
 from jointdit import InputError, JointDiTPipeline, SamplingSettings
 from jointdit.evaluate.heard import events_heard
 from jointdit.media import Clip, read_clip
+from jointdit.models.joint_start import start_joint_blocks
 from jointdit.pipeline import GivenVideo
 from jointdit.pipeline.pieces import DecodedSound
 from jointdit.synthetic.effects import REGISTRY
@@ -26,7 +27,10 @@ LONG = ONE | {"window": 4, "overlap": 2, "steps": 2}
 
 @pytest.fixture(scope="module")
 def pipe(tmp_path_factory):
-    return JointDiTPipeline.from_experts(*write_experts(tmp_path_factory.mktemp("experts")))
+    pipe = JointDiTPipeline.from_experts(*write_experts(tmp_path_factory.mktemp("experts")))
+    torch.manual_seed(5)
+    start_joint_blocks(pipe.joint_blocks, gate=0.5)  # else the modalities do not know of each other
+    return pipe
 
 
 @pytest.fixture(scope="module")

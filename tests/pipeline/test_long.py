@@ -22,7 +22,7 @@ from jointdit.synthetic.timeline import Timeline
 
 SILENT = np.zeros((1, 0), np.float32)
 ONE = {name: value for name, value in SHAPE.items() if name != "frames"}  # a window has 4 frames
-LONG = ONE | {"window": 4, "overlap": 2, "steps": 2}
+LONG = ONE | {"window": 4, "overlap": 1, "steps": 1}
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,10 @@ def long(pipe, *arguments, seed: int = 0, **options):
 
 def test_what_fits_into_one_window_is_what_the_pipeline_makes(pipe):
     video = Clip(pixels(8, 30, 50), 16, SILENT, 16000)
-    one, other = pipe(video=video, steps=2, generator=seeded(), **SHAPE), long(pipe, video=video, frames=4).read()
+    one, other = pipe(video=video, steps=1, generator=seeded(), **SHAPE), long(pipe, video=video, frames=4).read()
     assert np.array_equal(one.frames, other.frames) and np.array_equal(one.audio, other.audio)
     picture = pixels(1)[0]
-    one, other = pipe(picture, steps=2, generator=seeded(), **SHAPE), long(pipe, picture, frames=4).read()
+    one, other = pipe(picture, steps=1, generator=seeded(), **SHAPE), long(pipe, picture, frames=4).read()
     assert np.array_equal(one.frames, other.frames) and np.array_equal(one.audio, other.audio)
 
 
@@ -69,21 +69,21 @@ def test_one_window_among_windows_is_the_plain_clip_bit_for_bit(pipe, sampler):
 
 
 def test_a_video_of_any_length_keeps_its_frames_and_gets_a_sound_as_long(pipe):
-    video = Clip(pixels(45, 30, 50), 16, SILENT, 16000)
+    video = Clip(pixels(25, 30, 50), 16, SILENT, 16000)
     calls = []
-    made = long(pipe, video=video, prompt="a ball", together=3, callback=lambda *call: calls.append(call)).read()
+    made = long(pipe, video=video, prompt="a ball", overlap=2, together=3, callback=lambda *call: calls.append(call)).read()
     assert np.array_equal(made.frames, video.frames) and made.fps == 16
-    assert made.audio.shape == (1, 45000) and np.abs(made.audio).max() > 0
+    assert made.audio.shape == (1, 25000) and np.abs(made.audio).max() > 0
     total = calls[0][2]
     assert calls[0] == ("sample", 0, total) and calls[-1] == ("sample", total, total)
     assert all(before[1] <= after[1] for before, after in pairwise(calls))
-    shorter = long(pipe, video=video, prompt="a ball", frames=10, together=3).read()
-    assert np.array_equal(shorter.frames, video.frames[:20]) and shorter.audio.shape == (1, 20000)
+    shorter = long(pipe, video=video, prompt="a ball", frames=7, together=3).read()
+    assert np.array_equal(shorter.frames, video.frames[:14]) and shorter.audio.shape == (1, 14000)
 
 
 def test_the_video_is_read_as_its_sound_is_made(pipe):
     """Nothing of it is in memory before it is needed, and what is finished has left."""
-    frames, read = pixels(60), []
+    frames, read = pixels(25), []
 
     def counted():
         for index, frame in enumerate(frames):
@@ -93,20 +93,20 @@ def test_the_video_is_read_as_its_sound_is_made(pipe):
     video = GivenVideo(Clip(frames, 8, SILENT, 16000).shape, counted)
     pieces = long(pipe, video=video, together=2).pieces
     first = next(pieces)
-    assert max(read) < 12 and len(first.frames) < 6
-    assert sum(len(piece.frames) for piece in pieces) + len(first.frames) == 60
+    assert max(read) < 8 and len(first.frames) < 6
+    assert sum(len(piece.frames) for piece in pieces) + len(first.frames) == 25
 
 
 def test_a_picture_goes_on_beyond_its_first_window(pipe):
     picture = pixels(1)[0]
-    plain = pipe(picture, "a ball", steps=2, generator=seeded(), **SHAPE)
-    made = long(pipe, picture, "a ball", frames=11).read()
-    assert made.frames.shape == (11, 40, 48, 3) and made.audio.shape == (1, 22000)
+    plain = pipe(picture, "a ball", steps=1, generator=seeded(), **SHAPE)
+    made = long(pipe, picture, "a ball", frames=9).read()
+    assert made.frames.shape == (9, 40, 48, 3) and made.audio.shape == (1, 18000)
     assert np.array_equal(made.frames[:4], plain.frames), "the first window is the clip that one window makes"
-    again, other = (long(pipe, picture, "a ball", frames=11, seed=seed).read() for seed in (0, 1))
+    again, other = (long(pipe, picture, "a ball", frames=9, seed=seed).read() for seed in (0, 1))
     assert np.array_equal(made.frames, again.frames) and np.array_equal(made.audio, again.audio)
     assert not np.array_equal(made.frames[6:], other.frames[6:])
-    latest = long(pipe, picture, "a ball", frames=11, anchor="latest").read().frames
+    latest = long(pipe, picture, "a ball", frames=9, anchor="latest").read().frames
     assert np.array_equal(made.frames[:4], latest[:4]) and not np.array_equal(made.frames[4:], latest[4:])
 
 
@@ -139,22 +139,22 @@ def test_what_cannot_be_made_is_refused_before_anything_is_sampled(pipe):
 
 def test_a_clip_that_is_interrupted_leaves_no_file(pipe, tmp_path):
     def interrupt(stage, done, total):
-        if done > 3:
+        if done > 1:
             raise KeyboardInterrupt
 
-    made = long(pipe, pixels(1)[0], frames=20, callback=interrupt)
+    made = long(pipe, pixels(1)[0], frames=10, callback=interrupt)
     with pytest.raises(KeyboardInterrupt):
         made.save(tmp_path / "clip.mp4")
     assert not os.listdir(tmp_path)
-    long(pipe, pixels(1)[0], frames=20).save(tmp_path / "clip.mp4")
-    assert len(read_clip(tmp_path / "clip.mp4").frames) == 20
+    long(pipe, pixels(1)[0], frames=7).save(tmp_path / "clip.mp4")
+    assert len(read_clip(tmp_path / "clip.mp4").frames) == 7
 
 
 @pytest.mark.parametrize("what", ["both", "video", "sound"])
 def test_a_retake_changes_its_span_and_nothing_else(pipe, what):
     sound = 0.1 * np.random.default_rng(1).standard_normal((2, 66150)).astype(np.float32)
     clip = Clip(pixels(12), 8, sound, 44100)
-    new = pipe.retake(clip, 0.6, 0.9, "a ball", what=what, settings=SamplingSettings(steps=2), generator=seeded())
+    new = pipe.retake(clip, 0.6, 0.9, "a ball", what=what, settings=SamplingSettings(steps=1), generator=seeded())
     frames = [not np.array_equal(*pair) for pair in zip(new.frames, clip.frames, strict=True)]
     assert [at for at, changed in enumerate(frames) if changed] == ([] if what == "sound" else [5, 6, 7])
     samples = np.nonzero((new.audio != clip.audio).any(0))[0]

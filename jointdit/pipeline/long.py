@@ -224,6 +224,7 @@ class _Run:
             fit=options.fit,
             motion_bucket=options.motion_bucket,
             noise_augmentation=options.noise_augmentation,
+            given_video=video is not None,
             texts=(self.texts[0].select([0] * count), self.texts[1].select([0] * count)),
         )
         conditions = replace(conditions, video_latents=video, audio_latents=audio)

@@ -77,7 +77,14 @@ def retake(
     hidden = {"sound": range(0), "video": plan.span, "both": plan.span}[what]
     pictures = [frames[_kept(place.frame + plan.region.start, hidden)] for place in plan.windows.starts]
     count = len(pictures)
-    conditions = pipe.condition(pictures, [prompt] * count, [negative_prompt] * count, plan.windows.shape, generator)
+    conditions = pipe.condition(
+        pictures,
+        [prompt] * count,
+        [negative_prompt] * count,
+        plan.windows.shape,
+        generator,
+        given_video=what == "sound",
+    )
     known = Known(
         given,
         torch.tensor([what == "sound" or frame not in plan.span for frame in plan.region]),

@@ -71,7 +71,9 @@ def test_one_window_among_windows_is_the_plain_clip_bit_for_bit(pipe, sampler):
 def test_a_video_of_any_length_keeps_its_frames_and_gets_a_sound_as_long(pipe):
     video = Clip(pixels(25, 30, 50), 16, SILENT, 16000)
     calls = []
-    made = long(pipe, video=video, prompt="a ball", overlap=2, together=3, callback=lambda *call: calls.append(call)).read()
+    made = long(
+        pipe, video=video, prompt="a ball", overlap=2, together=3, callback=lambda *call: calls.append(call)
+    ).read()
     assert np.array_equal(made.frames, video.frames) and made.fps == 16
     assert made.audio.shape == (1, 25000) and np.abs(made.audio).max() > 0
     total = calls[0][2]

@@ -154,18 +154,25 @@ def _make_clip(
     pipe.set_memory(options["memory"] or "plain", device)
     progress("load", 1, 1)
     settings = sampling_settings(options, pipe.guidance.changed(**asked))
-    texts, generator = (options["prompt"], options["negative_prompt"]), torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     if options["retake"]:
-        what, clip = options["retake_only"] or "both", read_clip(options["video"])
         return pipe.retake(
-            clip, *options["retake"], *texts, what=what, settings=settings, generator=generator, callback=progress
+            read_clip(options["video"]),
+            *options["retake"],
+            prompt=options["prompt"],
+            negative_prompt=options["negative_prompt"],
+            what=options["retake_only"] or "both",
+            settings=settings,
+            generator=generator,
+            callback=progress,
         )
     shape = pipe.shape(options["frames"], options["fps"], height, width)
     # The frames of another rate do not end with the clip.
     recordings = _recordings(options, float(shape.seconds) + 1 if options["frames"] else None)
     return pipe.long(
         given.get("image"),
-        *texts,
+        options["prompt"],
+        options["negative_prompt"],
         video=recordings.get("video"),
         audio=recordings.get("audio"),
         frames=options["frames"],

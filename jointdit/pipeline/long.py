@@ -124,8 +124,6 @@ def make_long(
             )
         )
     windows = pipe.layout.windows(clip, window, chosen(overlap, max(1, round(window * OVERLAP))))
-    if generator is None:
-        generator = torch.Generator().manual_seed(torch.seed())
     options = LongOptions(
         prompt,
         negative_prompt,

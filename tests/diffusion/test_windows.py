@@ -37,6 +37,11 @@ def test_windows_cover_the_clip_and_share_what_is_asked(frames, fps, window, ove
         assert max(apart[:-1]) == 0, "both grids meet between two windows, so that is where windows start"
 
 
+def test_a_second_costs_as_many_windows_in_a_long_clip_as_in_a_short_one():
+    counts = [len(LAYOUT.windows(clip(round(s * 12.5), "25/2"), 20, 8).starts) / s for s in (4, 8, 16, 30, 60)]
+    assert max(counts) / min(counts) < 1.05
+
+
 def test_a_clip_that_is_not_longer_is_one_window():
     assert len(LAYOUT.windows(clip(20, "25/2"), 20, 8).starts) == 1
     short = LAYOUT.windows(clip(7, "25/2"), 20, 8)

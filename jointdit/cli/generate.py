@@ -156,9 +156,11 @@ def _make_clip(
     settings = sampling_settings(options, pipe.guidance.changed(**asked))
     generator = torch.Generator().manual_seed(seed)
     if options["retake"]:
+        start, stop = options["retake"]
         return pipe.retake(
             read_clip(options["video"]),
-            *options["retake"],
+            start,
+            stop,
             prompt=options["prompt"],
             negative_prompt=options["negative_prompt"],
             what=options["retake_only"] or "both",

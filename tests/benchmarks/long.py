@@ -41,7 +41,7 @@ FPS, SIDE, WINDOW = Fraction(25, 2), 128, 20
 NEAR = 2  # frames from the middle of a seam that count as at it
 SHIFTS = np.arange(3, 17, 0.77)  # seconds by which the sound is turned round to find what chance would hit
 SEED = 910_000_000
-LENGTHS = (4.0, 16.0, 60.0)  # seconds
+LENGTHS = (4.0, 60.0)  # seconds
 SILENCE = np.zeros((1, 0), np.float32)
 
 

@@ -7,10 +7,10 @@ memory, and what is finished leaves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -25,9 +25,8 @@ from .encode import Picture, encode_texts
 from .pieces import DecodedSound, DecodedVideo, EncodedVideo, GivenSound, GivenVideo, KeptFrames, LongClip
 from .settings import SamplingSettings, chosen
 
-if TYPE_CHECKING:
-    from .pipeline import Callback, JointDiTPipeline
-
+JointDiTPipeline = Any  # the pipeline imports this module; its class is not known here
+Callback = Callable[[str, int, int], None]
 Anchor = Literal["first", "latest"]
 OVERLAP = Fraction(2, 5)  # of a window
 ONE_WINDOW = 3  # rows of an evaluation: the guidance passes of one window

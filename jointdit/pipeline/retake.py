@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,9 +19,8 @@ from .long import ONE_WINDOW, OVERLAP
 from .pieces import FRAMES_SEEN, DecodedSound, GivenVideo
 from .settings import SamplingSettings
 
-if TYPE_CHECKING:
-    from .pipeline import Callback, JointDiTPipeline
-
+JointDiTPipeline = Any  # the pipeline imports this module; its class is not known here
+Callback = Callable[[str, int, int], None]
 Retaken = Literal["both", "video", "sound"]
 CROSSFADE = 0.01  # seconds within the span in which the new sound comes and goes
 

@@ -22,6 +22,7 @@ from .options import (
     one_of,
     read_config,
     read_options,
+    span,
     whole,
     words,
 )
@@ -29,7 +30,7 @@ from .options import (
 if TYPE_CHECKING:
     from ..diffusion.guidance import JointCFG
     from ..media import Clip
-    from ..pipeline import SamplingSettings
+    from ..pipeline import LongClip, SamplingSettings
 
 SCALE = number(0, 100)
 # Packages that diffusers and transformers import where they are installed, and that make no clip.
@@ -49,6 +50,10 @@ OPTIONS = (
     FRAMES,
     FPS,
     SIZE,
+    Option("window", "N", whole(2, 1000), "frames of a window of a longer clip; default what the model was made for"),
+    Option("overlap", "N", whole(1, 999), "frames that two windows share; default two fifths of a window"),
+    Option("retake", "A-B", span, "make these seconds of --video anew, such as 1.2-2.0, and keep the rest"),
+    Option("retake-only", "WHAT", one_of("video", "sound"), "of a retake, make only this anew"),
     Option("fit", "MODE", one_of("cover", "contain", "stretch"), "how a picture of another shape fills the frame"),
     Option("guidance", "MODE", one_of("none", "cfg", "joint-cfg", "joint-cfg-star"), "which predictions are combined"),
     Option("video-scale", "S", SCALE, "how strongly the video obeys the picture; 1 is neutral"),
@@ -96,11 +101,11 @@ def run(arguments: argparse.Namespace) -> None:
     given = _given(options)
     with nullcontext() if arguments.debug else hushed(), Progress(arguments.quiet) as progress:
         clip = _make_clip(given, options, seed, arguments.download, progress)
-    clip.save(output)
-    frames, height, width, _ = clip.frames.shape
+        clip.save(output)  # a long clip is made while it is written
+    shape = clip.shape
     print(
-        f"{output}: {frames} frames, {float(clip.fps):.6g} fps, {width}x{height}, "
-        f"{float(clip.seconds):.3f} s, seed {seed}"
+        f"{output}: {shape.frames} frames, {float(shape.fps):.6g} fps, {shape.width}x{shape.height}, "
+        f"{float(shape.seconds):.3f} s, seed {seed}"
     )
 
 
@@ -114,14 +119,21 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("video", "audio"):
         if options[name]:
             source_file(options[name])
+    if options["retake"] and not options["video"]:
+        raise InputError("--retake makes a part of a clip anew; name the clip with --video")
+    if options["retake_only"] and not options["retake"]:
+        raise InputError(f"--retake-only {options['retake_only']}: say which seconds with --retake")
+    if options["retake"] and options["audio"]:
+        raise InputError("--retake keeps the clip's own sound outside of its seconds; leave out --audio")
     return {} if options["video"] else {"image": read_image(options["image"] or SAMPLE)}
 
 
-def _recordings(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """The beginning of a given video or sound."""
-    from ..media import read_audio, read_clip
+def _recordings(options: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:
+    """A given video or sound: its beginning, or all of it."""
+    from ..media import read_audio
+    from ..pipeline import GivenVideo
 
-    readers = {"video": read_clip, "audio": read_audio}
+    readers = {"video": GivenVideo.of, "audio": read_audio}
     return {name: read(options[name], max_seconds=seconds) for name, read in readers.items() if options[name]}
 
 
@@ -131,8 +143,10 @@ def _make_clip(
     seed: int,
     download: bool,
     progress: Callable[[str, int, int], None],
-) -> Clip:
+) -> Clip | LongClip:
     import torch
+
+    from ..media import read_clip
 
     device = choose_device(options["device"])
     asked = guidance_options(options)
@@ -142,9 +156,25 @@ def _make_clip(
     pipe = load_model(options, dtype, download)
     pipe.set_memory(options["memory"] or "plain", device)
     progress("load", 1, 1)
+    settings = sampling_settings(options, pipe.guidance.changed(**asked))
+    generator = torch.Generator().manual_seed(seed)
+    if options["retake"]:
+        start, stop = options["retake"]
+        return pipe.retake(
+            read_clip(options["video"]),
+            start,
+            stop,
+            prompt=options["prompt"],
+            negative_prompt=options["negative_prompt"],
+            what=options["retake_only"] or "both",
+            settings=settings,
+            generator=generator,
+            callback=progress,
+        )
     shape = pipe.shape(options["frames"], options["fps"], height, width)
-    recordings = _recordings(options, float(shape.seconds) + 1)  # the frames of another rate do not end with the clip
-    return pipe(
+    # The frames of another rate do not end with the clip.
+    recordings = _recordings(options, float(shape.seconds) + 1 if options["frames"] else None)
+    return pipe.long(
         given.get("image"),
         options["prompt"],
         options["negative_prompt"],
@@ -154,9 +184,11 @@ def _make_clip(
         fps=options["fps"],
         height=height,
         width=width,
+        window=options["window"],
+        overlap=options["overlap"],
         fit=options["fit"] or "cover",
-        settings=sampling_settings(options, pipe.guidance.changed(**asked)),
-        generator=torch.Generator().manual_seed(seed),
+        settings=settings,
+        generator=generator,
         callback=progress,
     )
 

@@ -175,6 +175,19 @@ def frame_rate(text: str) -> Fraction:
     return value
 
 
+def span(text: str) -> tuple[float, float]:
+    """Reads two times in seconds with a hyphen between them."""
+    second = number(0, 1e6)
+    start, _, stop = text.partition("-")
+    try:
+        found = second(start), second(stop)
+    except ValueError:
+        found = 0.0, 0.0
+    if found[0] >= found[1]:
+        raise ValueError("must be two times in seconds that rise, for example 1.2-2.0")
+    return found
+
+
 FRAMES = Option("frames", "N", whole(2, 1000), "number of frames")
 FPS = Option("fps", "F", frame_rate, "frames per second, for example 12, 12.5 or 24000/1001")
 SIZE = Option("size", "WxH", size, "width and height in pixels, for example 128x128")

@@ -80,9 +80,14 @@ def hold_video(x: JointLatents, video: Tensor) -> JointLatents:
 
 
 def hold_audio(x: JointLatents, audio: Tensor, grid: SamplingGrid) -> JointLatents:
-    """The state with the clean latents `audio` [B, C, l, m], for a grid that holds the audio. AudioLDM2's clean latents
-    are its variance-preserving state at t = 0, so they are scaled like one."""
-    return replace(x, audio=audio.float() * math.hypot(float(grid.audio_sigmas[0]), 1))
+    """The state with the clean latents `audio` [B, C, l, m], for a grid that holds the audio."""
+    return replace(x, audio=audio.float() * audio_scale(grid))
+
+
+def audio_scale(grid: SamplingGrid) -> float:
+    """What clean audio latents are multiplied with in the state. AudioLDM2's are its variance-preserving state where
+    the grid ends."""
+    return math.hypot(float(grid.audio_sigmas[-1]), 1)
 
 
 class FirstFrameHeld:
@@ -251,4 +256,4 @@ def _mean_slope(x: Tensor, denoised: Tensor, x_end: Tensor, denoised_end: Tensor
 
 def _leave(x: JointLatents, grid: SamplingGrid) -> JointLatents:
     """AudioLDM2's table ends above sigma 0: its latents are the variance-preserving state there."""
-    return replace(x, audio=x.audio / math.hypot(float(grid.audio_sigmas[-1]), 1))
+    return replace(x, audio=x.audio / audio_scale(grid))

@@ -222,11 +222,19 @@ class AudioAutoencoder:
 
     def decode_audio(self, latents: Tensor, samples: int) -> Tensor:
         """Scaled latents [B, C, l, m] -> float32 waveform [B, samples], cut or filled up with silence."""
+        return fit_length(self.vocode(self.decode_mel(latents)), samples)
+
+    def vocode(self, mel: Tensor) -> Tensor:
+        """Log-mel [B, T, 64] -> float32 waveform [B, T HOP]."""
         vocoder = self.needed_vocoder
-        mel = write_clock(self.decode_mel(latents), getattr(vocoder.config, "clock", ()))
+        mel = write_clock(mel, self.clock)
         # The published vocoder returns 32 samples more than its mel lasts, at the end.
-        waveform = vocoder(mel.to(vocoder.dtype)).reshape(len(mel), -1)[:, : mel.shape[1] * HOP]
-        return fit_length(waveform.float(), samples)
+        return vocoder(mel.to(vocoder.dtype)).reshape(len(mel), -1)[:, : mel.shape[1] * HOP].float()
+
+    @property
+    def clock(self) -> Sequence[float]:
+        """The vocoder's, without which it is empty."""
+        return getattr(self.needed_vocoder.config, "clock", ())
 
 
 def layout_of(video: VideoAutoencoder, audio: AudioAutoencoder) -> LatentLayout:
@@ -256,8 +264,17 @@ def write_clock(mel: Tensor, levels: Sequence[float]) -> Tensor:
 
 def fit_length(waveform: Tensor, samples: int) -> Tensor:
     """Cut [B, n] to `samples`, or fill up with silence; both ends of the sound are faded over 4 ms."""
-    waveform = waveform[:, :samples]
+    waveform = fade(waveform[:, :samples])
+    return F.pad(waveform, (0, samples - waveform.shape[-1]))
+
+
+def fade(waveform: Tensor, start: bool = True, end: bool = True) -> Tensor:
+    """A sound [B, n] whose ends, or one of them, rise and fall within 4 ms."""
     length = min(round(FADE_SECONDS * SAMPLE_RATE), waveform.shape[-1] // 2)
     ramp = torch.sin(torch.linspace(0, torch.pi / 2, length, device=waveform.device)) ** 2
-    middle = torch.ones(waveform.shape[-1] - 2 * length, device=waveform.device)
-    return F.pad(waveform * torch.cat([ramp, middle, ramp.flip(0)]), (0, samples - waveform.shape[-1]))
+    weight = torch.ones(waveform.shape[-1], device=waveform.device)
+    if start:
+        weight[:length] = ramp
+    if end:
+        weight[len(weight) - length :] = ramp.flip(0)
+    return waveform * weight

@@ -11,6 +11,7 @@ from os import PathLike
 import numpy as np
 
 from ..errors import InputError
+from ..latents import ClipShape
 from .encode import write_video
 
 MAX_FPS = 240
@@ -75,6 +76,12 @@ class Clip:
     def seconds(self) -> Fraction:
         """Exact duration."""
         return len(self.frames) / self.fps
+
+    @property
+    def shape(self) -> ClipShape:
+        """Of its frames."""
+        frames, height, width, _ = self.frames.shape
+        return ClipShape(frames, self.fps, height, width)
 
     @property
     def has_audio(self) -> bool:

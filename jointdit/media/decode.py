@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from os import PathLike
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import av
 import numpy as np
@@ -22,6 +22,7 @@ from .clip import MAX_FPS, Clip, exact_fps
 from .files import source_file
 from .sound import fit_audio, resample_audio
 
+T = TypeVar("T")
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")  # what counts as a video in a folder of files
 MAX_BYTES = 4 * 2**30  # of decoded frames or sound; more is a film, not a clip
 RGB_CONVERSION = Interpolation.BICUBIC | 0x40000 | 0x2000  # SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT
@@ -52,7 +53,7 @@ def read_clip(
     frames: list[np.ndarray] = []
     with _opened(path) as container:
         grid, limit = _grid(path, container, fps, max_seconds)
-        start, pictures = _read_frames(path, container, grid, limit)
+        start, pictures = _read_frames(path, container, grid, limit, _upright)
         for picture, steps in pictures:
             if (len(frames) + steps) * picture.nbytes > MAX_BYTES:
                 raise InputError(
@@ -88,16 +89,34 @@ def stream_clip(
     max_seconds: float | None = None,
     fps: int | float | str | Fraction | None = None,
     sample_rate: int | None = None,
+    sound: bool = True,
 ) -> Iterator[ClipStream]:
     """Opens a video as `read_clip` reads it, with one frame in memory at a time. Takes and raises what that does; what
-    is broken further on in the file is found when the frames there are asked for."""
+    is broken further on in the file is found when the frames there are asked for.
+
+    sound: without it, the sound is not read."""
     _check_seconds(max_seconds)
     with _opened(path) as container:
         grid, limit = _grid(path, container, fps, max_seconds)
-        start, pictures = _read_frames(path, container, grid, limit)
-        with _opened(path) as sound:
-            audio, rate = _read_samples(path, sound, sample_rate, limit / grid, start)
+        start, pictures = _read_frames(path, container, grid, limit, _upright)
+        audio, rate = np.zeros((1, 0), np.float32), sample_rate or 16000
+        if sound:
+            with _opened(path) as again:
+                audio, rate = _read_samples(path, again, sample_rate, limit / grid, start)
         yield ClipStream(pictures, grid, audio, rate)
+
+
+def measure_video(path: str | PathLike[str], *, max_seconds: float | None = None) -> tuple[int, Fraction, int, int]:
+    """Frames, frames a second, height and width of a video as `read_clip` reads it; all of it is decoded, one frame at
+    a time. Raises what that does."""
+    _check_seconds(max_seconds)
+    with _opened(path) as container:
+        grid, limit = _grid(path, container, None, max_seconds)
+        _, pictures = _read_frames(path, container, grid, limit, _upright_size)
+        count, size = 0, (0, 0)
+        for size, steps in pictures:  # noqa: B007, the last one
+            count += steps
+    return count, grid, *size
 
 
 def read_audio(
@@ -178,9 +197,13 @@ def _grid(
 
 
 def _read_frames(
-    path: str | PathLike[str], container: InputContainer, fps: Fraction, limit: int
-) -> tuple[Fraction, Iterator[tuple[np.ndarray, int]]]:
-    """The time of the first frame in seconds, and pictures, uint8 [H, W, 3], each with the number of steps of the grid
+    path: str | PathLike[str],
+    container: InputContainer,
+    fps: Fraction,
+    limit: int,
+    convert: Callable[[av.VideoFrame], T],
+) -> tuple[Fraction, Iterator[tuple[T, int]]]:
+    """The time of the first frame in seconds, and pictures, converted, each with the number of steps of the grid
     k / fps that it fills: those whose middle falls into its time. At most `limit` steps in all."""
     decoded = _decoded(path, container, container.streams.video[0])
     first = next(decoded, None)
@@ -191,7 +214,7 @@ def _read_frames(
     def end_of(frame: av.VideoFrame, time: Fraction) -> Fraction:
         return time + (_seconds(frame, frame.duration) or 1 / fps)
 
-    def pictures() -> Iterator[tuple[np.ndarray, int]]:
+    def pictures() -> Iterator[tuple[T, int]]:
         shown, end, done = first, end_of(first, start), 0
         for frame in chain(decoded, [None]):
             if frame is None:
@@ -201,7 +224,7 @@ def _read_frames(
                 time = end if stamp is None else stamp
             steps = min(limit, math.ceil((time - start) * fps - Fraction(1, 2))) - done
             if steps > 0:
-                yield _upright(shown), steps
+                yield convert(shown), steps
                 done += steps
             if frame is None or done == limit:
                 return
@@ -213,6 +236,11 @@ def _read_frames(
 def _seconds(frame: av.AudioFrame | av.VideoFrame, ticks: int | None) -> Fraction | None:
     """A time on the frame's own clock in seconds; None where the file does not give it."""
     return None if ticks is None or frame.time_base is None else ticks * frame.time_base
+
+
+def _upright_size(frame: av.VideoFrame) -> tuple[int, int]:
+    """Height and width."""
+    return (frame.width, frame.height) if round(frame.rotation / 90) % 2 else (frame.height, frame.width)
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
@@ -84,15 +85,45 @@ def write_video(
     `path` appears when it is complete; nothing is left behind if writing fails or is interrupted.
     Raises InputError for another suffix, an odd height or width, a crf out of range, or a path that cannot be written.
     """
+    size, channels = (frames.shape[1], frames.shape[2]), len(audio)
+    pieces = [Piece(frames, audio)]
+    has_audio = audio.shape[1] > 0
+    write_pieces(path, pieces, size, fps, channels if has_audio else 0, sample_rate, crf=crf, overwrite=overwrite)
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """The next part of a clip. frames: uint8 [n, H, W, 3].    audio: float32 [channels, m] in -1..1. Both go on where
+    those of the piece before end."""
+
+    frames: np.ndarray
+    audio: np.ndarray
+
+
+def write_pieces(
+    path: str | PathLike[str],
+    pieces: Iterable[Piece],
+    size: tuple[int, int],
+    fps: Fraction,
+    channels: int,
+    sample_rate: int,
+    *,
+    crf: int | None = None,
+    overwrite: bool = True,
+) -> None:
+    """`write_video` of a clip that comes in pieces, each written as it comes: memory does not grow with their number.
+
+    size: height and width.    channels: of the sound; 0 is none.
+    """
     check_clip_path(path, overwrite)
     suffix = Path(path).suffix.lower()
     target = _FORMATS[suffix]
-    height, width = frames.shape[1:3]
+    height, width = size
     if height % 2 or width % 2:
         even = f"{width + width % 2}x{height + height % 2}"
         raise InputError(f"{path}: a video of {width}x{height} cannot be written; the nearest even size is {even}")
-    if len(audio) > 2:
-        raise InputError(f"{path}: the sound has {len(audio)} channels; mix it down to 1 or 2")
+    if channels > 2:
+        raise InputError(f"{path}: the sound has {channels} channels; mix it down to 1 or 2")
     crf = target.crf if crf is None else crf
     if not 1 <= crf <= target.max_crf:
         raise InputError(f"crf is {crf}, but must be from 1 (best) to {target.max_crf} for {suffix}")
@@ -101,12 +132,42 @@ def write_video(
         with av.open(
             str(temporary), "w", format=target.container, container_options=target.container_options
         ) as container:
-            packets = [_video_packets(container, target, frames, fps, crf)]
-            if audio.shape[1]:
-                packets.append(_audio_packets(container, target, audio, sample_rate))
+            feed = _Feed(pieces, with_audio=channels > 0)
+            packets = [_video_packets(container, target, feed.frames(), size, fps, crf)]
+            if channels:
+                packets.append(_audio_packets(container, target, feed.audio(), channels, sample_rate))
             # In the order of time, so that a player never waits for one of the two.
             for packet in heapq.merge(*packets, key=_seconds):
                 container.mux(packet)
+
+
+class _Feed:
+    """Frames and sounds of the same pieces, each taken at its own pace."""
+
+    def __init__(self, pieces: Iterable[Piece], with_audio: bool) -> None:
+        self._pieces, self._with_audio = iter(pieces), with_audio
+        self._frames: deque[np.ndarray] = deque()
+        self._audio: deque[np.ndarray] = deque()
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Frame by frame, uint8 [H, W, 3]."""
+        for frames in self._taken(self._frames):
+            yield from frames
+
+    def audio(self) -> Iterator[np.ndarray]:
+        """Piece by piece."""
+        return self._taken(self._audio)
+
+    def _taken(self, waiting: deque[np.ndarray]) -> Iterator[np.ndarray]:
+        while True:
+            while waiting:
+                yield waiting.popleft()
+            piece = next(self._pieces, None)
+            if piece is None:
+                return
+            self._frames.append(piece.frames)
+            if self._with_audio and piece.audio.shape[1]:
+                self._audio.append(piece.audio)
 
 
 def check_clip_path(path: str | PathLike[str], overwrite: bool = True) -> None:
@@ -123,12 +184,17 @@ def _seconds(packet: av.Packet) -> Fraction:
 
 
 def _video_packets(
-    container: OutputContainer, target: _Format, frames: np.ndarray, fps: Fraction, crf: int
+    container: OutputContainer,
+    target: _Format,
+    frames: Iterable[np.ndarray],
+    size: tuple[int, int],
+    fps: Fraction,
+    crf: int,
 ) -> Iterator[av.Packet]:
     """Adds the stream at once; its packets come when they are asked for."""
     options = {**target.video_options, "crf": str(crf)}
     stream = cast(VideoStream, container.add_stream(target.video, rate=fps, options=options))
-    stream.height, stream.width = frames.shape[1:3]
+    stream.height, stream.width = size
     stream.pix_fmt = "yuv420p"
     stream.codec_context.time_base = 1 / fps
     stream.codec_context.color_range = ColorRange.MPEG
@@ -151,19 +217,21 @@ def _video_packets(
 
 
 def _audio_packets(
-    container: OutputContainer, target: _Format, audio: np.ndarray, sample_rate: int
+    container: OutputContainer, target: _Format, audio: Iterable[np.ndarray], channels: int, sample_rate: int
 ) -> Iterator[av.Packet]:
     """Adds the stream at once; its packets come when they are asked for."""
-    channels = len(audio)
     rate = min((rate for rate in target.rates if rate >= sample_rate), default=max(target.rates))
     stream = cast(AudioStream, container.add_stream(target.audio, rate=rate, layout=_LAYOUTS[channels]))
     stream.bit_rate = AUDIO_BIT_RATE * channels
 
     def packets() -> Iterator[av.Packet]:
-        samples = np.ascontiguousarray(np.clip(audio, -1, 1))
-        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=_LAYOUTS[channels])
-        frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, Fraction(1, sample_rate)
-        yield from stream.encode(frame)
+        done = 0
+        for piece in audio:
+            samples = np.ascontiguousarray(np.clip(piece, -1, 1))
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=_LAYOUTS[channels])
+            frame.sample_rate, frame.pts, frame.time_base = sample_rate, done, Fraction(1, sample_rate)
+            yield from stream.encode(frame)
+            done += piece.shape[1]
         yield from stream.encode(None)
 
     return packets()

@@ -138,6 +138,7 @@ def condition(
     motion_bucket: float | None = None,
     noise_augmentation: float | None = None,
     given_video: bool = False,
+    texts: tuple[TextEmbeddings, TextEmbeddings] | None = None,
 ) -> Conditions:
     """Encodes B pictures and texts; an empty or blank text is none.
 
@@ -145,6 +146,7 @@ def condition(
     fit: how a picture of another shape fills the frame (`fit_image`).
     motion_bucket, noise_augmentation: as in Stable Video Diffusion; the model's own where None.
     given_video: the pictures are first frames of videos that are given.
+    texts: the prompts and the negative prompts, if they are encoded already (`encode_texts`).
     """
     motion_bucket = chosen(motion_bucket, pipe.defaults.motion_bucket)
     noise_augmentation = chosen(noise_augmentation, pipe.defaults.noise_augmentation)
@@ -156,10 +158,7 @@ def condition(
     with pipe.using("image_encoder"):
         image_embeds = encode_clip_image(pipe.feature_extractor, pipe.image_encoder, pixels)
 
-    texts, negative_texts = ([_unless_blank(text) for text in each] for each in (prompts, negative_prompts))
-    with pipe.using(*TEXT_ENCODERS):
-        positive = encode_text(pipe, texts)
-        negative = encode_text(pipe, negative_texts, beside=texts)
+    positive, negative = texts or encode_texts(pipe, prompts, negative_prompts)
     length = max(positive.audio_embeds_1.shape[1], negative.audio_embeds_1.shape[1])
     with_text, with_negative = (
         join(
@@ -174,11 +173,21 @@ def condition(
         for text in (positive, negative)
     )
     suggest = pipe.defaults.suggest_beside_video or not given_video
-    without_prompt = torch.tensor([suggest and not text for text in texts], device=pipe.device)
+    without_prompt = torch.tensor([suggest and not _unless_blank(text) for text in prompts], device=pipe.device)
     dtype = pipe.video_unet.dtype
     with pipe.using("joint_blocks"):
         conditional = add_image_residual(pipe.joint_blocks, with_text.to(dtype), without_prompt)
     return Conditions(conditional, without_image(with_negative.to(dtype)), shape)
+
+
+@torch.no_grad()
+def encode_texts(
+    pipe: JointDiTComponents, prompts: Sequence[str | None], negative_prompts: Sequence[str | None]
+) -> tuple[TextEmbeddings, TextEmbeddings]:
+    """B prompts and B negative prompts; an empty or blank text is none."""
+    texts, negative_texts = ([_unless_blank(text) for text in each] for each in (prompts, negative_prompts))
+    with pipe.using(*TEXT_ENCODERS):
+        return encode_text(pipe, texts), encode_text(pipe, negative_texts, beside=texts)
 
 
 def encode_text(pipe: JointDiTComponents, texts: Sequence[str], beside: Sequence[str] | None = None) -> TextEmbeddings:

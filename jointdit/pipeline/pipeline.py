@@ -21,13 +21,16 @@ from ..diffusion.guidance import GuidedDenoiser, JointCFG
 from ..diffusion.reuse import Reuse
 from ..diffusion.schedules import AudioGrid
 from ..diffusion.sync_guidance import SyncedDenoiser, SyncGuidance, loudness_readout
+from ..diffusion.windows import Known, WindowedDenoiser
 from ..errors import InputError
-from ..latents import JointLatents
+from ..latents import JointLatents, Windows
 from ..media import Clip, fit_audio
 from ..media.image import Fit
 from . import decode, encode
 from .components import JointDiTComponents
 from .encode import Conditions, Generators, Picture
+from .long import make_long
+from .retake import retake
 from .settings import SAMPLERS, SamplingSettings, chosen
 
 if TYPE_CHECKING:
@@ -79,6 +82,8 @@ class JointDiTPipeline(JointDiTComponents):
     condition = encode.condition
     decode_video = decode.decode_video
     decode_audio = decode.decode_audio
+    long = make_long
+    retake = retake
 
     @torch.no_grad()
     def sample(
@@ -89,6 +94,8 @@ class JointDiTPipeline(JointDiTComponents):
         generator: Generators = None,
         max_batch: int | None = None,
         callback: samplers.Callback | None = None,
+        windows: Windows | None = None,
+        known: Known | None = None,
     ) -> JointLatents:
         """Scaled latents of both modalities, float32.
 
@@ -96,15 +103,21 @@ class JointDiTPipeline(JointDiTComponents):
         the fresh noise of each step.
         max_batch: rows of one evaluation of the model, samples times guidance passes; the memory settings' where None.
         callback: called after each step with (steps done, steps, clean estimates).
+        windows: the conditions are those of K windows of one longer clip, which are denoised together: the result is
+        that clip, [1, T, ...]. Latents that the conditions give are the clip's, too.
+        known: parts of the clip (or of every clip) that stay as they are.
         """
         if settings.sync is not None and conditions.held == "audio":
             raise InputError("sync pulls the sound, but the sound is given; leave one out")
         clock = self.clock
         grid = settings.grid(self.defaults, clock, conditions.held)
         video_shape = self.layout.video_shape(conditions.shape, conditions.batch)
+        audio_shape = self.layout.audio_shape(conditions.shape, conditions.batch)
+        if windows is not None:
+            video_shape = (1, windows.frames, *video_shape[2:])
+            audio_shape = (1, audio_shape[1], windows.audio_latents, audio_shape[3])
         noise = JointLatents(
-            randn_tensor(video_shape, generator=generator),
-            randn_tensor(self.layout.audio_shape(conditions.shape, conditions.batch), generator=generator),
+            randn_tensor(video_shape, generator=generator), randn_tensor(audio_shape, generator=generator)
         ).map(lambda noise: noise.to(self.device))
         start = samplers.initial_noise(noise, grid, chosen(settings.video_temperature, self.defaults.video_temperature))
         if conditions.video_latents is not None:
@@ -112,22 +125,31 @@ class JointDiTPipeline(JointDiTComponents):
         if conditions.audio_latents is not None:
             start = samplers.hold_audio(start, conditions.audio_latents.to(self.device), grid)
         joint = JointDenoiser(self.model, clock, max_batch or self.memory.max_batch, settings.reuse)
-        denoise = self._guided(joint, conditions, settings)
+        denoise = self._guided(joint, conditions, settings, hold_first=known is None)
+        if windows is not None:
+            denoise = WindowedDenoiser(denoise, windows)
+        if known is not None:
+            known = known.map(lambda part: part.to(self.device))
+            denoise = known.hold(denoise, samplers.audio_scale(grid))
         fresh = samplers.FreshNoise(
             chosen(settings.fresh_noise, self.defaults.fresh_noise),
             lambda: randn_tensor(video_shape, generator=generator).to(self.device),
         )
         with self.using("video_unet", "audio_unet", "joint_blocks"):
-            return SAMPLERS[settings.sampler](denoise, start, grid, callback, fresh)
+            latents = SAMPLERS[settings.sampler](denoise, start, grid, callback, fresh)
+        return latents if known is None else known.put(latents)
 
-    def _guided(self, joint: JointDenoiser, conditions: Conditions, settings: SamplingSettings) -> samplers.Denoise:
-        """The joint denoiser as a sampler calls it, with all that steers it."""
+    def _guided(
+        self, joint: JointDenoiser, conditions: Conditions, settings: SamplingSettings, hold_first: bool
+    ) -> samplers.Denoise:
+        """The joint denoiser as a sampler calls it, with all that steers it. hold_first: for models that start with
+        their picture; where parts are known, those are held instead."""
         own, sides = self.guidance, (conditions.conditional, conditions.unconditional)
         guidance = own if settings.guidance is None else settings.guidance.filled_from(own)
         if self.defaults.scale_range is not None:
             guidance.warn_beyond(*self.defaults.scale_range)
         denoise: samplers.Denoise = GuidedDenoiser(joint, guidance, *sides, settings.isolated)
-        if self.defaults.hold_first_frame and conditions.held != "video":
+        if hold_first and self.defaults.hold_first_frame and conditions.held != "video":
             first = conditions.conditional.image_latents.float() * self.video_vae.config.scaling_factor
             denoise = samplers.FirstFrameHeld(denoise, first)
         if settings.sync is not None and settings.sync.strength:

@@ -238,6 +238,32 @@ def test_an_empty_prompt_is_no_prompt(photo, tmp_path) -> None:
     assert clips[0] == clips[1] == clips[2]
 
 
+def test_a_long_video_is_sounded_whole_and_a_span_of_a_clip_is_made_anew(tmp_path, capsys) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3), dtype=np.uint8)
+    Clip(frames, 25, np.zeros((1, 0), np.float32), 16000).save(tmp_path / "long.mp4")
+    made, anew = tmp_path / "made.mp4", tmp_path / "anew.mp4"
+    quick = ["--steps", "1", "--audio-substeps", "1", "--seed", "1", "--quiet"]
+    base = ["generate", "--video", str(tmp_path / "long.mp4"), "-o", str(made), "--window", "8", "--overlap", "2"]
+    assert main([*base, *quick]) == 0
+    assert capsys.readouterr().out == f"{made}: 30 frames, 25 fps, 64x64, 1.200 s, seed 1\n"
+    clip = read_clip(made)
+    assert clip.frames.shape == (30, 64, 64, 3) and clip.has_audio
+    sound = ["--retake", "0.4-0.8", "--retake-only", "sound"]
+    assert main(["generate", "--video", str(made), "-o", str(anew), *sound, *quick]) == 0
+    new = read_clip(anew)
+    assert new.frames.shape == clip.frames.shape and not np.array_equal(new.audio, clip.audio)
+
+
+def test_a_retake_needs_a_clip_and_a_span(photo, tmp_path, capsys) -> None:
+    clip, output = tmp_path / "clip.mp4", ["-o", tmp_path / "a.mp4"]
+    for span in ("2.0-1.2", "1.2", "1.2-", "x-y", "-1-2"):
+        assert "must be two times" in refused(capsys, "generate", "--video", clip, f"--retake={span}", *output)
+    assert "name the clip with --video" in refused(capsys, "generate", photo, "--retake", "0-1", *output)
+    clip.write_bytes(b"x")
+    line = refused(capsys, "generate", "--video", clip, "--retake-only", "sound", *output)
+    assert "say which seconds with --retake" in line
+
+
 def test_frames_are_the_clips_and_not_what_an_expert_was_made_for(photo, tmp_path, monkeypatch, capsys) -> None:
     for name, config in SMALL_CONFIGS.items():
         monkeypatch.setitem(CONFIGS, name, config)

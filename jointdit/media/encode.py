@@ -70,6 +70,7 @@ def write_video(
     *,
     crf: int | None = None,
     overwrite: bool = True,
+    comment: str | None = None,
 ) -> None:
     """Write frames with their sound to `path`: .mp4 (H.264 and AAC) or .webm (VP9 and Opus), in 8-bit 4:2:0 that
     browsers play.
@@ -80,6 +81,7 @@ def write_video(
     frames: uint8 [T, H, W, 3], sRGB.
     audio: float32 [channels, samples] in -1..1, as long as the frames; [1, 0] writes a video without sound.
     crf: constant rate factor, lower is better and larger; default 15 (H.264, 1 to 51) or 20 (VP9, 1 to 63).
+    comment: text that the file carries, such as what made it.
 
     `path` appears when it is complete; nothing is left behind if writing fails or is interrupted.
     Raises InputError for another suffix, an odd height or width, a crf out of range, or a path that cannot be written.
@@ -101,6 +103,8 @@ def write_video(
         with av.open(
             str(temporary), "w", format=target.container, container_options=target.container_options
         ) as container:
+            if comment is not None:
+                container.metadata["comment"] = comment
             packets = [_video_packets(container, target, frames, fps, crf)]
             if audio.shape[1]:
                 packets.append(_audio_packets(container, target, audio, sample_rate))

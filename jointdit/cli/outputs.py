@@ -44,7 +44,8 @@ def check_output(options: Mapping[str, Any], many: bool) -> None:
         check_loudness()
     if many:
         if output == STANDARD_OUTPUT or output.suffix.lower() in SUFFIXES:
-            raise InputError(f"-o {output}: several clips are asked for; name a folder for them")
+            asking = f" by {options['image'][0]}" if options["image"] else ""
+            raise InputError(f"-o {output}: several clips are asked for{asking}; name a folder for them")
         output.mkdir(parents=True, exist_ok=True)
     elif options["format"] and output != STANDARD_OUTPUT:
         raise InputError(f"--format {options['format']}: goes with a folder of clips or -o -; end the name with it")

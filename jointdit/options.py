@@ -174,6 +174,9 @@ MEMORY = (
         "what is on the device only while it is used: nothing, components, or blocks of the video expert too",
     ),
     Declared("max-batch", "N", Whole(1, 1024), "clips times guidance passes that are evaluated at once"),
+    Declared(
+        "feed-forward-chunks", "", Flag(), "the video expert's feed-forward layers take one frame at a time", False
+    ),
     Declared("query-chunk", "N", Whole(1, 2**20), "queries of one attention call in Joint Blocks"),
     Declared("decode-chunk", "N", Whole(1, 1000), "frames that are decoded at once; it shows a little"),
     Declared(

@@ -103,7 +103,8 @@ def texts_of(source: object, values: Mapping[str, Any], options: Iterable[Option
     texts = {}
     for name, value in values.items():
         flag = known[name].flag
-        if isinstance(value, bool) != flag or not isinstance(value, str | int | float):
+        fits = value in ("true", "false", True, False) if flag else not isinstance(value, bool)
+        if not fits or not isinstance(value, str | int | float):
             raise InputError(f"{source}: {name} must be {'true or false' if flag else 'a text or a number'}")
         texts[name] = str(value).lower() if flag else str(value)
     return texts

@@ -22,7 +22,7 @@ ANIMATIONS = (".gif", ".webp")
 
 def recipe_text(version: str, options: Mapping[str, Any]) -> str:
     """What is written into a file."""
-    return json.dumps({KEY: version, "options": dict(options)}, ensure_ascii=True)
+    return json.dumps({KEY: version, "options": dict(options)}, ensure_ascii=True, sort_keys=True)
 
 
 def read_recipe(path: str | PathLike[str]) -> dict[str, Any]:

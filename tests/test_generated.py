@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from jointdit.cli import cache, evaluate, generate, run_workflow, synth
-from jointdit.cli.options import Number, Option, read_options
+from jointdit.cli.options import InRange, Option, read_options
 from jointdit.comfyui import client
 from jointdit.errors import InputError
 
@@ -53,7 +53,7 @@ def options_with_ranges() -> dict[str, Option]:
         for command, module in COMMANDS.items()
         for option in getattr(module, "OPTIONS", ()) or getattr(module, "LIMITS", ())
     }
-    return {name: option for name, option in options.items() if isinstance(option.read, Number)}
+    return {name: option for name, option in options.items() if isinstance(option.read, InRange)}
 
 
 RANGES = options_with_ranges()
@@ -73,7 +73,7 @@ def accepts(option: Option, text: str) -> bool:
 def test_a_number_is_taken_up_to_both_ends_of_its_range_and_no_further(name):
     option = RANGES[name]
     reads = option.read
-    assert isinstance(reads, Number)
+    assert isinstance(reads, InRange)
     lowest, highest = reads.lowest, reads.highest
     if reads.kind is int:
         outside = [lowest - 1, highest + 1, lowest + 0.5]

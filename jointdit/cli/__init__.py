@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ..errors import InputError
 from ..version import __version__
-from . import cache, evaluate, fetch_models, generate, run_workflow, synth, train
+from . import cache, doctor, evaluate, fetch_models, generate, run_workflow, synth, train
+from .complaints import CORRECTABLE, complaint
 from .light import import_less
 
 BAD_INPUT = 2
 INTERRUPTED = 130
-# PyTorch's on GPUs and on a CPU, and the operating system's.
-OUT_OF_MEMORY = re.compile("out of memory|not enough memory|[Cc]an(?:'|no)t allocate memory")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     if argv is None and arguments.run is generate.run:
-        import_less(generate.UNUSED)
+        import_less(generate.unused(arguments))
     try:
         with warnings.catch_warnings():
             if not arguments.debug:
@@ -47,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("jointdit: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (InputError, OSError, MemoryError, RuntimeError) as error:
-        message = _complaint(error)
+    except CORRECTABLE as error:
+        message = complaint(error)
         if message is None:
             raise
         if arguments.debug:
@@ -58,24 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _complaint(error: InputError | OSError | MemoryError | RuntimeError) -> str | None:
-    """What the user is told; None for a bug."""
-    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
-        return f"memory ran out; ask for less at once ({error})"
-    if isinstance(error, InputError):
-        return str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {str(error.strerror).lower()}"
-    return None
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="jointdit", description="Turn a picture into a short video with its own sound.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"jointdit {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (generate, synth, evaluate, cache, train, fetch_models, run_workflow):
+    for command in (generate, synth, evaluate, cache, train, fetch_models, run_workflow, doctor):
         command.add_parser(commands)
     return parser
 

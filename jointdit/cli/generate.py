@@ -4,70 +4,80 @@ from __future__ import annotations
 
 import argparse
 import secrets
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .models import DEVICE, MODEL_OPTIONS, check_model, choose_device, load_model
+from ..options import CLIP, MEMORY, SAMPLING, SCALE, SPEED
+from . import jobs as job_lists
+from .batches import fitting_batch, run_batches
+from .jobs import Job, asks_for_many, list_jobs, read_seeds
+from .models import DEVICE, MODEL_OPTIONS, allow_growing_blocks, check_model, choose_device, load_model
 from .options import (
-    FPS,
-    FRAMES,
-    SEED,
-    SIZE,
     Option,
     add_options,
+    declared,
     number,
     one_of,
     read_config,
     read_options,
     span,
+    texts_of,
     whole,
-    words,
+    yes_or_no,
 )
+from .outputs import STANDARD_OUTPUT, check_output, clip_suffix, recipe_of, write_outputs
 
 if TYPE_CHECKING:
-    from ..diffusion.guidance import JointCFG
-    from ..media import Clip
-    from ..pipeline import LongClip, SamplingSettings
+    import numpy as np
 
-SCALE = number(0, 100)
+    from ..diffusion.guidance import JointCFG
+    from ..latents import ClipShape
+    from ..media import Clip
+    from ..pipeline import JointDiTPipeline, LongClip, SamplingSettings
+    from ..runtime.memory import Memory
+    from .progress import Progress
+
 # Packages that diffusers and transformers import where they are installed, and that make no clip.
 UNUSED = ("bitsandbytes", "matplotlib", "pandas", "peft", "scipy", "sklearn", "torchao")
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample.jpg"
 
+SCALES = [each.key for each in SAMPLING if each.kind == SCALE]
+
 OPTIONS = (
-    Option("image", "PHOTO", Path, "the picture; one of the project's own if left out", positional=True),
+    Option(
+        "image",
+        "PHOTO",
+        Path,
+        "the picture; one of the project's own if left out. Several, folders or patterns make a folder of clips",
+        positional=True,
+        many=True,
+    ),
     Option("video", "FILE", Path, "give this video a sound, instead of moving a picture; it keeps its frames"),
     Option("audio", "FILE", Path, "move the picture to this sound, which is kept"),
-    Option("output", "FILE", Path, "where the clip goes, ending in .mp4 or .webm (required)"),
+    Option(
+        "output", "FILE", Path, "the clip (.mp4, .webm, .gif, .webp, or - for standard output), or a folder (required)"
+    ),
+    Option("format", "NAME", one_of("mp4", "webm", "gif", "webp"), "of clips in a folder, or of - (default mp4)"),
+    Option("wav", "", yes_or_no, "also write the sound as .wav beside the clip", flag=True),
+    Option("silent-video", "", yes_or_no, "also write the video without sound beside the clip", flag=True),
+    Option("gain", "DB", number(-60, 60), "make the sound louder, or quieter below 0, as far as its peak allows"),
+    Option("loudness", "LUFS", number(-70, -5), "loudness of the sound by ITU-R BS.1770, for example -23"),
+    Option("seeds", "LIST", read_seeds, "a clip for each seed: 1,2,3, or 4x: four from --seed (or 0) on"),
+    Option("prompts", "FILE", Path, "a clip for each line, or for each row of a .csv: picture, prompt, seed"),
+    Option("batch", "N", whole(1, 1024), "clips that are made at once (default: as memory allows)"),
     *MODEL_OPTIONS,
-    Option("prompt", "TEXT", words, "what happens and what is heard"),
-    Option("negative-prompt", "TEXT", words, "what should not be heard"),
-    SEED,
-    Option("steps", "N", whole(1, 999), "denoising steps"),
-    FRAMES,
-    FPS,
-    SIZE,
     Option("window", "N", whole(2, 1000), "frames of a window of a longer clip; default what the model was made for"),
     Option("overlap", "N", whole(1, 999), "frames that two windows share; default two fifths of a window"),
     Option("retake", "A-B", span, "make these seconds of --video anew, such as 1.2-2.0, and keep the rest"),
     Option("retake-only", "WHAT", one_of("video", "sound"), "of a retake, make only this anew"),
-    Option("fit", "MODE", one_of("cover", "contain", "stretch"), "how a picture of another shape fills the frame"),
-    Option("guidance", "MODE", one_of("none", "cfg", "joint-cfg", "joint-cfg-star"), "which predictions are combined"),
-    Option("video-scale", "S", SCALE, "how strongly the video obeys the picture; 1 is neutral"),
-    Option("audio-scale", "S", SCALE, "how strongly the sound obeys the text; 1 is neutral"),
-    Option("joint-scale", "W", SCALE, "how strongly picture and sound agree; 1 is neutral, tiny takes 1 to 4"),
-    Option("sync", "S", number(0, 10), "how strongly the sound is pulled to when the picture moves; 0 is off, try 0.5"),
-    Option("sampler", "NAME", one_of("euler", "heun", "dpmpp_2m", "lcm"), "euler (default), heun, dpmpp_2m, lcm"),
-    Option("fresh-noise", "S", number(0, 1), "share of the video's noise that each step replaces; 0 is plain"),
-    Option("video-temperature", "T", number(0, 2), "scale of the video's initial noise; lower is calmer, 1 is plain"),
-    Option("reuse", "N", whole(1, 1000), "run the whole video model in every N-th step only; 1 is always, exactly"),
-    Option("audio-substeps", "N", whole(1, 100), "audio steps in each video step"),
+    *declared(*CLIP, *SAMPLING),
     DEVICE,
     Option("dtype", "TYPE", one_of("float32", "float16", "bfloat16"), "numbers to compute with (default float32)"),
-    Option("memory", "NAME", one_of("plain", "low", "lowest"), "how far to save memory, at the price of time"),
+    *declared(*MEMORY, *SPEED),
 )
 
 
@@ -79,43 +89,64 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_options(parser, OPTIONS)
     parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file with any of the options above")
+    parser.add_argument("--like", metavar="CLIP", type=Path, help="take the options that made this clip, where none is")
+    parser.add_argument("--no-metadata", action="store_true", help="do not write into the file how it was made")
     parser.add_argument("--download", action="store_true", help="allow models to be fetched from the Hugging Face Hub")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Checks what can be checked, makes the clip, writes it, and prints one line about it."""
-    config = read_config(arguments.config, OPTIONS) if arguments.config else {}
-    options = read_options(OPTIONS, arguments, config)
-    output = options["output"]
-    if output is None:
+    """Checks what can be checked, makes the clips, writes each, and prints one line about it."""
+    texts = _given_texts(arguments)
+    options = read_options(OPTIONS, arguments, texts)
+    if options["output"] is None:
         raise InputError("--output is missing; name the clip, for example -o clip.mp4")
     check_model(options)
-    seed = secrets.randbelow(2**32) if options["seed"] is None else options["seed"]
-
-    from ..media import check_clip_path
-    from .progress import Progress, hushed
-
-    check_clip_path(output)
-    given = _given(options)
-    with nullcontext() if arguments.debug else hushed(), Progress(arguments.quiet) as progress:
-        clip = _make_clip(given, options, seed, arguments.download, progress)
-        clip.save(output)  # a long clip is made while it is written
-    shape = clip.shape
-    print(
-        f"{output}: {shape.frames} frames, {float(shape.fps):.6g} fps, {shape.width}x{shape.height}, "
-        f"{float(shape.seconds):.3f} s, seed {seed}"
-    )
+    if options["expandable_segments"]:
+        allow_growing_blocks()
+    seed = _seed(options)
+    many = asks_for_many(options)
+    check_output(options, many)
+    _check_given(options)
+    if many:
+        jobs = job_lists.own_share(list_jobs(options, seed, clip_suffix(options)))
+    else:
+        picture = options["image"][0] if options["image"] else None
+        jobs = job_lists.own_share([Job(picture, options["prompt"], seed, options["output"])])
+    _Run(arguments, options, texts).make(jobs, many)
 
 
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The picture to begin with. A video or a sound must be there; how much of it is needed, the model knows."""
-    from ..media import read_image
+def unused(arguments: argparse.Namespace) -> Iterable[str]:
+    """Packages that this run of the command does not need."""
+    return UNUSED if arguments.loudness is None and arguments.config is None else ()
+
+
+def _given_texts(arguments: argparse.Namespace) -> dict[str, str]:
+    """What is asked, as texts by option name: of the command line, else the configuration, else the clip to be like."""
+    texts: dict[str, str] = {}
+    if arguments.like:
+        from ..media.recipe import read_recipe
+
+        texts |= texts_of(arguments.like, read_recipe(arguments.like), OPTIONS)
+    if arguments.config:
+        texts |= read_config(arguments.config, OPTIONS)
+    named = {option.name: getattr(arguments, option.key) for option in OPTIONS if not option.many}
+    return texts | {name: text for name, text in named.items() if text is not None}
+
+
+def _seed(options: Mapping[str, Any]) -> int:
+    if options["seed"] is not None:
+        return options["seed"]
+    return secrets.randbelow(2**32)
+
+
+def _check_given(options: Mapping[str, Any]) -> None:
+    """A video or a sound must be there; how much of it is needed, the model knows."""
     from ..media.files import source_file
 
     if options["image"] and options["video"]:
-        raise InputError(f"PHOTO {options['image']} and --video {options['video']}: give one of them")
+        raise InputError(f"PHOTO {options['image'][0]} and --video {options['video']}: give one of them")
     for name in ("video", "audio"):
         if options[name]:
             source_file(options[name])
@@ -125,7 +156,6 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"--retake-only {options['retake_only']}: say which seconds with --retake")
     if options["retake"] and options["audio"]:
         raise InputError("--retake keeps the clip's own sound outside of its seconds; leave out --audio")
-    return {} if options["video"] else {"image": read_image(options["image"] or SAMPLE)}
 
 
 def _recordings(options: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:
@@ -137,72 +167,179 @@ def _recordings(options: Mapping[str, Any], seconds: float | None) -> dict[str, 
     return {name: read(options[name], max_seconds=seconds) for name, read in readers.items() if options[name]}
 
 
-def _make_clip(
-    given: Mapping[str, Any],
-    options: Mapping[str, Any],
-    seed: int,
-    download: bool,
-    progress: Callable[[str, int, int], None],
-) -> Clip | LongClip:
-    import torch
+class _Run:
+    """One run of the command. The model is loaded once, when the first clip is to be made."""
 
-    from ..media import read_clip
+    def __init__(self, arguments: argparse.Namespace, options: Mapping[str, Any], texts: Mapping[str, str]) -> None:
+        self.options, self.texts = options, texts
+        self.quiet, self.debug, self.download = arguments.quiet, arguments.debug, arguments.download
+        self.metadata = not arguments.no_metadata
 
-    device = choose_device(options["device"])
-    asked = guidance_options(options)
-    dtype = getattr(torch, options["dtype"] or "float32")
-    width, height = options["size"] or (None, None)
-    progress("load", 0, 1)
-    pipe = load_model(options, dtype, download)
-    pipe.set_memory(options["memory"] or "plain", device)
-    progress("load", 1, 1)
-    settings = sampling_settings(options, pipe.guidance.changed(**asked))
-    generator = torch.Generator().manual_seed(seed)
-    if options["retake"]:
-        start, stop = options["retake"]
-        return pipe.retake(
-            read_clip(options["video"]),
-            start,
-            stop,
-            prompt=options["prompt"],
-            negative_prompt=options["negative_prompt"],
-            what=options["retake_only"] or "both",
-            settings=settings,
+    def make(self, jobs: Sequence[Job], many: bool) -> None:
+        """Makes the clips that are not there yet. Raises InputError where one of them could not be made."""
+        from .progress import Progress, hushed
+
+        waiting = [job for job in jobs if not (many and job.output.exists())]
+        if len(waiting) < len(jobs):
+            print(f"{self.options['output']}: {len(jobs) - len(waiting)} of {len(jobs)} clips were there already")
+        if not waiting:
+            return
+        with nullcontext() if self.debug else hushed(), Progress(self.quiet) as progress:
+            if many:
+                self._make_many(waiting, progress)
+                return
+            (job,) = waiting
+            pictures = self._pictures(waiting)
+            self._load(progress)
+            clip = self._one(job, pictures[0] if pictures else None, progress)
+            said = self._keep(job, clip)  # a long clip is made while it is written
+        self._say(job, said)
+
+    def _make_many(self, jobs: Sequence[Job], progress: Progress) -> None:
+        self._load(progress)
+        done = 0
+
+        def within(stage: str, step: int, steps: int) -> None:
+            progress("clips", done, len(jobs), f"{stage} {step}/{steps}")
+
+        def finished(count: int) -> None:
+            nonlocal done
+            done = count
+            progress("clips", done, len(jobs))
+
+        def keep(job: Job, clip: Clip | LongClip) -> None:
+            said = self._keep(job, clip)
+            with progress.paused():
+                self._say(job, said)
+
+        def make(group: Sequence[Job]) -> Sequence[Clip | LongClip]:
+            pictures = self._pictures(group)
+            if self.one_by_one:
+                return [self._one(group[0], pictures[0] if pictures else None, within)]
+            return self._batch(group, pictures, within)
+
+        batch = self.options["batch"] or fitting_batch(self.pipe, self.shape, self.device)
+        progress("clips", 0, len(jobs))
+        outcome = run_batches(jobs, 1 if self.one_by_one else batch, make, keep, finished)
+        if outcome.failures:
+            listed = "".join(f"\n{job.output}: {told}" for job, told in outcome.failures)
+            print(f"not made:{listed}", file=sys.stderr)
+            raise InputError(
+                f"{len(outcome.failures)} of {len(jobs)} clips were not made; the same command tries them again"
+            )
+
+    def _load(self, progress: Callable[[str, int, int], None]) -> None:
+        import torch
+
+        options = self.options
+        self.device = choose_device(job_lists.own_device(options["device"]))
+        asked, memory = guidance_options(options), memory_settings(options)
+        progress("load", 0, 1)
+        self.pipe = load_model(options, getattr(torch, options["dtype"] or "float32"), self.download)
+        self.pipe.set_memory(memory, self.device)
+        set_speed(self.pipe, options)
+        progress("load", 1, 1)
+        width, height = options["size"] or (None, None)
+        self.shape = self.pipe.shape(options["frames"], options["fps"], height, width)
+        # The frames of another rate do not end with the clip.
+        seconds = float(self.shape.seconds) + 1 if options["frames"] else None
+        self.recordings = {} if options["retake"] else _recordings(options, seconds)
+        self.settings = sampling_settings(options, self.pipe.guidance.changed(**asked))
+        window = options["window"] or self.pipe.defaults.frames
+        self.one_by_one = bool(self.recordings) or bool(options["retake"]) or self.shape.frames > window
+
+    def _pictures(self, jobs: Sequence[Job]) -> list[np.ndarray]:
+        from ..media import read_image
+
+        return [] if self.options["video"] else [read_image(job.picture or SAMPLE) for job in jobs]
+
+    def _one(self, job: Job, picture: np.ndarray | None, progress: Callable[[str, int, int], None]) -> Clip | LongClip:
+        """One clip, of any length."""
+        import torch
+
+        from ..media import read_clip
+
+        options, generator = self.options, torch.Generator().manual_seed(job.seed)
+        if options["retake"]:
+            start, stop = options["retake"]
+            return self.pipe.retake(
+                read_clip(options["video"]),
+                start,
+                stop,
+                prompt=job.prompt,
+                negative_prompt=options["negative_prompt"],
+                what=options["retake_only"] or "both",
+                settings=self.settings,
+                generator=generator,
+                callback=progress,
+            )
+        return self.pipe.long(
+            picture,
+            job.prompt,
+            options["negative_prompt"],
+            video=self.recordings.get("video"),
+            audio=self.recordings.get("audio"),
+            window=options["window"],
+            overlap=options["overlap"],
             generator=generator,
             callback=progress,
+            **self._asked(),
         )
-    shape = pipe.shape(options["frames"], options["fps"], height, width)
-    # The frames of another rate do not end with the clip.
-    recordings = _recordings(options, float(shape.seconds) + 1 if options["frames"] else None)
-    return pipe.long(
-        given.get("image"),
-        options["prompt"],
-        options["negative_prompt"],
-        video=recordings.get("video"),
-        audio=recordings.get("audio"),
-        frames=options["frames"],
-        fps=options["fps"],
-        height=height,
-        width=width,
-        window=options["window"],
-        overlap=options["overlap"],
-        fit=options["fit"] or "cover",
-        settings=settings,
-        generator=generator,
-        callback=progress,
-    )
+
+    def _batch(
+        self, jobs: Sequence[Job], pictures: list[np.ndarray], progress: Callable[[str, int, int], None]
+    ) -> list[Clip]:
+        """The clips of some jobs at once; each has its own generator, and so does not depend on the others."""
+        import torch
+
+        generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
+        return self.pipe(
+            pictures,
+            [job.prompt for job in jobs],
+            self.options["negative_prompt"],
+            generator=generators if len(generators) > 1 else generators[0],
+            callback=progress,
+            **self._asked(),
+        )
+
+    def _asked(self) -> dict[str, Any]:
+        """What all clips have in common."""
+        options = self.options
+        width, height = options["size"] or (None, None)
+        return {
+            "frames": options["frames"],
+            "fps": options["fps"],
+            "height": height,
+            "width": width,
+            "fit": options["fit"] or "cover",
+            "motion_bucket": options["motion_bucket"],
+            "noise_augmentation": options["noise_augmentation"],
+            "settings": self.settings,
+        }
+
+    def _keep(self, job: Job, clip: Clip | LongClip) -> ClipShape:
+        """Writes a clip; the shape of what was written."""
+        return write_outputs(clip, job, self.options, recipe_of(self.texts, job) if self.metadata else None)
+
+    def _say(self, job: Job, shape: ClipShape) -> None:
+        print(
+            f"{job.output}: {shape.frames} frames, {float(shape.fps):.6g} fps, {shape.width}x{shape.height}, "
+            f"{float(shape.seconds):.3f} s, seed {job.seed}",
+            file=sys.stderr if job.output == STANDARD_OUTPUT else sys.stdout,
+        )
 
 
 def guidance_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """What was asked of the guidance, checked before a model is loaded."""
     from ..diffusion.guidance import JointCFG
 
-    asked = {
-        "mode": options["guidance"],
-        "video_scale": options["video_scale"],
-        "audio_scale": options["audio_scale"],
-        "joint_scale": options["joint_scale"],
+    names = {
+        "mode": "guidance",
+        "interval": "guidance_interval",
+        "rescale": "guidance_rescale",
+        **{name: name for name in SCALES},
     }
+    asked = {name: options.get(key) for name, key in names.items()}
     given = {name: value for name, value in asked.items() if value is not None}
     if "mode" in given:
         JointCFG(**given)
@@ -215,13 +352,37 @@ def sampling_settings(options: Mapping[str, Any], guidance: JointCFG) -> Samplin
     from ..diffusion.sync_guidance import SyncGuidance
     from ..pipeline import SamplingSettings
 
+    sync, interval = options.get("sync"), options.get("sync_interval")
+    if interval and not sync:
+        raise InputError(f"--sync-interval {interval[0]:g}:{interval[1]:g}: goes with --sync only; leave it out")
     return SamplingSettings().changed(
         steps=options["steps"],
         sampler=options["sampler"],
         guidance=guidance,
+        audio_grid=options.get("audio_grid"),
         audio_substeps=options["audio_substeps"],
         video_temperature=options["video_temperature"],
         fresh_noise=options["fresh_noise"],
-        sync=SyncGuidance(options["sync"]) if options.get("sync") else None,
+        isolated=options.get("isolated"),
+        sync=SyncGuidance(sync, *([interval] if interval else [])) if sync else None,
         reuse=Reuse(options["reuse"]) if options.get("reuse") else None,
     )
+
+
+def memory_settings(options: Mapping[str, Any]) -> Memory:
+    """The preset that is asked for, with what is asked for besides."""
+    from dataclasses import fields, replace
+
+    from ..runtime.memory import PRESETS, Memory
+
+    given = {field.name: options[field.name] for field in fields(Memory) if options.get(field.name) is not None}
+    return replace(PRESETS[options["memory"] or "plain"], **given)
+
+
+def set_speed(pipe: JointDiTPipeline, options: Mapping[str, Any]) -> None:
+    """The ways to the same numbers that are asked for."""
+    from ..runtime.speed import Speed
+
+    given = {name: options[name] for name in ("compile", "channels_last", "audio_stream") if options[name]}
+    if given:
+        pipe.set_speed(Speed(**given))

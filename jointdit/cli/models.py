@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,3 +74,11 @@ def choose_device(name: str | None) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # the second: torch was built without CUDA
         raise InputError(f"--device {name}: there is none here; leave it out, or use cpu") from error
+
+
+def allow_growing_blocks() -> None:
+    """Lets CUDA's blocks of memory grow, so that free memory breaks up less; what the environment says stands.
+
+    CUDA reads it when it starts, so this comes before anything is computed.
+    """
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")

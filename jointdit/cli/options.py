@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, in_one_line
+from ..options import DECLARED, Choice, Declared, Flag, Interval, Kind, Number, Rate, Size, Whole
 from ..toml_files import path_beside, read_toml, refuse_unknown
 
 LARGEST = 10**30  # whole number in a file
@@ -23,6 +24,8 @@ class Option:
     """One option. `name` is its key in a TOML file and, with two dashes before it, on the command line.
 
     read: turns the text into the value, or raises ValueError with the reason.
+    flag: takes no value on the command line, and true or false in a TOML file.
+    many: positional, and may be given several times; its texts are then read one by one into a tuple.
     """
 
     name: str
@@ -30,6 +33,8 @@ class Option:
     read: Callable[[str], object]
     help: str
     positional: bool = False
+    flag: bool = False
+    many: bool = False
 
     @property
     def key(self) -> str:
@@ -44,7 +49,10 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
     """Adds `options`, whose texts are read later by `read_options`, and `--debug`."""
     for option in options:
         if option.positional:
-            parser.add_argument(option.key, metavar=option.metavar, nargs="?", help=option.help)
+            count = "*" if option.many else "?"
+            parser.add_argument(option.key, metavar=option.metavar, nargs=count, help=option.help)
+        elif option.flag:
+            parser.add_argument(f"--{option.name}", action="store_const", const="true", help=option.help)
         else:
             short = ["-o"] if option.name == "output" else []
             parser.add_argument(*short, f"--{option.name}", metavar=option.metavar, help=option.help)
@@ -58,6 +66,10 @@ def read_options(
     values: dict[str, Any] = {}
     for option in options:
         text = getattr(arguments, option.key)
+        if option.many:
+            texts = text or [each for each in [(config or {}).get(option.name)] if each is not None]
+            values[option.key] = tuple(_value(option, each) for each in texts)
+            continue
         if text is None and config is not None:
             text = config.get(option.name)
         values[option.key] = None if text is None else _value(option, text)
@@ -75,22 +87,34 @@ def _value(option: Option, text: str) -> object:
 def read_config(path: Path, options: Iterable[Option]) -> dict[str, str]:
     """The texts in a TOML file by option name. Paths in it are relative to the file's folder."""
     known = {option.name: option for option in options}
-    config = read_toml(path)
-    refuse_unknown(path, config, known)
-    texts = {}
-    for name, value in config.items():
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise InputError(f"{path}: {name} must be a text or a number")
-        if isinstance(value, int) and abs(value) > LARGEST:  # Python writes none of more than 4300 digits
-            raise InputError(f"{path}: {name} is too large a number")
-        read, texts[name] = known[name].read, str(value)
-        if read in (Path, model_name):
+    texts = texts_of(path, read_toml(path), options)
+    for name in texts:
+        if (read := known[name].read) in (Path, model_name):
             texts[name] = path_beside(path, texts[name], may_be_name=read is model_name)
     return texts
 
 
+def texts_of(source: object, values: Mapping[str, Any], options: Iterable[Option]) -> dict[str, str]:
+    """The texts of untrusted values by option name. source: where they are from, named in messages.
+
+    Raises InputError for a name that no option has, and for a value of another kind.
+    """
+    known = {option.name: option for option in options}
+    refuse_unknown(source, values, known)
+    texts = {}
+    for name, value in values.items():
+        flag = known[name].flag
+        fits = value in ("true", "false", True, False) if flag else not isinstance(value, bool)
+        if not fits or not isinstance(value, str | int | float):
+            raise InputError(f"{source}: {name} must be {'true or false' if flag else 'a text or a number'}")
+        if isinstance(value, int) and abs(value) > LARGEST:  # Python writes none of more than 4300 digits
+            raise InputError(f"{source}: {name} is too large a number")
+        texts[name] = str(value).lower() if flag else str(value)
+    return texts
+
+
 @dataclass(frozen=True)
-class Number:
+class InRange:
     """Reads a number of a kind in a range, both ends included."""
 
     kind: type[int] | type[float]
@@ -108,14 +132,14 @@ class Number:
         return value
 
 
-def whole(lowest: int, highest: int) -> Number:
+def whole(lowest: int, highest: int) -> InRange:
     """Reads a whole number in a range."""
-    return Number(int, lowest, highest)
+    return InRange(int, lowest, highest)
 
 
-def number(lowest: float, highest: float) -> Number:
+def number(lowest: float, highest: float) -> InRange:
     """Reads a number in a range."""
-    return Number(float, lowest, highest)
+    return InRange(float, lowest, highest)
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -188,7 +212,51 @@ def span(text: str) -> tuple[float, float]:
     return found
 
 
-FRAMES = Option("frames", "N", whole(2, 1000), "number of frames")
-FPS = Option("fps", "F", frame_rate, "frames per second, for example 12, 12.5 or 24000/1001")
-SIZE = Option("size", "WxH", size, "width and height in pixels, for example 128x128")
-SEED = Option("seed", "N", whole(0, 2**64 - 1), "number that fixes everything random")
+def interval(lowest: float, highest: float) -> Callable[[str], tuple[float, float]]:
+    """Reads LOW:HIGH."""
+    end = number(lowest, highest)
+
+    def read(text: str) -> tuple[float, float]:
+        low, _, high = text.partition(":")
+        try:
+            pair = end(low), end(high)
+        except ValueError:
+            pair = highest, lowest
+        if not pair[0] < pair[1]:
+            raise ValueError(f"must be LOW:HIGH, two rising numbers from {lowest:g} to {highest:g}, for example 0:30")
+        return pair
+
+    return read
+
+
+def yes_or_no(text: str) -> bool | None:
+    """Reads a flag; one that is off is as good as left out."""
+    return one_of("true", "false")(text) == "true" or None
+
+
+def declared(*options: str | Declared) -> tuple[Option, ...]:
+    """Options of the one table, as the command line and TOML files take them."""
+    found = [DECLARED[each] if isinstance(each, str) else each for each in options]
+    return tuple(
+        Option(each.name, each.metavar, _reader(each.kind), each.help, flag=isinstance(each.kind, Flag))
+        for each in found
+    )
+
+
+def _reader(kind: Kind) -> Callable[[str], object]:
+    if isinstance(kind, Whole):
+        return whole(kind.lowest, kind.highest)
+    if isinstance(kind, Number):
+        return number(kind.lowest, kind.highest)
+    if isinstance(kind, Interval):
+        return interval(kind.lowest, kind.highest)
+    if isinstance(kind, Choice):
+        return one_of(*kind.choices)
+    if isinstance(kind, Rate):
+        return frame_rate
+    if isinstance(kind, Size):
+        return size
+    return yes_or_no if isinstance(kind, Flag) else words
+
+
+SEED, FRAMES, FPS, SIZE = declared("seed", "frames", "fps", "size")

@@ -63,6 +63,12 @@ class Progress:
         if done == total:
             self._close()  # now, or its clock would run on until the next stage
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Lines can be printed meanwhile; the bar is drawn again afterwards."""
+        with tqdm.external_write_mode():
+            yield
+
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()

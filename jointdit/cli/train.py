@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from ..errors import InputError
+from .models import allow_growing_blocks
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -50,8 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         changes = {"cache": str(Path.cwd() / "cache"), "output": str(Path.cwd() / "run")} | changes
     config = read_config(template or Path(arguments.config), changes)
     if config.memory == "auto":
-        # Blocks of memory that can grow break up less; CUDA reads this when it starts.
-        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+        allow_growing_blocks()
 
     from .progress import Progress, hushed
 

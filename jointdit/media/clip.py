@@ -87,6 +87,17 @@ class Clip:
     def has_audio(self) -> bool:
         return self.audio.shape[1] > 0
 
-    def save(self, path: str | PathLike[str], *, crf: int | None = None, overwrite: bool = True) -> None:
+    def save(
+        self, path: str | PathLike[str], *, crf: int | None = None, overwrite: bool = True, comment: str | None = None
+    ) -> None:
         """Write an .mp4 (H.264 and AAC) or a .webm (VP9 and Opus); see `write_video`."""
-        write_video(path, self.frames, self.fps, self.audio, self.sample_rate, crf=crf, overwrite=overwrite)
+        write_video(
+            path,
+            self.frames,
+            self.fps,
+            self.audio,
+            self.sample_rate,
+            crf=crf,
+            overwrite=overwrite,
+            comment=comment,
+        )

@@ -71,6 +71,7 @@ def write_video(
     *,
     crf: int | None = None,
     overwrite: bool = True,
+    comment: str | None = None,
 ) -> None:
     """Write frames with their sound to `path`: .mp4 (H.264 and AAC) or .webm (VP9 and Opus), in 8-bit 4:2:0 that
     browsers play.
@@ -81,14 +82,15 @@ def write_video(
     frames: uint8 [T, H, W, 3], sRGB.
     audio: float32 [channels, samples] in -1..1, as long as the frames; [1, 0] writes a video without sound.
     crf: constant rate factor, lower is better and larger; default 15 (H.264, 1 to 51) or 20 (VP9, 1 to 63).
+    comment: text that the file carries, such as what made it.
 
     `path` appears when it is complete; nothing is left behind if writing fails or is interrupted.
     Raises InputError for another suffix, an odd height or width, a crf out of range, or a path that cannot be written.
     """
     size, channels = (frames.shape[1], frames.shape[2]), len(audio)
     pieces = [Piece(frames, audio)]
-    has_audio = audio.shape[1] > 0
-    write_pieces(path, pieces, size, fps, channels if has_audio else 0, sample_rate, crf=crf, overwrite=overwrite)
+    channels = channels if audio.shape[1] else 0
+    write_pieces(path, pieces, size, fps, channels, sample_rate, crf=crf, overwrite=overwrite, comment=comment)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +112,7 @@ def write_pieces(
     *,
     crf: int | None = None,
     overwrite: bool = True,
+    comment: str | None = None,
 ) -> None:
     """`write_video` of a clip that comes in pieces, each written as it comes: memory does not grow with their number.
 
@@ -132,6 +135,8 @@ def write_pieces(
         with av.open(
             str(temporary), "w", format=target.container, container_options=target.container_options
         ) as container:
+            if comment is not None:
+                container.metadata["comment"] = comment
             feed = _Feed(pieces, with_audio=channels > 0)
             packets = [_video_packets(container, target, feed.frames(), size, fps, crf)]
             if channels:

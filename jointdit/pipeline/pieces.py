@@ -45,12 +45,18 @@ class LongClip:
         channels = len(clip.audio) if clip.has_audio else 0
         return cls(clip.shape, channels, clip.sample_rate, iter([Piece(clip.frames, clip.audio)]))
 
-    def save(self, path: str | os.PathLike[str], *, crf: int | None = None, overwrite: bool = True) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        crf: int | None = None,
+        overwrite: bool = True,
+        comment: str | None = None,
+    ) -> None:
         """Writes it as it is made, as `Clip.save` does."""
-        size = self.shape.height, self.shape.width
-        write_pieces(
-            path, self.pieces, size, self.shape.fps, self.channels, self.sample_rate, crf=crf, overwrite=overwrite
-        )
+        shape, named = self.shape, {"crf": crf, "overwrite": overwrite, "comment": comment}
+        size = shape.height, shape.width
+        write_pieces(path, self.pieces, size, shape.fps, self.channels, self.sample_rate, **named)
 
     def read(self) -> Clip:
         """All of it in memory."""

@@ -80,6 +80,15 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         "--dtype": ["int8", "float64"],
         "--memory": ["high", ""],
         "--device": ["gpu", "", "cuda:99", "meta"],
+        "--motion-bucket": ["-1", "nan"],
+        "--audio-grid": ["odd"],
+        "--guidance-interval": ["5", "5:1", "a:b", "0:nan"],
+        "--guidance-rescale": ["2"],
+        "--video-pool": ["0"],
+        "--offload": ["all"],
+        "--compile": ["fast"],
+        "--seeds": ["", "1,", "0x", "1,1", "-1"],
+        "--loudness": ["0", "loud"],
         "--prompt": ["\udcff"],
         "--negative-prompt": ["rain \udcff"],
     }.items(),
@@ -104,7 +113,7 @@ def test_a_wrong_command_line_takes_one_line(argv, capsys) -> None:
 def test_the_output_is_checked_before_anything_is_read(photo, tmp_path, capsys) -> None:
     missing = tmp_path / "missing.png"  # were it read first, the message would be about it
     assert "--output is missing" in refused(capsys, "generate", missing)
-    for name in ("clip.gif", "clip", "folder.mp4", "nowhere/clip.mp4", "photo.png/clip.mp4"):
+    for name in ("clip.mov", "clip", "folder.mp4", "nowhere/clip.mp4", "photo.png/clip.mp4"):
         (tmp_path / "folder.mp4").mkdir(exist_ok=True)
         assert f"{name}: " in refused(capsys, "generate", missing, "-o", tmp_path / name)
     assert "/proc/clip.mp4" in refused(capsys, "generate", missing, "-o", "/proc/clip.mp4")
@@ -202,6 +211,7 @@ def test_a_seed_that_was_drawn_is_printed_and_repeats_the_clip(tmp_path, capsys)
 def test_every_option_does_something(photo, tmp_path) -> None:
     """Each option alone changes the clip; those that must not are not offered."""
     base = ["generate", str(photo), "--steps", "2", "--frames", "4", "--size", "64x64", "--seed", "1", "--quiet"]
+    base.append("--no-metadata")  # which differs in any case
     options = [
         [],
         ["--prompt", "rain"],
@@ -221,6 +231,20 @@ def test_every_option_does_something(photo, tmp_path) -> None:
         ["--reuse", "2"],
         ["--audio-substeps", "3"],
         ["--dtype", "bfloat16"],
+        ["--motion-bucket", "900"],
+        ["--noise-augmentation", "2"],
+        ["--audio-grid", "coupled"],
+        ["--isolated"],
+        ["--guidance", "cfg", "--video-scale", "4", "--video-scale-start", "1"],
+        ["--guidance", "cfg", "--video-scale", "4", "--guidance-rescale", "0.3"],
+        ["--guidance-interval", "0:5"],
+        ["--video-joint-scale", "2"],
+        ["--audio-joint-scale", "1.5"],
+        ["--sync", "2"],
+        ["--sync", "2", "--sync-interval", "0:1"],
+        ["--video-pool", "2"],
+        ["--float8"],
+        ["--gain", "-6"],
     ]
     results = {}
     for option in options:

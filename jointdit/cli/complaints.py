@@ -1,0 +1,27 @@
+"""What a user is told about an error, in one line; what the user cannot correct is a bug and has none."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import InputError
+
+# PyTorch's on GPUs and on a CPU, and the operating system's.
+OUT_OF_MEMORY = re.compile("out of memory|not enough memory|[Cc]an(?:'|no)t allocate memory")
+CORRECTABLE = (InputError, OSError, MemoryError, RuntimeError)  # some of these are
+
+
+def complaint(error: BaseException) -> str | None:
+    """What the user is told; None for a bug."""
+    if is_memory(error):
+        return f"memory ran out; ask for less at once ({error})"
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {str(error.strerror).lower()}"
+    return None
+
+
+def is_memory(error: BaseException) -> bool:
+    """Whether memory ran out."""
+    return isinstance(error, MemoryError) or bool(OUT_OF_MEMORY.search(str(error)))

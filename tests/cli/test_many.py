@@ -1,0 +1,144 @@
+"""Many clips with one command: which they are, that they do not depend on each other, and what failures leave."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jointdit.cli import generate, main
+from jointdit.cli.jobs import read_rows, read_seeds
+from jointdit.errors import InputError
+from jointdit.media import Clip, read_clip
+from jointdit.media.recipe import read_recipe, recipe_text
+
+SMALL = ["--steps", "1", "--frames", "4", "--size", "32x32", "--quiet"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, name in enumerate(("one", "two", "three")):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+def test_a_folder_of_clips_is_made_with_one_model_and_goes_on(photos, tmp_path, monkeypatch, capsys) -> None:
+    (photos / "broken.png").write_bytes(b"no picture")
+    loads, load = [], generate.load_model
+    monkeypatch.setattr(generate, "load_model", lambda *options: loads.append(options) or load(*options))
+    argv = ["generate", str(photos), "-o", str(tmp_path / "clips"), "--seed", "3", "--batch", "2", *SMALL]
+    assert main(argv) == 2
+    made = sorted(path.name for path in (tmp_path / "clips").iterdir())
+    assert made == ["one.mp4", "three.mp4", "two.mp4"] and len(loads) == 1
+    error = capsys.readouterr().err
+    assert "broken.png: not a picture" in error and "1 of 4 clips were not made" in error
+    alone = tmp_path / "alone.mp4"
+    assert main(["generate", str(photos / "two.png"), "-o", str(alone), "--seed", "3", *SMALL]) == 0
+    pair = [read_clip(path) for path in (alone, tmp_path / "clips" / "two.mp4")]
+    difference = np.abs(pair[0].frames.astype(int) - pair[1].frames)  # rounding, which the coding makes larger
+    assert difference.max() <= 8 and difference.mean() < 0.2, "its batch does not matter"
+    np.testing.assert_allclose(pair[0].audio, pair[1].audio, atol=0.01)
+
+    (photos / "broken.png").unlink()
+    (tmp_path / "clips" / "one.mp4").unlink()
+    kept = (tmp_path / "clips" / "two.mp4").stat().st_mtime_ns
+    assert main(argv) == 0
+    assert (tmp_path / "clips" / "one.mp4").exists()
+    assert (tmp_path / "clips" / "two.mp4").stat().st_mtime_ns == kept
+
+
+def test_processes_share_the_list(photos, tmp_path) -> None:
+    for rank in ("0", "1"):
+        shared = os.environ | {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
+        argv = [sys.executable, "-m", "jointdit", "generate", str(photos), "-o", str(tmp_path / rank), *SMALL]
+        subprocess.run(argv, env=shared, check=True, timeout=200)
+    names = [sorted(path.stem for path in (tmp_path / rank).iterdir()) for rank in ("0", "1")]
+    assert names == [["one", "two"], ["three"]]
+
+
+def test_seeds_and_rows_are_read_or_refused(tmp_path) -> None:
+    assert read_seeds("1,2, 3") == (1, 2, 3) and read_seeds("4x") == "4x"
+    table = tmp_path / "table.csv"
+    table.write_text('picture,prompt,seed\na.png,"rain, heavy",5\n,bell,\n')
+    first, second = read_rows(table)
+    assert (first.picture, first.prompt, first.seed) == (tmp_path / "a.png", "rain, heavy", 5)
+    assert (second.picture, second.prompt, second.seed) == (None, "bell", None)
+    for text, told in (
+        ("colour\nred\n", "colour"),
+        ("seed\n-1\n", "line 2"),
+        ("prompt\na,b\n", "line 2"),
+        ("", "first"),
+    ):
+        table.write_text(text)
+        with pytest.raises(InputError, match=told):
+            read_rows(table)
+
+
+def test_two_clips_of_one_name_and_a_file_for_many_are_refused(photos, tmp_path, capsys) -> None:
+    Image.new("RGB", (8, 8)).save(photos / "one.jpg")
+    assert main(["generate", str(photos), "-o", str(tmp_path / "clips"), *SMALL]) == 2
+    assert "would both become" in capsys.readouterr().err
+    assert main(["generate", "--seeds", "2x", "-o", str(tmp_path / "a.mp4"), *SMALL]) == 2
+    assert "name a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ".webp"])
+def test_a_clip_says_how_to_make_it_again(suffix, tmp_path) -> None:
+    first, again = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    argv = ["generate", "-o", str(first), "--prompt", "heavy rain", "--isolated", *SMALL]
+    assert main(argv) == 0
+    assert main(["generate", "--like", str(first), "-o", str(again), "--quiet"]) == 0
+    assert first.read_bytes() == again.read_bytes()
+    assert read_recipe(first)["prompt"] == "heavy rain"
+
+
+@pytest.mark.parametrize(
+    ("comment", "told"),
+    [
+        ("{", "does not say"),
+        ("[" * 9000, "does not say"),
+        (recipe_text("1", {"output": 3, "stepz": "1"}), "stepz"),
+        (recipe_text("1", {"steps": [1]}), "steps must be"),
+        (recipe_text("1", {"steps": "0"}), "--steps 0"),
+        (recipe_text("1", {"prompt": "x" * 70_000}), "characters"),
+    ],
+    ids=["broken", "deep", "unknown", "list", "range", "long"],
+)
+def test_a_recipe_of_a_stranger_is_checked(comment, told, tmp_path, capsys) -> None:
+    path = tmp_path / "a.webm"
+    Clip(np.zeros((2, 16, 16, 3), np.uint8), 10, np.zeros((1, 0), np.float32), 16000).save(path, comment=comment)
+    assert main(["generate", "--like", str(path), "-o", str(tmp_path / "b.mp4"), "--quiet"]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_what_stands_beside_a_clip_and_how_loud_it_is(tmp_path) -> None:
+    from jointdit.media import read_audio
+    from jointdit.media.loudness import loudness
+
+    clip = tmp_path / "a.mp4"
+    argv = ["generate", "-o", str(clip), "--wav", "--silent-video", "--loudness", "-30", "--seed", "1", *SMALL]
+    assert main([*argv, "--frames", "8"]) == 0
+    assert not read_clip(tmp_path / "a_silent.mp4").has_audio
+    assert loudness(*read_audio(tmp_path / "a.wav")) == pytest.approx(-30, abs=0.2)
+
+
+def test_the_doctor_says_what_is_here(capsys) -> None:
+    import json
+
+    import tomllib
+
+    from jointdit.cli.doctor import EXTRAS
+
+    assert main(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["models"]["bundled"] == ["tiny"] and found["packages"]["torch"]
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"].keys() - {"test", "dev"} == EXTRAS.keys()

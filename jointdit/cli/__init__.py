@@ -5,17 +5,22 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from ..errors import InputError
+from ..errors import InputError, shortened
 from ..version import __version__
 from . import cache, evaluate, fetch_models, generate, run_workflow, synth, train
+from .stopping import Terminated, terminable
 
-BAD_INPUT = 2
-INTERRUPTED = 130
+BUG, BAD_INPUT, INTERRUPTED, TERMINATED = 1, 2, 130, 143  # exit status
+LONGEST, SHOWN_OF_BUG = 1500, 200  # characters of a message, and of a bug's
+OF_TABLES = (each.key for each in (*generate.OPTIONS, *evaluate.OPTIONS) if each.read is Path and not each.positional)
+PATHS = {"config", "to", "out", "save_api", *OF_TABLES}
 # PyTorch's on GPUs and on a CPU, and the operating system's.
 OUT_OF_MEMORY = re.compile("out of memory|not enough memory|[Cc]an(?:'|no)t allocate memory")
 
@@ -29,40 +34,73 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status: 0 done, 2 bad input (one line on stderr), 130 interrupted.
+    """Runs one command and returns its exit status: 0 done, 1 a bug, 2 bad input, 130 interrupted, 143 terminated.
 
-    Raises SystemExit, as argparse does, for `--help`, `--version` and a wrong command line. Any error that the user
-    cannot correct is a bug and is raised as it is.
+    What the user can correct is an InputError, an error of the system, or memory that ran out, and is told in one line.
+    Anything else is a bug: a line tells where its trace is. Raises SystemExit, as argparse does, for `--help`,
+    `--version` and a wrong command line.
     """
     arguments = _parser().parse_args(argv)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), terminable():
             if not arguments.debug:
                 warnings.simplefilter("ignore")
             arguments.run(arguments)
+    except Terminated:
+        print("jointdit: terminated", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
         print("jointdit: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (InputError, OSError, MemoryError, RuntimeError) as error:
-        message = _complaint(error)
-        if message is None:
-            raise
+    except Exception as error:  # the one place where all errors end, so that none reaches the user bare
+        message = _complaint(error, arguments)
         if arguments.debug:
             traceback.print_exc()
+        if message is None:
+            _report_bug(error, arguments.debug)
+            return BUG
         _report(message)
         return BAD_INPUT
     return 0
 
 
-def _complaint(error: InputError | OSError | MemoryError | RuntimeError) -> str | None:
+def _complaint(error: Exception, arguments: argparse.Namespace) -> str | None:
     """What the user is told; None for a bug."""
-    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | OSError) and OUT_OF_MEMORY.search(str(error))
+    ):
         return f"memory ran out; ask for less at once ({error})"
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {str(error.strerror).lower()}"
+        return f"{_option_of(str(error.filename), arguments)}{error.filename}: {str(error.strerror).lower()}"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"the system refused ({str(error.strerror).lower()}); see to it and give the command again"
     return None
+
+
+def _option_of(path: str, arguments: argparse.Namespace) -> str:
+    """The option that names a path or a folder above it."""
+    for name, value in vars(arguments).items():
+        if name in PATHS and value is not None and Path(path).is_relative_to(value):
+            return f"--{name.replace('_', '-')}: "
+    return ""
+
+
+def _report_bug(error: Exception, shown: bool) -> None:
+    where = "its trace is above"
+    if not shown:
+        trace = "".join(traceback.format_exception(error))
+        try:
+            with tempfile.NamedTemporaryFile(
+                "w", prefix="jointdit-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+            ) as file:
+                file.write(trace)
+            where = f"its trace is in {file.name}, and --debug shows it"
+        except OSError:
+            where = "its trace could be written nowhere; --debug shows it"
+    what = shortened(f"{type(error).__name__}: {error}", SHOWN_OF_BUG)
+    print(f"jointdit: this is a bug, please report it ({what}); {where}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,4 +115,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(message: str) -> None:
-    print("jointdit: error:", " ".join(message.split()), file=sys.stderr)
+    print("jointdit: error:", shortened(message, LONGEST), file=sys.stderr)

@@ -14,7 +14,7 @@ from ..errors import InputError
 from .generate import OPTIONS as GENERATE
 from .generate import guidance_options, sampling_settings
 from .models import EXPERTS, check_model, choose_device, load_model
-from .options import Option, add_options, one_of, read_options, whole
+from .options import Option, add_options, one_of, read_files, read_options, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,11 +81,13 @@ def run(arguments: argparse.Namespace) -> None:
         if options[option.key] is not None and option.name not in OF_BOTH and theirs == (options["folder"] is None):
             raise InputError(f"{option.shown} goes with {'a FOLDER' if theirs else '--model'} only; leave it out")
 
-    from ..media.files import target_file, write_json
+    from ..media.files import refuse_sources, target_file, write_json
 
+    read = [*read_files(options), *_in_folders(options)]
     for name in ("json", "plot"):
         if options[name]:
             target_file(options[name])
+            refuse_sources(options[name], read)
 
     from .progress import Progress, hushed
 
@@ -97,6 +99,17 @@ def run(arguments: argparse.Namespace) -> None:
     if options["json"]:
         write_json(options["json"], report)
     print("\n".join(lines))
+
+
+def _in_folders(options: Mapping[str, Any]) -> Iterator[Path]:
+    """Files in the folders that are measured or read, among them what `jointdit synth` writes beside its videos."""
+    from ..media import VIDEO_SUFFIXES
+    from ..synthetic.dataset import PHOTO_SUFFIXES
+
+    for name, suffixes in (("folder", VIDEO_SUFFIXES), ("reference", VIDEO_SUFFIXES), ("photos", PHOTO_SUFFIXES)):
+        for path in options[name].glob("*") if options[name] else ():
+            if path.suffix.lower() in suffixes:
+                yield from (path, path.with_suffix(".json"))
 
 
 def _folder(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, Any], list[str]]:

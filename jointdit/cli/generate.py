@@ -21,6 +21,7 @@ from .options import (
     number,
     one_of,
     read_config,
+    read_files,
     read_options,
     whole,
     words,
@@ -87,9 +88,11 @@ def run(arguments: argparse.Namespace) -> None:
     seed = secrets.randbelow(2**32) if options["seed"] is None else options["seed"]
 
     from ..media import check_clip_path
+    from ..media.files import refuse_sources
     from .progress import Progress, hushed
 
     check_clip_path(output)
+    refuse_sources(output, read_files(options, arguments.config))
     given = _given(options)
     with nullcontext() if arguments.debug else hushed(), Progress(arguments.quiet) as progress:
         clip = _make_clip(given, options, seed, arguments.download, progress)
@@ -117,9 +120,13 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 def _recordings(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """The beginning of a given video or sound."""
     from ..media import read_audio, read_clip
+    from ..media.encode import check_channels
 
     readers = {"video": read_clip, "audio": read_audio}
-    return {name: read(options[name], max_seconds=seconds) for name, read in readers.items() if options[name]}
+    found = {name: read(options[name], max_seconds=seconds) for name, read in readers.items() if options[name]}
+    if "audio" in found:  # which is kept; that of a video is not
+        check_channels(f"--audio {options['audio']}", len(found["audio"][0]))
+    return found
 
 
 def _make_clip(

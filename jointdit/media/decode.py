@@ -236,7 +236,7 @@ def _read_samples(
     Returns float32 [channels, samples] and its rate; [1, 0] if there is none.
     """
     frames = _decoded(path, container, container.streams.audio[0]) if container.streams.audio else ()
-    planar = av.AudioResampler(format="fltp")
+    packed = av.AudioResampler(format="flt")  # one plane: of planar frames, PyAV reads past 8 channels
     pieces: list[tuple[int, np.ndarray]] = []
     position, rate, channels = 0, sample_rate or 16000, 1
     for frame in frames:
@@ -252,8 +252,8 @@ def _read_samples(
             stamped = round((time - start) * rate)
             if not pieces or abs(stamped - position) > MAX_JITTER * rate:
                 position = stamped
-        for converted in planar.resample(frame):
-            pieces.append((position, converted.to_ndarray()))
+        for converted in packed.resample(frame):
+            pieces.append((position, converted.to_ndarray().reshape(-1, channels).T))
             position += converted.samples
         if position * channels * 4 > MAX_BYTES:
             raise InputError(f"{path}: {position / rate:.0f} seconds of sound or more do not fit into memory; cut it")

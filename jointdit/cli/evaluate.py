@@ -212,13 +212,15 @@ def _model(options: Mapping[str, Any], progress: Progress) -> tuple[dict[str, An
 def _photos(folder: Path | None) -> list[np.ndarray]:
     from ..media import read_image
     from ..synthetic.dataset import PHOTO_SUFFIXES
+    from .progress import hushed_decoders
 
     if folder is None:
         return []
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
     if not files:
         raise InputError(f"--photos {folder}: no picture there; give a folder with {', '.join(PHOTO_SUFFIXES)} files")
-    return [read_image(path) for path in files]
+    with hushed_decoders():
+        return [read_image(path) for path in files]
 
 
 @contextmanager

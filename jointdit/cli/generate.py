@@ -108,13 +108,17 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     """The picture to begin with. A video or a sound must be there; how much of it is needed, the model knows."""
     from ..media import read_image
     from ..media.files import source_file
+    from .progress import hushed_decoders
 
     if options["image"] and options["video"]:
         raise InputError(f"PHOTO {options['image']} and --video {options['video']}: give one of them")
     for name in ("video", "audio"):
         if options[name]:
             source_file(options[name])
-    return {} if options["video"] else {"image": read_image(options["image"] or SAMPLE)}
+    if options["video"]:
+        return {}
+    with hushed_decoders():
+        return {"image": read_image(options["image"] or SAMPLE)}
 
 
 def _recordings(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:

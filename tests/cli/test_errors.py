@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_models import joint_blocks, write_experts
 
@@ -77,6 +78,17 @@ def test_a_very_long_value_is_not_repeated_whole(option, tmp_path, capsys):
     argv = [long] if option == "FOLDER" else [*([] if option == "--model" else [tmp_path]), option, long]
     line = refused(capsys, "evaluate", *argv)
     assert len(line) < 2000 and "xxx [...] " in line
+
+
+def test_no_library_adds_a_line_about_a_damaged_picture(tmp_path):
+    """libtiff writes to stderr by itself, past Python."""
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "a.tif", compression="tiff_deflate")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[12:30] = bytes(18)
+    (tmp_path / "a.tif").write_bytes(data)
+    argv = [sys.executable, "-m", "jointdit", "generate", "a.tif", "-o", "a.mp4"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.startswith("jointdit: error: a.tif") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("pattern", [".", "..", "", "../*", "**", "**/..", "x/../*", "[", "a\0"])

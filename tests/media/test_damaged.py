@@ -61,10 +61,10 @@ def test_damaged_files_are_read_or_refused(kind, tmp_path, examples):
     check()
 
 
-@pytest.mark.parametrize(("name", "step"), [("step.mp4", 30_000_000), ("gap.mp4", 40)])
+@pytest.mark.parametrize(("name", "step"), [("step.mp4", 20_000_000), ("gap.mp4", 40)])
 def test_a_video_of_hours_without_a_picture_is_refused_when_it_is_read(name, step, tmp_path):
     """The encoders count in 32 bits; it was found after all sampling."""
-    times = [step * index for index in range(6)] + [200_000_000]  # ms
+    times = [step * index for index in range(6)] + [120_000_000]  # ms
     with av.open(str(tmp_path / name), "w") as made:
         stream = made.add_stream("mpeg4", rate=25)
         stream.width, stream.height = 48, 32

@@ -61,22 +61,21 @@ def test_damaged_files_are_read_or_refused(kind, tmp_path, examples):
     check()
 
 
-@pytest.mark.parametrize(("name", "step"), [("step.mp4", 20_000_000), ("gap.mp4", 40)])
-def test_a_video_of_hours_without_a_picture_is_refused_when_it_is_read(name, step, tmp_path):
+def test_a_video_of_hours_without_a_picture_is_refused_when_it_is_read(tmp_path):
     """The encoders count in 32 bits; it was found after all sampling."""
-    times = [step * index for index in range(6)] + [120_000_000]  # ms
-    with av.open(str(tmp_path / name), "w") as made:
+    path = tmp_path / "step.mp4"
+    with av.open(str(path), "w") as made:
         stream = made.add_stream("mpeg4", rate=25)
         stream.width, stream.height = 48, 32
         stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
-        for time in times:
+        for time in range(0, 140_000_000, 20_000_000):  # ms
             frame = av.VideoFrame.from_ndarray(LEVELS[0], format="rgb24")
             frame.pts, frame.time_base = time, Fraction(1, 1000)
             made.mux(stream.encode(frame))
         made.mux(stream.encode(None))
     with pytest.raises(InputError, match="frames a second; give fps"):
-        read_clip(tmp_path / name)
-    assert len(read_clip(tmp_path / name, fps=25, max_seconds=1).frames) == 25
+        read_clip(path)
+    assert len(read_clip(path, fps=25, max_seconds=1).frames) == 25
 
 
 @pytest.mark.parametrize("fps", [Fraction(10**12 + 1, 10**11), Fraction(1, 7) + Fraction(1, 10**15), 1 / 997, 0.001])

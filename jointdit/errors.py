@@ -17,3 +17,12 @@ def in_one_line(error: object, longest: int = 300) -> str:
     text = "".join(character if character.isprintable() else " " for character in str(error))
     text = " ".join(text.split()) or ("" if isinstance(error, str) else type(error).__name__)
     return text if len(text) <= longest else f"{text[:longest]} ..."
+
+
+def shortened(text: str, limit: int) -> str:
+    """A text on one line, of at most `limit` characters and a mark where its middle is left out; what no terminal shows
+    is escaped."""
+    line = " ".join(text.split()).encode(errors="backslashreplace").decode()
+    if len(line) <= limit:
+        return line
+    return f"{line[: limit - limit // 3]} [...] {line[-(limit // 3) :]}"

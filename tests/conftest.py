@@ -12,6 +12,16 @@ torch.set_num_threads(1)  # the tensors of tests are tiny: more threads only wai
 SHARED_MEDIA = Path(__file__).parents[2] / "shared" / "media"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--examples", type=int, help="generated cases of each property, drawn anew; default: few, fixed")
+
+
+@pytest.fixture
+def examples(request: pytest.FixtureRequest) -> int | None:
+    """How many cases a property is tried on; None for its few fixed ones."""
+    return request.config.getoption("--examples")
+
+
 @pytest.fixture(scope="session")
 def shared_media() -> Path:
     """Folder of real photos (`images`) and sounding videos (`videos`) beside the repository."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +24,7 @@ from torch import Tensor
 
 from ..checked import placed, read_object, shown
 from ..errors import InputError, in_one_line, some
+from ..media.partials import partial_folder
 from .components import COMPONENTS, INDEX
 from .configs import check_configs, no_more_parts_than
 from .single_file import align_epsilon
@@ -233,12 +232,10 @@ def _beside(folder: Path) -> Iterator[Path]:
     if folder.exists() and not (folder / INDEX).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and is no model folder; choose another name")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with partial_folder(folder.parent) as beside:
+        partial = beside / "new"
+        partial.mkdir()
         yield partial
-        partial.chmod(0o755)
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(beside / "old")  # deleted with what is left there
         partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
+from ..errors import shortened
 from ..version import __version__
 from . import cache, doctor, evaluate, fetch_models, generate, run_workflow, synth, train
-from .complaints import CORRECTABLE, complaint
+from .complaints import complaint
 from .light import import_less
+from .stopping import Terminated, terminable
 
-BAD_INPUT = 2
-INTERRUPTED = 130
+BUG, BAD_INPUT, INTERRUPTED, TERMINATED = 1, 2, 130, 143  # exit status
+LONGEST, SHOWN_OF_BUG = 1500, 200  # characters of a message, and of a bug's
+OF_TABLES = (each.key for each in (*generate.OPTIONS, *evaluate.OPTIONS) if each.read is Path and not each.positional)
+PATHS = {"config", "to", "out", "save_api", *OF_TABLES}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -27,32 +33,63 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command, that of this process if `argv` is None, and returns its exit status: 0 done, 2 bad input (one
-    line on stderr), 130 interrupted.
+    """Runs one command, that of this process if `argv` is None, and returns its exit status: 0 done, 1 a bug, 2 bad
+    input, 130 interrupted, 143 terminated.
 
-    Raises SystemExit, as argparse does, for `--help`, `--version` and a wrong command line. Any error that the user
-    cannot correct is a bug and is raised as it is.
+    What the user can correct is an InputError, an error of the system, or memory that ran out, and is told in one line.
+    Anything else is a bug: a line tells where its trace is. Raises SystemExit, as argparse does, for `--help`,
+    `--version` and a wrong command line.
     """
     arguments = _parser().parse_args(argv)
     if argv is None and arguments.run is generate.run:
         import_less(generate.unused(arguments))
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), terminable():
             if not arguments.debug:
                 warnings.simplefilter("ignore")
             arguments.run(arguments)
+    except Terminated:
+        print("jointdit: terminated", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
         print("jointdit: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except CORRECTABLE as error:
+    except Exception as error:  # the one place where all errors end, so that none reaches the user bare
         message = complaint(error)
-        if message is None:
-            raise
+        if message is not None and isinstance(error, OSError) and error.filename is not None:
+            message = _option_of(str(error.filename), arguments) + message
         if arguments.debug:
             traceback.print_exc()
+        if message is None:
+            _report_bug(error, arguments.debug)
+            return BUG
         _report(message)
         return BAD_INPUT
     return 0
+
+
+def _option_of(path: str, arguments: argparse.Namespace) -> str:
+    """The option that names a path or a folder above it."""
+    for name, value in vars(arguments).items():
+        if name in PATHS and value is not None and Path(path).is_relative_to(value):
+            return f"--{name.replace('_', '-')}: "
+    return ""
+
+
+def _report_bug(error: Exception, shown: bool) -> None:
+    where = "its trace is above"
+    if not shown:
+        trace = "".join(traceback.format_exception(error))
+        try:
+            with tempfile.NamedTemporaryFile(
+                "w", prefix="jointdit-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+            ) as file:
+                file.write(trace)
+            where = f"its trace is in {file.name}, and --debug shows it"
+        except OSError:
+            where = "its trace could be written nowhere; --debug shows it"
+    what = shortened(f"{type(error).__name__}: {error}", SHOWN_OF_BUG)
+    print(f"jointdit: this is a bug, please report it ({what}); {where}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,4 +104,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(message: str) -> None:
-    print("jointdit: error:", " ".join(message.split()), file=sys.stderr)
+    print("jointdit: error:", shortened(message, LONGEST), file=sys.stderr)

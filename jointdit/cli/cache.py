@@ -124,11 +124,14 @@ def _list_left_out(reasons: Sequence[str]) -> None:
 
 
 def _report(folder: Path, file: Path | None) -> None:
-    from ..media.files import target_file, write_json
+    from ..media.files import refuse_sources, target_file, write_json
+    from ..train.cache import CONFIG
+    from ..train.cache_index import INDEX, LEFT_OUT, SHARDS
     from ..train.cache_report import report_cache
 
     if file is not None:
         target_file(file)
+        refuse_sources(file, [folder / CONFIG, folder / INDEX, *folder.glob(SHARDS), *folder.glob(LEFT_OUT)])
     report = report_cache(folder)
     print("\n".join(report.lines()))
     _list_left_out(list(report.left_out.values()))

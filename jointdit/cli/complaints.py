@@ -19,9 +19,13 @@ def complaint(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {str(error.strerror).lower()}"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"the system refused ({str(error.strerror).lower()}); see to it and give the command again"
     return None
 
 
 def is_memory(error: BaseException) -> bool:
     """Whether memory ran out."""
-    return isinstance(error, MemoryError) or bool(OUT_OF_MEMORY.search(str(error)))
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError | OSError) and bool(OUT_OF_MEMORY.search(str(error)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from .evaluate_sets import (
 from .generate import OPTIONS as GENERATE
 from .generate import guidance_options, sampling_settings
 from .models import DEFAULT_MODEL, EXPERTS, check_model, choose_device, load_model
-from .options import Option, add_options, one_of, read_options, whole
+from .options import Option, add_options, one_of, read_files, read_options, whole
 
 if TYPE_CHECKING:
     from ..evaluate import AlignScores
@@ -116,11 +116,13 @@ def run(arguments: argparse.Namespace) -> None:
     options = read_options(OPTIONS, arguments)
     _check(options)
 
-    from ..media.files import target_file
+    from ..media.files import refuse_sources, target_file
 
+    read = [*read_files(options), *_in_folders(options)]
     for name in ("json", "plot", "markdown", "page"):
         if options[name]:
             target_file(options[name])
+            refuse_sources(options[name], read)
 
     from .progress import Progress, hushed
 
@@ -136,6 +138,17 @@ def run(arguments: argparse.Namespace) -> None:
         else:
             results.write(options, _model(options, results, progress))
     print("\n".join(results.lines))
+
+
+def _in_folders(options: Mapping[str, Any]) -> Iterator[Path]:
+    """Files in the folders that are measured or read, among them what `jointdit synth` writes beside its videos."""
+    from ..media import VIDEO_SUFFIXES
+    from ..synthetic.dataset import PHOTO_SUFFIXES
+
+    for name, suffixes in (("folder", VIDEO_SUFFIXES), ("reference", VIDEO_SUFFIXES), ("photos", PHOTO_SUFFIXES)):
+        for path in options[name].glob("*") if options[name] else ():
+            if path.suffix.lower() in suffixes:
+                yield from (path, path.with_suffix(".json"))
 
 
 def _check(options: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ from .options import (
     number,
     one_of,
     read_config,
+    read_files,
     read_options,
     span,
     texts_of,
@@ -109,11 +110,17 @@ def run(arguments: argparse.Namespace) -> None:
     many = asks_for_many(options)
     check_output(options, many)
     _check_given(options)
+
+    from ..media.files import refuse_sources
+
     if many:
         jobs = job_lists.own_share(list_jobs(options, seed, clip_suffix(options)))
     else:
         picture = options["image"][0] if options["image"] else None
         jobs = job_lists.own_share([Job(picture, options["prompt"], seed, options["output"])])
+    read = read_files(options, arguments.config, arguments.like, options["prompts"])
+    for job in jobs:
+        refuse_sources(job.output, [*read, *filter(None, [job.picture])])
     _Run(arguments, options, texts).make(jobs, many)
 
 
@@ -161,10 +168,14 @@ def _check_given(options: Mapping[str, Any]) -> None:
 def _recordings(options: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:
     """A given video or sound: its beginning, or all of it."""
     from ..media import read_audio
+    from ..media.encode import check_channels
     from ..pipeline import GivenVideo
 
     readers = {"video": GivenVideo.of, "audio": read_audio}
-    return {name: read(options[name], max_seconds=seconds) for name, read in readers.items() if options[name]}
+    found = {name: read(options[name], max_seconds=seconds) for name, read in readers.items() if options[name]}
+    if "audio" in found:  # which is kept; that of a video is not
+        check_channels(f"--audio {options['audio']}", len(found["audio"][0]))
+    return found
 
 
 class _Run:
@@ -250,8 +261,10 @@ class _Run:
 
     def _pictures(self, jobs: Sequence[Job]) -> list[np.ndarray]:
         from ..media import read_image
+        from .progress import hushed_decoders
 
-        return [] if self.options["video"] else [read_image(job.picture or SAMPLE) for job in jobs]
+        with hushed_decoders():
+            return [] if self.options["video"] else [read_image(job.picture or SAMPLE) for job in jobs]
 
     def _one(self, job: Job, picture: np.ndarray | None, progress: Callable[[str, int, int], None]) -> Clip | LongClip:
         """One clip, of any length."""

@@ -11,10 +11,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, in_one_line
+from ..errors import InputError, shortened
 from ..options import DECLARED, Choice, Declared, Flag, Interval, Kind, Number, Rate, Size, Whole
 from ..toml_files import path_beside, read_toml, refuse_unknown
 
+READ = ("image", "video", "audio", "model", "video_expert", "audio_expert", "joint")  # options that name what is read
 LARGEST = 10**30  # whole number in a file
 SHOWN = 60  # characters of a wrong value that a message repeats
 
@@ -80,8 +81,14 @@ def _value(option: Option, text: str) -> object:
     try:
         return option.read(text)
     except ValueError as error:
-        shown = in_one_line(text[:SHOWN].encode(errors="backslashreplace").decode() + "..." * (len(text) > SHOWN))
-        raise InputError(f"{option.shown} {shown}: {error}") from None
+        raise InputError(f"{option.shown} {shortened(text, SHOWN)}: {error}") from None
+
+
+def read_files(options: Mapping[str, Any], *more: Path | None) -> list[Path]:
+    """What a command reads, by its options and besides, for `refuse_sources`. Pictures that may be many are not among
+    them."""
+    named = [options.get(name) for name in READ]
+    return [Path(path) for path in (*named, *more) if isinstance(path, str | Path)]
 
 
 def read_config(path: Path, options: Iterable[Option]) -> dict[str, str]:

@@ -4,6 +4,7 @@ without the output of its libraries."""
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,6 +99,24 @@ def hushed() -> Iterator[None]:
             logger.set_verbosity(verbosity)
             if bar:
                 logger.enable_progress_bar()
+
+
+@contextmanager
+def hushed_decoders() -> Iterator[None]:
+    """Without what libraries in C write to stderr of damaged pictures (libtiff). For a process with one thread."""
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

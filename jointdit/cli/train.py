@@ -12,6 +12,7 @@ from types import FrameType
 
 from ..errors import InputError
 from .models import allow_growing_blocks
+from .stopping import Terminated, stop
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -78,26 +79,28 @@ def run(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def _interrupted_between_steps() -> Iterator[Callable[[], None]]:
-    """Ctrl-C waits for the end of the step, where the state is whole and is saved; a second one does not wait. Gives
-    what raises KeyboardInterrupt there."""
-    asked = False
+    """Ctrl-C and SIGTERM wait for the end of the step, where the state is whole and is saved; a second one does not
+    wait. Gives what raises KeyboardInterrupt or Terminated there."""
+    asked: type[KeyboardInterrupt] | None = None
 
     def remember(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
+        kind = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        if asked is not None:
+            raise kind
+        asked = kind
 
     def check() -> None:
-        if asked:
-            raise KeyboardInterrupt
+        if asked is not None:
+            raise asked
 
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:  # switched off, as for jobs in the background, or somebody else's
-        yield check
-        return
-    signal.signal(signal.SIGINT, remember)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # One that is switched off, as for jobs in the background, or somebody else's, stays as it is.
+    ours = [number for number, handler in handlers.items() if handler in (signal.default_int_handler, stop)]
+    for number in ours:
+        signal.signal(number, remember)
     try:
         yield check
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in ours:
+            signal.signal(number, handlers[number])

@@ -20,6 +20,7 @@ import numpy as np
 from ..errors import InputError
 from ..latents import ClipShape
 from ..media import VIDEO_SUFFIXES, fit_audio, fit_image, stream_clip
+from ..media.partials import is_partial
 from .splits import LISTS, SPLITS, read_lists, refuse_missing
 
 TABLE = "captions.csv"
@@ -219,7 +220,8 @@ def cut(recording: Recording, shape: ClipShape, sample_rate: int, max_seconds: f
 
 
 def _videos(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    videos = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    return (path for path in videos if not is_partial(path.relative_to(folder)))
 
 
 def _recording(path: Path, folder: Path, caption: str | None, problem: str = "no caption") -> Recording:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, shortened
 from ..media import VIDEO_SUFFIXES, Clip, read_clip
 from ..synthetic import EFFECTS
 from .align import AlignScores, Curves, align_clips
@@ -63,8 +63,9 @@ def clip_files(folder: Path, match: str = "*") -> list[Path]:
         raise InputError(f"{folder}: there is no such folder; name one with {', '.join(VIDEO_SUFFIXES)} files")
     try:
         found = sorted(folder.glob(match))
-    except (NotImplementedError, ValueError) as error:
-        raise InputError(f"--match {match}: {str(error).lower()}; give one such as 'joint_*'") from error
+    except (NotImplementedError, ValueError, IndexError, OSError) as error:  # IndexError: of "."
+        shown = shortened(repr(match), 60).strip("'")
+        raise InputError(f"--match {shown}: {str(error).lower()}; give one such as 'joint_*'") from error
     paths = [path for path in found if path.suffix.lower() in VIDEO_SUFFIXES]
     if len(paths) < 2:
         raise InputError(f"{folder}: {len(paths)} videos ({', '.join(VIDEO_SUFFIXES)}); shuffled pairs need at least 2")

@@ -10,30 +10,33 @@ from os import PathLike
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, shortened
 from ..latents import ClipShape
 from .encode import write_video
 
-MAX_FPS = 240
+MIN_FPS, MAX_FPS = Fraction(1, 1000), 240
+MAX_DENOMINATOR = 1_000_000  # so that the writers, which count in 32 bits, hold every ratio and its inverse
 
 
 def exact_fps(fps: int | float | str | Fraction) -> Fraction:
     """Frames per second as the exact ratio that is meant: 12.5 and "25/2" -> 25/2, 23.976 -> 24000/1001.
 
-    Raises InputError unless 0 < fps <= 240.
+    Raises InputError unless 1/1000 <= fps <= 240.
     """
     try:
-        value = Fraction(fps)
+        # Of text with an exponent, Fraction would compute all digits.
+        value = Fraction(float(fps) if isinstance(fps, str) and "e" in fps.lower() else fps)
     except (ValueError, OverflowError, ZeroDivisionError):
         value = Fraction(0)
-    if not 0 < value <= MAX_FPS:
-        raise InputError(f"fps is {fps}, but must be above 0 and at most {MAX_FPS}, for example 12.5 or 24000/1001")
+    if not MIN_FPS <= value <= MAX_FPS:
+        shown = shortened(str(fps), 40)
+        raise InputError(f"fps is {shown}, but must be from 1/1000 to {MAX_FPS}, for example 12.5 or 24000/1001")
     if isinstance(fps, Rational):
-        return value
+        return value.limit_denominator(MAX_DENOMINATOR)
     broadcast = Fraction(1000 * math.ceil(value), 1001)  # NTSC's 23.976, 29.97, 59.94 and their like
     if value.denominator != 1 and abs(value - broadcast) < Fraction(1, 1000):
         return broadcast
-    return value.limit_denominator(1001) or value
+    return value.limit_denominator(1001)
 
 
 @dataclass(frozen=True, eq=False)

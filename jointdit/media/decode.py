@@ -18,7 +18,7 @@ from av.container import InputContainer
 from av.video.reformatter import Colorspace, Interpolation
 
 from ..errors import InputError
-from .clip import MAX_FPS, Clip, exact_fps
+from .clip import MAX_FPS, MIN_FPS, Clip, exact_fps
 from .files import source_file
 from .sound import fit_audio, resample_audio
 
@@ -64,6 +64,7 @@ def read_clip(
     with _opened(path) as container:  # again from the start
         audio, rate = _read_samples(path, container, sample_rate, seconds, start)
     if audio.size:
+        _check_bytes(path, seconds, len(audio), rate)
         audio = fit_audio(audio, round(seconds * rate), fade=0)
     return Clip(np.stack(frames), grid, audio, rate)
 
@@ -141,6 +142,11 @@ def _check_seconds(max_seconds: float | None) -> None:
         raise InputError(f"max_seconds is {max_seconds}, but must be above 0 and finite")
 
 
+def _check_bytes(path: str | PathLike[str], seconds: float | Fraction, channels: int, rate: int) -> None:
+    if seconds * channels * rate * 4 > MAX_BYTES:
+        raise InputError(f"{path}: {float(seconds):.0f} seconds of sound or more do not fit into memory; cut it")
+
+
 @contextmanager
 def _opened(path: str | PathLike[str]) -> Iterator[InputContainer]:
     try:
@@ -178,8 +184,9 @@ def _decoded(
 
 def _frame_rate(path: str | PathLike[str], stream: av.VideoStream) -> Fraction:
     rate = stream.average_rate or stream.guessed_rate or 0
-    if not 0 < rate <= MAX_FPS:
-        raise InputError(f"{path}: the file does not say how many frames it shows a second; give fps")
+    if not MIN_FPS <= rate <= MAX_FPS:
+        said = f"shows {float(rate):.3g} frames a second" if rate else "does not say how many frames it shows a second"
+        raise InputError(f"{path}: the file {said}; give fps, or convert it to {float(MIN_FPS):g} to {MAX_FPS}")
     return exact_fps(float(rate))  # .webm gives a ratio near to the one that was meant
 
 
@@ -264,7 +271,7 @@ def _read_samples(
     Returns float32 [channels, samples] and its rate; [1, 0] if there is none.
     """
     frames = _decoded(path, container, container.streams.audio[0]) if container.streams.audio else ()
-    planar = av.AudioResampler(format="fltp")
+    packed = av.AudioResampler(format="flt")  # one plane: of planar frames, PyAV reads past 8 channels
     pieces: list[tuple[int, np.ndarray]] = []
     position, rate, channels = 0, sample_rate or 16000, 1
     for frame in frames:
@@ -280,11 +287,10 @@ def _read_samples(
             stamped = round((time - start) * rate)
             if not pieces or abs(stamped - position) > MAX_JITTER * rate:
                 position = stamped
-        for converted in planar.resample(frame):
-            pieces.append((position, converted.to_ndarray()))
+        for converted in packed.resample(frame):
+            pieces.append((position, converted.to_ndarray().reshape(-1, channels).T))
             position += converted.samples
-        if position * channels * 4 > MAX_BYTES:
-            raise InputError(f"{path}: {position / rate:.0f} seconds of sound or more do not fit into memory; cut it")
+        _check_bytes(path, position / rate, channels, max(rate, sample_rate or rate))
     samples = max([0, *(at + piece.shape[1] for at, piece in pieces)])
     audio = np.zeros((channels, samples), np.float32)
     for at, piece in pieces:

@@ -125,8 +125,7 @@ def write_pieces(
     if height % 2 or width % 2:
         even = f"{width + width % 2}x{height + height % 2}"
         raise InputError(f"{path}: a video of {width}x{height} cannot be written; the nearest even size is {even}")
-    if channels > 2:
-        raise InputError(f"{path}: the sound has {channels} channels; mix it down to 1 or 2")
+    check_channels(path, channels)
     crf = target.crf if crf is None else crf
     if not 1 <= crf <= target.max_crf:
         raise InputError(f"crf is {crf}, but must be from 1 (best) to {target.max_crf} for {suffix}")
@@ -181,6 +180,12 @@ def check_clip_path(path: str | PathLike[str], overwrite: bool = True) -> None:
     if suffix not in _FORMATS:
         raise InputError(f"{path}: videos are written as {' or '.join(_FORMATS)}, not {suffix!r}; change the ending")
     target_file(path, overwrite)
+
+
+def check_channels(source: str | PathLike[str], channels: int) -> None:
+    """Raise InputError, which names `source`, if `write_video` cannot hold a sound of so many channels."""
+    if channels not in _LAYOUTS:
+        raise InputError(f"{source}: the sound has {channels} channels; mix it down to 1 or 2")
 
 
 def _seconds(packet: av.Packet) -> Fraction:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
 from ..errors import InputError
+from .partials import partial_folder
 
 
 def source_file(path: str | PathLike[str]) -> Path:
@@ -34,46 +34,37 @@ def source_file(path: str | PathLike[str]) -> Path:
 def target_file(path: str | PathLike[str], overwrite: bool = True) -> Path:
     """The absolute path of a file that can be written, now or later; InputError otherwise.
 
-    Refused are directories, names in a directory that is missing or may not be written, and, unless `overwrite`,
-    files that exist. Nothing is created at `path`.
+    Where `path` is a symbolic link, it is the file that the link names. Refused are directories, pipes and devices,
+    names in a directory that is missing or may not be written, and, unless `overwrite`, files that exist. Nothing is
+    created at `path`.
     """
-    target = Path(path).absolute()
-    if "\0" in str(target):
-        raise InputError(f"{str(path)!r}: no file can have a zero byte in its name; choose another one")
-    if os.path.isdir(target):
-        raise InputError(f"{path}: this is a directory; add a file name to it")
-    if not os.path.isdir(target.parent):
-        raise InputError(f"{path}: the directory {target.parent} does not exist; create it or choose another one")
-    if not overwrite and os.path.lexists(target):
-        raise InputError(f"{path}: the file exists; choose another name or allow overwriting")
-    with _refusals(path):
-        with suppress(FileNotFoundError):
-            os.stat(target)  # refuses a name that is too long
-        probe = _beside(target)
-        try:
-            probe.touch()
-        finally:
-            probe.unlink(missing_ok=True)
-    return target
+    target = _target(path, overwrite)
+    with _refusals(path), partial_folder(target.parent):
+        return target
+
+
+def refuse_sources(path: str | PathLike[str], sources: Iterable[str | PathLike[str] | None]) -> None:
+    """Raises InputError if writing `path` would replace one of the files that are read, by whatever name."""
+    for source in sources:
+        if source is not None and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
+            raise InputError(f"{path}: this is a file that is read ({source}); choose another name for what is written")
 
 
 @contextmanager
 def whole_file(path: str | PathLike[str], overwrite: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which replaces `path` if the block succeeds and is deleted if it does not.
 
-    Any exception counts, KeyboardInterrupt too. Raises InputError as `target_file` does, and for a full disk.
+    Any exception counts, KeyboardInterrupt too; after a kill the next run deletes it. Through a symbolic link, the file
+    that it names is replaced. Raises InputError as `target_file` does, and for a full disk.
     """
-    target = target_file(path, overwrite)
-    temporary = _beside(target)
-    try:
-        with _refusals(path):
-            temporary.touch()
-            mode = temporary.stat().st_mode  # as the umask has it; some writers replace the file by a private one
-            yield temporary
-            temporary.chmod(mode)
-            os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    target = _target(path, overwrite)
+    with _refusals(path), partial_folder(target.parent) as folder:
+        temporary = folder / target.name
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the umask has it; some writers replace the file by a private one
+        yield temporary
+        temporary.chmod(mode)
+        os.replace(temporary, target)
 
 
 def write_json(path: str | PathLike[str], content: object) -> None:
@@ -82,8 +73,21 @@ def write_json(path: str | PathLike[str], content: object) -> None:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _beside(target: Path) -> Path:
-    return target.with_name(f".{uuid.uuid4().hex[:12]}{target.suffix}")
+def _target(path: str | PathLike[str], overwrite: bool) -> Path:
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r}: no file can have a zero byte in its name; choose another one")
+    target = Path(os.path.realpath(path))
+    if os.path.isdir(target):
+        raise InputError(f"{path}: this is a directory; add a file name to it")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise InputError(f"{path}: this is a pipe or a device; name a file")
+    if not os.path.isdir(target.parent):
+        raise InputError(f"{path}: the directory {target.parent} does not exist; create it or choose another one")
+    if not overwrite and os.path.lexists(path):
+        raise InputError(f"{path}: the file exists; choose another name or allow overwriting")
+    with _refusals(path), suppress(FileNotFoundError):
+        os.stat(target)  # refuses a name that is too long
+    return target
 
 
 @contextmanager

@@ -18,6 +18,12 @@ from .files import source_file
 # Named, because Pillow would otherwise try formats that run other programs (EPS).
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "JPEG2000")
 MAX_PIXELS = 80_000_000  # 240 MB as RGB; below Pillow's own limit
+# What Pillow raises for damaged files of one format or another; AVIF's is RuntimeError.
+DAMAGES = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, LookupError, ArithmeticError, TypeError) + (
+    AttributeError,
+    struct.error,
+    zlib.error,
+)
 BACKGROUND = (255, 255, 255)
 
 Fit = Literal["cover", "contain", "stretch"]
@@ -48,7 +54,7 @@ def read_image(path: str | PathLike[str]) -> np.ndarray:
         raise InputError(f"{path}: {megapixels} megapixels, but at most {limit} are read; make it smaller") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: not a picture in a known format; name a PNG, JPEG or WebP file") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+    except DAMAGES as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: the picture cannot be read ({reason}); save it again as PNG or JPEG") from error
 

@@ -42,8 +42,8 @@ def resample_audio(audio: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(channel[None]), format="fltp", layout="mono")
         frame.sample_rate = rate
         parts = resampler.resample(frame) + resampler.resample(None)
-        channels.append(np.concatenate([part.to_ndarray() for part in parts], axis=1))
-    return fit_audio(np.concatenate(channels), samples, fade=0)
+        channels.append(np.concatenate([np.zeros((1, 0), np.float32), *(part.to_ndarray() for part in parts)], axis=1))
+    return fit_audio(np.concatenate(channels), samples, fade=0)  # FFmpeg gives fewer where rates are far apart
 
 
 def write_wav(path: str | PathLike[str], audio: np.ndarray, rate: int) -> None:

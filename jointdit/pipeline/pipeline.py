@@ -219,7 +219,9 @@ class JointDiTPipeline(JointDiTComponents):
         that of `settings`.
         fit, motion_bucket, noise_augmentation: of the picture, as in `condition`.
         decode_chunk_size: frames that are decoded at once; the memory settings' where None.
-        generator: fixes every random number. With one for each picture, a clip does not depend on those beside it.
+        generator: fixes every random number; the same seed gives the same bytes at the same batch size and number of
+        threads. With one for each picture, a clip has the same noise whatever is beside it; sums are then rounded in
+        another order, so that a small share of the pixels differs, by 1.
         callback: called with (stage, done, total), from done 0 on; the stages are "sample" and "decode".
         """
         report = callback or (lambda stage, done, total: None)

@@ -14,6 +14,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from ..checkpoints.components import IDENTITY
+from ..media.files import refuse_sources
 from ..models.joint_start import start_joint_blocks
 from ..pipeline import JointDiTPipeline
 from .cache import LatentCache
@@ -21,7 +22,7 @@ from .cache_index import Measures
 from .engine import PRECISIONS, Engine
 from .frozen import hold_frozen
 from .precision import choose_precision
-from .run_folder import describe, locked, result_path, step_to_resume
+from .run_folder import BEST, BLOCKS, describe, locked, result_path, step_to_resume
 from .stages import STARTS, TrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ def train_stage(config: TrainingConfig, progress: Progress | None = None, second
     progress: called with ("train", step, steps, a text with the loss), first with the step that a checkpoint resumes.
     Raises InputError if another run has the output folder, or writes there now.
     """
+    for name in (BLOCKS, BEST) if config.joint and config.joint not in STARTS else ():
+        refuse_sources(config.output / name, [config.joint])
     # Without a GPU, the processes that a launcher started find each other only if told to use CPUs.
     state = PartialState(cpu=not _has_gpu())
     precision = choose_precision(config.precision, torch.device(state.device or "cpu"))

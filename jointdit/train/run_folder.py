@@ -33,18 +33,19 @@ FREE = {
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, name: str = "lock", work: str = "training") -> Iterator[None]:
     """Keeps other runs out of a folder, until the block or its process ends.
 
+    name: of the file that is locked.    work: what runs, for the message.
     Raises InputError if another run is in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "lock", timeout=0):
+        with FileLock(folder / name, timeout=0):
             yield
     except Timeout as error:
         raise InputError(
-            f"{folder}: another training writes there; wait for its end, or choose another output"
+            f"{folder}: another {work} writes there; wait for its end, or choose another folder"
         ) from error
 
 

@@ -30,6 +30,7 @@ from ..pipeline import JointDiTPipeline
 from .cache import CONFIG, PER_CLIP, TEXT, Encoding, read_split
 from .cache_index import Measures, Stamp, held_recordings, read_left_out, read_shards, recording_of, write_left_out
 from .decoding import WORKERS, in_order
+from .run_folder import locked
 from .seeds import generator_of
 
 SHARD_BYTES = 256 * 2**20
@@ -86,49 +87,51 @@ def write_cache(
     progress: called with (recordings done, recordings of this part), first with what was there before. What it raises
     ends the run; whole recordings are kept.
     split: the part of a published set that the recordings are; the cache remembers it.
-    Raises InputError if the folder holds a cache of another encoding, or of another split.
+    Raises InputError if the folder holds a cache of another encoding or split, or another process encodes this part.
     """
     _claim(folder, Encoding.of(pipe, shape), split)
-    held, reasons = held_recordings(read_shards(folder)), read_left_out(folder)
-    measure = _find_measure()
-    mine = [recording for recording in recordings if part_of(recording.name, parts) == part]
-    writer = _Writer(pipe, folder, f"{part:03d}-of-{parts:03d}", shard_bytes)
-    skipped: dict[str, str] = {}
-    tried_before = {name for name, _ in reasons}
-    todo = []
-    for recording in mine:
-        if recording.name in held:
-            continue
-        if recording.problem:
-            skipped[recording.name] = f"{recording.name}: {recording.problem}"
-        elif recording.name in tried_before and (key := (recording.name, Stamp.of(recording.path))) in reasons:
-            skipped[recording.name] = writer.left_out[key] = reasons[key]
-        else:
-            todo.append(recording)
+    name = f"{part:03d}-of-{parts:03d}"
+    with locked(folder, f"lock-{name}", f"run of part {part}/{parts}"):
+        held, reasons = held_recordings(read_shards(folder)), read_left_out(folder)
+        measure = _find_measure()
+        mine = [recording for recording in recordings if part_of(recording.name, parts) == part]
+        writer = _Writer(pipe, folder, name, shard_bytes)
+        skipped: dict[str, str] = {}
+        tried_before = {name for name, _ in reasons}
+        todo = []
+        for recording in mine:
+            if recording.name in held:
+                continue
+            if recording.problem:
+                skipped[recording.name] = f"{recording.name}: {recording.problem}"
+            elif recording.name in tried_before and (key := (recording.name, Stamp.of(recording.path))) in reasons:
+                skipped[recording.name] = writer.left_out[key] = reasons[key]
+            else:
+                todo.append(recording)
 
-    def clips_of(recording: Recording) -> Iterator[tuple[TrainingClip, Measures | None]]:
-        for clip in cut(recording, shape, pipe.layout.sample_rate):
-            yield clip, None if measure is None else measure(clip, shape, pipe.layout.sample_rate)
+        def clips_of(recording: Recording) -> Iterator[tuple[TrainingClip, Measures | None]]:
+            for clip in cut(recording, shape, pipe.layout.sample_rate):
+                yield clip, None if measure is None else measure(clip, shape, pipe.layout.sample_rate)
 
-    try:
-        with closing(in_order([clips_of(recording) for recording in todo], workers, CLIPS_AT_ONCE)) as decoded:
-            for index, (recording, batches) in enumerate(zip(todo, decoded, strict=True)):
-                if progress is not None:
-                    progress(len(mine) - len(todo) + index, len(mine))
-                try:
-                    rows = [row for batch in batches for row in _encode(pipe, batch)]
-                except InputError as error:
-                    skipped[recording.name] = str(error)
-                    writer.leave_out(recording, str(error))
-                else:
-                    writer.add(recording, rows)
-    finally:
-        writer.flush()
-    if progress is not None:
-        progress(len(mine), len(mine))
-    ours = {recording.name for recording in mine}
-    clips = {name for shard in read_shards(folder) for name in shard.clips if recording_of(name) in ours}
-    return Written(len(clips), len(ours - skipped.keys()), skipped, measure is not None)
+        try:
+            with closing(in_order([clips_of(recording) for recording in todo], workers, CLIPS_AT_ONCE)) as decoded:
+                for index, (recording, batches) in enumerate(zip(todo, decoded, strict=True)):
+                    if progress is not None:
+                        progress(len(mine) - len(todo) + index, len(mine))
+                    try:
+                        rows = [row for batch in batches for row in _encode(pipe, batch)]
+                    except InputError as error:
+                        skipped[recording.name] = str(error)
+                        writer.leave_out(recording, str(error))
+                    else:
+                        writer.add(recording, rows)
+        finally:
+            writer.flush()
+        if progress is not None:
+            progress(len(mine), len(mine))
+        ours = {recording.name for recording in mine}
+        clips = {name for shard in read_shards(folder) for name in shard.clips if recording_of(name) in ours}
+        return Written(len(clips), len(ours - skipped.keys()), skipped, measure is not None)
 
 
 def _claim(folder: Path, encoding: Encoding, split: str | None) -> None:

@@ -96,7 +96,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_bad_value_is_named_with_its_option(option, values, photo, tmp_path, capsys) -> None:
     for value in values:
         line = refused(capsys, "generate", photo, "-o", tmp_path / "clip.mp4", f"{option}={value}")
-        shown = value[:60].encode(errors="backslashreplace").decode()
+        shown = value[:40].encode(errors="backslashreplace").decode()
         assert f"{option} {shown}" in line and len(line) < 250
     assert os.listdir(tmp_path) == ["photo.png"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_models import joint_blocks, write_experts
 
@@ -42,10 +43,57 @@ def refused(capsys, *argv) -> str:
 
 
 @pytest.mark.parametrize("bug", ["list(zip('a', '', strict=True))", "int('many')", "raise OSError('no file is named')"])
-def test_a_bug_shows_its_traceback(bug, tmp_path):
+def test_a_bug_is_one_line_that_says_where_its_trace_is(bug, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     script = BROKEN.format(bug=bug)
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1 and done.stderr.startswith("Traceback") and "jointdit: error" not in done.stderr
+    assert done.returncode == 1 and done.stderr.startswith("jointdit: this is a bug") and done.stderr.count("\n") == 1
+    (trace,) = tmp_path.glob("jointdit-*.log")
+    assert str(trace) in done.stderr and "in synthesize" in trace.read_text()
+
+
+def test_debug_shows_the_trace_of_a_bug_on_the_spot(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    script = BROKEN.format(bug="int('many')").replace('"clips"]', '"clips", "--debug"]')
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and done.stderr.startswith("Traceback") and "in synthesize" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("jointdit: this is a bug") and not list(tmp_path.glob("*.log"))
+
+
+def test_an_error_of_the_system_names_the_option(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    argv = ["evaluate", "--model", "tiny", "--clips", "2", "--keep", tmp_path / "file" / "clips", "--frames", "6"]
+    assert f"--keep: {tmp_path / 'file' / 'clips'}: not a directory" in refused(capsys, *argv, *QUICK)
+
+
+def test_an_error_of_the_system_without_a_file_is_no_bug(tmp_path):
+    script = BROKEN.format(bug="raise OSError(28, 'No space left on device')")
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "no space left on device" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--match", "--model", "--json", "FOLDER"])
+def test_a_very_long_value_is_not_repeated_whole(option, tmp_path, capsys):
+    long = "x" * 70_000
+    argv = [long] if option == "FOLDER" else [*([] if option == "--model" else [tmp_path]), option, long]
+    line = refused(capsys, "evaluate", *argv)
+    assert len(line) < 2000 and "xxx [...] " in line
+
+
+def test_no_library_adds_a_line_about_a_damaged_picture(tmp_path):
+    """libtiff writes to stderr by itself, past Python."""
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "a.tif", compression="tiff_deflate")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[12:30] = bytes(18)
+    (tmp_path / "a.tif").write_bytes(data)
+    argv = [sys.executable, "-m", "jointdit", "generate", "a.tif", "-o", "a.mp4"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.startswith("jointdit: error: a.tif") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("pattern", [".", "..", "", "../*", "**", "**/..", "x/../*", "[", "a\0"])
+def test_every_pattern_of_names_is_used_or_refused(pattern, tmp_path, capsys):
+    refused(capsys, "evaluate", tmp_path, "--match", pattern)
 
 
 def test_an_error_of_the_file_system_names_the_file(tmp_path, capsys):

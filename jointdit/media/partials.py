@@ -1,0 +1,70 @@
+"""Files in work: a hidden folder beside the target, locked while its process lives, and removed by the next run where
+that process was killed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+PREFIX, SUFFIX = ".jointdit-", ".partial"
+LOCK = ".jointdit-lock"
+CLAIM_SECONDS = 60.0  # far more than lies between making a folder and locking it
+
+
+@contextmanager
+def partial_folder(parent: Path) -> Iterator[Path]:
+    """A new hidden folder in `parent`, removed when the block ends, however it does.
+
+    Folders that killed processes left in `parent` are removed, once in the life of a process. The system frees the lock
+    of a process that dies, so that one in work, of whatever process, is never taken for a leftover.
+    """
+    remove_leftovers(parent)
+    folder, lock = _claim(parent)
+    try:
+        yield folder
+    finally:
+        lock.release()  # Windows deletes no file that is open
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_partial(path: Path) -> bool:
+    """Whether a file lies in such a folder."""
+    return any(name.startswith(PREFIX) and name.endswith(SUFFIX) for name in path.parts)
+
+
+def _claim(parent: Path) -> tuple[Path, FileLock]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=SUFFIX, dir=parent))
+        lock = FileLock(folder / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except NotImplementedError:  # a file system without locks: nobody can tell what is left over there
+            return folder, lock
+        except Timeout:
+            continue
+        except BaseException:  # Ctrl-C
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        if (folder / LOCK).exists():  # or another process took it for a leftover before it was locked
+            return folder, lock
+        lock.release()
+
+
+@lru_cache(maxsize=1024)
+def remove_leftovers(parent: Path) -> None:
+    """Removes what killed processes left in a folder. Once a process: a folder may hold very many files."""
+    for folder in parent.glob(f"{PREFIX}*{SUFFIX}"):
+        with suppress(Timeout, OSError, NotImplementedError):
+            if (folder / LOCK).exists():
+                with FileLock(folder / LOCK, timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
+            elif time.time() - folder.stat().st_mtime < CLAIM_SECONDS:
+                continue
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,131 @@
+"""Files in work: nothing stays behind a process that was killed, and nothing of a living one is touched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from jointdit.checkpoints.folders import save_components
+from jointdit.datasets.recordings import find_recordings
+from jointdit.errors import InputError
+from jointdit.media.files import refuse_sources, target_file, whole_file, write_json
+from jointdit.media.partials import partial_folder, remove_leftovers
+
+WRITE = """
+import sys, time
+from jointdit.media.files import whole_file
+with whole_file(sys.argv[1]) as partial:
+    partial.write_text("half")
+    print("writing", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def writer(path: Path) -> subprocess.Popen[str]:
+    """A process that has written half a file and waits."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITE, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "writing\n"
+    return process
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    killed, living = writer(tmp_path / "killed.json"), writer(tmp_path / "living.json")
+    with killed:
+        killed.send_signal(signal.SIGKILL)
+    assert len(os.listdir(tmp_path)) == 2
+    write_json(tmp_path / "next.json", {})
+    assert len(os.listdir(tmp_path)) == 2, "next.json, and what living writes"
+    with living:
+        living.communicate("\n", timeout=60)
+    assert sorted(os.listdir(tmp_path)) == ["living.json", "next.json"]
+    assert (tmp_path / "living.json").read_text() == "half"
+
+
+def test_many_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    def write(number: int) -> None:
+        for _ in range(20):
+            remove_leftovers.cache_clear()  # as many processes would
+            try:
+                write_json(tmp_path / "a.json", [number] * 1000)
+            except BaseException as error:
+                failed.append(error)
+
+    failed: list[BaseException] = []
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_folder_that_was_not_locked_in_time_is_removed_too(tmp_path):
+    stale, fresh = tmp_path / ".jointdit-a.partial", tmp_path / ".jointdit-b.partial"
+    for folder in (stale, fresh):
+        folder.mkdir()
+    os.utime(stale, (0, 0))
+    write_json(tmp_path / "a.json", {})
+    assert not stale.exists() and fresh.exists(), "which may be locked in a moment"
+
+
+def test_videos_in_work_are_no_recordings(tmp_path):
+    with partial_folder(tmp_path) as folder:
+        (folder / "a.mp4").touch()
+        with pytest.raises(InputError, match="no"):
+            find_recordings(tmp_path)
+
+
+def test_a_symbolic_link_is_written_through(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.json").symlink_to("there/real.json")
+    write_json(tmp_path / "link.json", 1)
+    write_json(tmp_path / "link.json", 2)
+    assert (tmp_path / "link.json").is_symlink() and (tmp_path / "there" / "real.json").read_text() == "2\n"
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    with pytest.raises(InputError, match="loop.json: cannot be written"):
+        target_file(tmp_path / "loop.json")
+
+
+@pytest.mark.parametrize("name", ["pipe", "link", "/dev/null"])
+def test_pipes_and_devices_are_no_targets(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for write in (target_file, lambda path: whole_file(path).__enter__()):
+        with pytest.raises(InputError, match="pipe or a device"):
+            write(tmp_path / name)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_file_that_is_read_is_known_by_every_name(tmp_path):
+    source = tmp_path / "a.mp4"
+    source.write_bytes(b"video")
+    (tmp_path / "link.mp4").symlink_to(source)
+    (tmp_path / "hard.mp4").hardlink_to(source)
+    (tmp_path / "other.mp4").write_bytes(b"video")
+    for name in ("a.mp4", "link.mp4", "hard.mp4", f"../{tmp_path.name}/a.mp4"):
+        with pytest.raises(InputError, match="is read"):
+            refuse_sources(tmp_path / name, [None, source])
+    for name in ("other.mp4", "new.mp4"):
+        refuse_sources(tmp_path / name, [None, source, tmp_path / "missing.mp4"])
+
+
+def test_a_model_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    class Broken:
+        def save_pretrained(self, folder: Path) -> None:
+            folder.mkdir()
+            raise OSError(28, "No space left on device")
+
+    save_components(tmp_path / "model", {}, {"version": 1})
+    with pytest.raises(OSError):
+        save_components(tmp_path / "model", {"vae": Broken()}, {"version": 2})
+    assert os.listdir(tmp_path) == ["model"] and '"version": 1' in (tmp_path / "model" / "model_index.json").read_text()
+    save_components(tmp_path / "model", {}, {"version": 3})
+    assert os.listdir(tmp_path) == ["model"] and '"version": 3' in (tmp_path / "model" / "model_index.json").read_text()

@@ -14,12 +14,12 @@ from torch import Tensor
 from ..jointdit.errors import InputError
 from ..jointdit.media import Clip, fit_image
 from ..jointdit.media.image import Fit
+from ..jointdit.pipeline.encode import MAX_SECONDS
 from .memory import CONDITIONING, ManagedModel
-from .shape import shape_complaint, shape_inputs
+from .shape import clip_shape, shape_inputs
 from .sockets import CATEGORY, Prepared, PreparedClips, model_input, pixels_of, sound_of
 
 ABSENT = object()  # what ComfyUI asks about a socket that nothing is connected to
-MAX_SECONDS = 60  # of a given video: it is whole in memory
 
 
 class Condition(io.ComfyNode):
@@ -116,21 +116,13 @@ class Condition(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls,
-        width: int | None,
-        height: int | None,
-        frames: int | None,
-        fps: float | None,
-        image: object = ABSENT,
-        video: object = ABSENT,
-        audio: object = ABSENT,
-    ) -> bool | str:
-        if (image is ABSENT) == (video is ABSENT):
-            return "connect either image, a picture to move, or video, to give it a sound"
+    def validate_inputs(cls, image: object = ABSENT, video: object = ABSENT, audio: object = ABSENT) -> bool | str:
+        # ComfyUI shows the complaint at each of these that is connected: where neither is, `execute` has to say it.
+        if ABSENT not in (image, video):
+            return "both image and video are connected; take one away: a picture is moved, a video gets a sound"
         if ABSENT not in (video, audio):
             return "both video and audio are connected, so nothing is left to make; take one of them away"
-        return shape_complaint(width, height, frames, fps) or True
+        return True
 
     @classmethod
     def execute(
@@ -150,16 +142,16 @@ class Condition(io.ComfyNode):
         video: Input.Video | None = None,
         audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
+        if image is None and video is None:
+            raise InputError("neither a picture nor a video has arrived; connect image or video")
         pipe, video_latents, audio_latents = model.pipe, None, None
-        shape = pipe.shape(frames or None, fps or None, height or None, width or None)
+        shape = clip_shape(pipe, width, height, frames, fps)
         progress = model.start(CONDITIONING if audio is None else (*CONDITIONING, "audio_vae"), 3)
         if video is not None:
             first, shape, video_latents = pipe.encode_video(_clip(video), shape, not frames, fit)
             pictures = [first]
-        elif image is not None:
-            pictures = list(pixels_of(image))
         else:
-            raise InputError("neither a picture nor a video has arrived; connect image or video")
+            pictures = list(pixels_of(image))
         count = len(pictures)
         if audio is not None:
             audio_latents = pipe.encode_audio(*sound_of(audio), shape).expand(count, -1, -1, -1)

@@ -14,6 +14,7 @@ from comfy_api.latest import io
 from einops import rearrange
 from torch import Tensor
 
+from ..jointdit.errors import InputError
 from ..jointdit.latents import ClipShape, LatentLayout
 from .memory import ManagedModel
 from .sockets import CATEGORY, CLIP_KEY, model_input, samples_of
@@ -64,15 +65,9 @@ class DecodeVideo(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, overlap: int | None, chunk_size: int | None) -> bool | str:
-        if chunk_size is not None and not 1 <= chunk_size <= 256:
-            return f"chunk_size is {chunk_size}, but must be from 1 to 256"
-        if overlap is not None and chunk_size is not None and not 0 <= overlap < chunk_size:
-            return f"overlap is {overlap}, but must be at least 0 and less than chunk_size, {chunk_size}"
-        return True
-
-    @classmethod
     def execute(cls, model: ManagedModel, video: Mapping[str, Any], chunk_size: int, overlap: int) -> io.NodeOutput:
+        if overlap >= chunk_size:
+            raise InputError(f"overlap is {overlap}, but must be less than chunk_size, {chunk_size}")
         samples = samples_of(video, "video", model.pipe.layout.video_channels, "frames, h, w")
         latents = rearrange(samples, "b c f h w -> b f c h w")
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import folder_paths
 
@@ -97,6 +97,19 @@ def find_adapters(name: str) -> Path | None:
     """One of `adapters`. Raises InputError with the folder where they should be."""
     files = " or ".join(FILES.values())
     return _find(name, adapters(), f"put the folder (with {files}) into {_main_folder(KEY)}")
+
+
+def all_found(*finds: Callable[[], Any]) -> tuple[Any, ...]:
+    """What each of them finds. Raises one InputError with what all of them miss."""
+    found, missing = [], []
+    for find in finds:
+        try:
+            found.append(find())
+        except InputError as error:
+            missing.append(str(error))
+    if missing:
+        raise InputError("; and ".join(missing))
+    return tuple(found)
 
 
 def complaint(find: Callable[[str], object], name: str | None) -> bool | str:

@@ -35,10 +35,6 @@ def _adapters() -> io.Input:
     )
 
 
-def _first_complaint(*found: bool | str) -> bool | str:
-    return next((each for each in found if each is not True), True)
-
-
 def _output() -> io.Output:
     return Model.Output(
         "model",
@@ -82,14 +78,8 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, model: str, joint_blocks: str = folders.OWN_BLOCKS, adapters: str = folders.NO_ADAPTERS
-    ) -> bool | str:
-        return _first_complaint(
-            folders.complaint(folders.find_model, model),
-            folders.complaint(partial(folders.find_joint_blocks, own=True), joint_blocks),
-            folders.complaint(folders.find_adapters, adapters),
-        )
+    def validate_inputs(cls, model: str | None) -> bool | str:
+        return folders.complaint(folders.find_model, model)
 
     @classmethod
     def fingerprint_inputs(cls, precision: str, **names: str) -> object:
@@ -154,17 +144,6 @@ class LoadExperts(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, video_expert: str, audio_expert: str, joint_blocks: str, adapters: str = folders.NO_ADAPTERS
-    ) -> bool | str:
-        return _first_complaint(
-            folders.complaint(partial(folders.find_expert, "video"), video_expert),
-            folders.complaint(partial(folders.find_expert, "audio"), audio_expert),
-            folders.complaint(folders.find_joint_blocks, joint_blocks),
-            folders.complaint(folders.find_adapters, adapters),
-        )
-
-    @classmethod
     def fingerprint_inputs(cls, precision: str, **names: str) -> object:
         return [folders.fingerprint(place) for place in _places_of_experts(**names)], precision
 
@@ -179,10 +158,13 @@ class LoadExperts(io.ComfyNode):
 def _places_of_experts(
     video_expert: str, audio_expert: str, joint_blocks: str, adapters: str = folders.NO_ADAPTERS
 ) -> tuple[Path, Path, Path | str | None, Path | None]:
-    """What the names stand for: both experts, their Joint Blocks and their adapters, as the library takes them."""
-    return (
-        folders.find_expert("video", video_expert),
-        folders.find_expert("audio", audio_expert),
-        folders.find_joint_blocks(joint_blocks),
-        folders.find_adapters(adapters),
+    """What the names stand for: both experts, their Joint Blocks and their adapters, as the library takes them.
+
+    Raises InputError that names all that is missing.
+    """
+    return folders.all_found(
+        partial(folders.find_expert, "video", video_expert),
+        partial(folders.find_expert, "audio", audio_expert),
+        partial(folders.find_joint_blocks, joint_blocks),
+        partial(folders.find_adapters, adapters),
     )

@@ -10,10 +10,12 @@ import folder_paths
 
 from ..jointdit.errors import InputError
 from ..jointdit.media import VIDEO_SUFFIXES
+from ..jointdit.train.run_folder import STATE
 from .folders import KEY
 
 NO_VIDEOS = "videos"  # shown where there are none
 NAME = re.compile(r"\w[\w-]{0,63}", re.ASCII)
+RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.ASCII | re.IGNORECASE)  # devices on Windows, with any ending
 
 
 def video_folders() -> dict[str, Path]:
@@ -49,6 +51,14 @@ def joint_file(name: str) -> Path:
     return Path(folder_paths.get_folder_paths(KEY)[0]) / f"{_checked(name)}.safetensors"
 
 
+def free_file(name: str) -> Path:
+    """The Joint Block file to be. Raises InputError where it would replace one that this training did not write."""
+    file = joint_file(name)
+    if file.exists() and not (state_folder(name) / STATE).exists():
+        raise InputError(f"{file} is there, and not from a training that could go on; take another name")
+    return file
+
+
 def _has_videos(folder: Path) -> bool:
     return any(path.suffix.lower() in VIDEO_SUFFIXES for path in chain(folder.glob("*"), folder.glob("*/*")))
 
@@ -60,4 +70,6 @@ def _output(kind: str, name: str) -> Path:
 def _checked(name: str) -> str:
     if not NAME.fullmatch(name):
         raise InputError(f"name is {name!r}, but may have letters, digits, _ and - alone, 64 at most")
+    if RESERVED.fullmatch(name):
+        raise InputError(f"name is {name!r}, which Windows keeps for a device; take another name")
     return name

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 from fractions import Fraction
 
 import numpy as np
@@ -248,7 +250,7 @@ def test_two_clients_get_their_own_results(comfyui, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("videos=../..", r"no folder '\.\./\.\.' with videos \(found: videos\)"),
+        ("videos=../..", r"videos: '\.\./\.\.' not in \['videos'\]"),
         ("JointDiTCacheLatents.name=../x", r"name is '\.\./x'"),
     ],
 )
@@ -259,19 +261,52 @@ def test_training_stays_in_the_folders_of_comfyui(comfyui, change, message):
         ComfyClient(comfyui.url).run(training, lambda *progress: None)
 
 
-def test_what_is_left_out_of_a_workflow_is_told_while_the_rest_runs(comfyui):
+def test_a_training_with_a_bad_name_is_refused_before_its_cache_is_made(comfyui):
     training = read_workflow(API / "train_on_a_folder.json")
     set_input(training, "JointDiTTrain.name=a/b")
+    set_input(training, "JointDiTCacheLatents.name=unwanted")
+    with pytest.raises(InputError, match="JointDiT Train: name is 'a/b'"):
+        ComfyClient(comfyui.url).run(training, lambda *progress: None)
+    assert not (comfyui.base / "output" / "jointdit" / "caches" / "unwanted").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "node", "inputs"),
+    [
+        ({"name": "a/b"}, "JointDiTTrain", ["name"]),
+        ({"videos": "nope"}, "JointDiTCacheLatents", ["videos"]),
+    ],
+    ids=("name", "videos"),
+)
+def test_a_complaint_is_shown_at_the_input_that_it_is_about(comfyui, changes, node, inputs):
+    training = read_workflow(API / "train_on_a_folder.json")
+    for key, value in changes.items():
+        set_input(training, f"{node}.{key}={value}")
+    body = json.dumps({"prompt": training}).encode()
+    request = urllib.request.Request(f"{comfyui.url}/prompt", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            reply = json.load(answer)
+    except urllib.error.HTTPError as refused:
+        reply = json.load(refused)
+    (found,) = [each for each in reply["node_errors"].values() if each["class_type"] == node]
+    assert [error["extra_info"]["input_name"] for error in found["errors"]] == inputs
+
+
+def test_what_is_left_out_of_a_workflow_is_told_while_the_rest_runs(comfyui):
+    training = read_workflow(API / "train_on_a_folder.json")
+    set_input(training, "JointDiTTrain.steps=0")
     outputs, (refusal,) = ComfyClient(comfyui.url).run(training, lambda *progress: None)
-    assert "JointDiTTrain" in refusal and "name is 'a/b'" in refusal
+    assert "JointDiTTrain" in refusal and "smaller than min of 1: steps" in refusal
     assert shown_texts(outputs) == ["3 clips of 3 files"]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 50}, "width is 50.*use 48"),
+        ({"width": 50}, "size is 50x40.*use 48x40"),
         ({"frames": 1}, "frames is 1"),
+        ({"fps": 0.001}, "4 frames at 0.001 fps last 4000 s.*at most 60 s"),
         ({"model": "nope"}, "'nope' is not there.*models/jointdit"),
         ({"steps": -1}, "smaller than min of 0: steps"),
         ({"sampler": "magic"}, "sampler: 'magic' not in"),

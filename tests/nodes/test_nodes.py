@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -490,7 +491,8 @@ def test_single_files_of_the_video_expert_are_listed_and_loaded(models, monkeypa
     model = run("LoadExperts", video_expert=name, audio_expert="audioldm2", joint_blocks="none (identity)")[0]
     assert model.pipe.defaults.frames == 25
     path.unlink()
-    assert "svd_xt.safetensors' is not there" in node.validate_inputs(name, "audioldm2", "none (identity)")
+    with pytest.raises(ValueError, match="svd_xt.safetensors' is not there"):
+        run("LoadExperts", video_expert=name, audio_expert="audioldm2", joint_blocks="none (identity)")
 
 
 def test_joint_files_and_adapters_are_listed_unless_they_are_half_written(models):
@@ -514,48 +516,114 @@ def test_joint_files_and_adapters_are_listed_unless_they_are_half_written(models
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("Condition", {"width": 50}, "width is 50.*use 48"),
-        ("Condition", {"height": -8}, "height is -8"),
-        ("Condition", {"frames": 1}, "frames is 1.*2 to 1000"),
-        ("Condition", {"fps": 500.0}, "fps is 500.*at most 240"),
-        ("Condition", {"video": None}, "connect either image.*or video"),
-        ("CacheLatents", {"videos": "../models"}, r"no folder '../models'.*\(found: mine\).*put videos into"),
-        ("CacheLatents", {"videos": "empty"}, "no folder 'empty' with videos"),
+        ("Condition", {"image": None, "video": None}, "both image and video are connected"),
+        ("Condition", {"video": None, "audio": None}, "nothing is left to make"),
         ("CacheLatents", {"name": "../cache"}, "name is '../cache'.*letters"),
-        ("CacheLatents", {"frames": 1}, "frames is 1"),
+        ("CacheLatents", {"name": "CON"}, "name is 'CON'.*Windows"),
         ("Train", {"name": "/etc/x"}, "name is '/etc/x'.*letters"),
         ("Train", {"name": ""}, "name is ''"),
-        ("SyncReport", {"fps": -1.0}, "fps is -1"),
-        ("JointCFG", {"sigma_low": 5.0, "sigma_high": 1.0}, "lower and a higher"),
-        ("DecodeVideo", {"chunk_size": 4, "overlap": 4}, "overlap is 4.*chunk_size, 4"),
+        ("Train", {"name": "lpt1"}, "name is 'lpt1'.*Windows"),
         ("LoadModel", {"model": "../../etc"}, "'../../etc' is not there.*tiny.*jointdit"),
-        ("LoadExperts", {"video_expert": "nope"}, "'nope' is not there.*jointdit fetch-models svd-xt --to .*diffusers"),
-        ("LoadExperts", {"video_expert": "svd_xt.safetensors"}, "fetch-models svd-xt --single-file --to .*checkpoints"),
-        ("LoadExperts", {"audio_expert": "svd"}, "'svd' is not there.*jointdit fetch-models audioldm2 --to"),
-        ("LoadExperts", {"joint_blocks": "x.safetensors"}, "put the file into .*jointdit"),
-        ("LoadExperts", {"joint_blocks": "model's own"}, "put the file into .*jointdit"),
-        ("LoadExperts", {"adapters": "../diffusers"}, r"put the folder \(with video.safetensors or audio.*jointdit"),
-        ("LoadModel", {"adapters": "/etc"}, "'/etc' is not there.*put the folder"),
-        ("LoadModel", {"joint_blocks": "../x.safetensors"}, "'../x.safetensors' is not there.*model's own.*identity"),
     ],
 )
 def test_wrong_values_are_refused_before_anything_runs(videos, name, given, message):
     good = {
-        "Condition": SHAPE | {"image": None},
-        "CacheLatents": SHAPE | {"videos": "mine", "name": "cache"},
+        "Condition": {"image": None},
+        "CacheLatents": {"name": "cache"},
         "Train": {"name": "blocks"},
-        "SyncReport": {"fps": 8.0},
-        "JointCFG": {"mode": {"mode": "cfg"}, "sigma_low": 0.0, "sigma_high": 700.0},
-        "DecodeVideo": {"chunk_size": 8, "overlap": 2},
         "LoadModel": {"model": "tiny"},
-        "LoadExperts": {"video_expert": "svd", "audio_expert": "audioldm2", "joint_blocks": "none (identity)"},
     }[name]
-    node = NODES[f"JointDiT{name}"]
-    assert node.validate_inputs(**good) is True
-    linked = dict.fromkeys(good)
-    assert node.validate_inputs(**linked) is True
-    answer = node.validate_inputs(**(good | given))
+    validate = NODES[f"JointDiT{name}"].validate_inputs
+    assert validate(**good) is True
+    if name != "Condition":
+        assert validate(**dict.fromkeys(good)) is True, "what is linked is known only later"
+    answer = validate(**given)
     assert isinstance(answer, str) and re.search(message, answer), answer
+
+
+@pytest.mark.parametrize("node", NODES.values(), ids=NODES)
+def test_a_complaint_is_about_the_input_that_it_is_shown_at(node):
+    """ComfyUI shows what `validate_inputs` returns at every input that it takes."""
+    if hasattr(node, "validate_inputs"):
+        taken = set(inspect.signature(node.validate_inputs).parameters)
+        assert len(taken) == 1 or taken == {"image", "video", "audio"}  # of which only those that are connected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"width": 50}, "size is 50x40.*use 48x40"),
+        ({"frames": 1}, "frames is 1.*at least 2"),
+        ({"fps": 500.0}, "fps is 500.*at most 240"),
+        ({"fps": 0.001}, "4 frames at 0.001 fps last 4000 s, too long.*at most 60 s.*fewer frames or more fps"),
+    ],
+)
+def test_a_shape_that_makes_no_clip_is_refused_before_anything_is_computed(model, videos, pictures, given, message):
+    record.loaded.clear()
+    with pytest.raises(ValueError, match=message):
+        run("Condition", model=model, image=pictures[:1], **SHAPE | given)
+    with pytest.raises(ValueError, match=message):
+        run("CacheLatents", model=model, videos="mine", layout="classes", name="never", **SHAPE | given)
+    assert not record.loaded and not (videos / "output" / "jointdit" / "caches" / "never").exists()
+
+
+def test_all_that_is_missing_of_the_experts_is_named_at_once(models):
+    with pytest.raises(ValueError) as raised:
+        run("LoadExperts", video_expert="nope", audio_expert="svd", joint_blocks="model's own", adapters="../diffusers")
+    message = str(raised.value)
+    assert re.search("'nope' is not there.*fetch-models svd-xt --to .*diffusers", message)
+    assert re.search("'svd' is not there.*fetch-models audioldm2 --to .*diffusers", message)
+    assert re.search("put the file into .*jointdit", message)
+    assert re.search(r"put the folder \(with video.safetensors or audio.*jointdit", message)
+    with pytest.raises(ValueError, match="fetch-models svd-xt --single-file --to .*checkpoints"):
+        run("LoadExperts", **EXPERTS | {"video_expert": "svd_xt.safetensors"}, joint_blocks="none (identity)")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"adapters": "/etc"}, "'/etc' is not there.*put the folder"),
+        ({"joint_blocks": "../x.safetensors"}, "'../x.safetensors' is not there.*model's own.*identity"),
+    ],
+)
+def test_only_what_is_listed_is_opened(given, message):
+    with pytest.raises(ValueError, match=message):
+        run("LoadModel", model="tiny", **given)
+
+
+@pytest.mark.parametrize(
+    ("videos_folder", "message"),
+    [
+        ("../models", r"no folder '../models'.*\(found: mine\).*put videos into"),
+        ("empty", "no folder 'empty' with videos"),
+    ],
+)
+def test_only_folders_of_videos_in_the_input_folder_are_read(model, videos, videos_folder, message):
+    with pytest.raises(ValueError, match=message):
+        run("CacheLatents", model=model, videos=videos_folder, layout="classes", name="cache", **SHAPE)
+
+
+def test_a_training_that_would_be_refused_stops_the_cache_before_it(model, videos, monkeypatch):
+    training = {"class_type": "JointDiTTrain", "inputs": {"name": "a/b", "cache": ["1", 0]}}
+    holder = type(NODES["JointDiTCacheLatents"].hidden)(prompt={"2": training})
+    monkeypatch.setattr(NODES["JointDiTCacheLatents"], "hidden", holder)
+    with pytest.raises(ValueError, match="JointDiT Train: name is 'a/b'"):
+        cache_of(model, "unwanted")
+    assert not (videos / "output" / "jointdit" / "caches" / "unwanted").exists()
+
+
+def test_wrong_numbers_of_guidance_and_of_decoding_are_refused(model, pictures):
+    with pytest.raises(ValueError, match="lower and a higher"):
+        run("JointCFG", mode={"mode": "cfg"}, sigma_low=5.0, sigma_high=1.0)
+    video, *_ = make(model, pictures[:1])
+    with pytest.raises(ValueError, match="overlap is 4.*chunk_size, 4"):
+        run("DecodeVideo", model=model, video=video, chunk_size=4, overlap=4)
+
+
+def test_every_size_that_the_widget_steps_to_fits_the_bundled_model():
+    pipe, inputs = run("LoadModel", model="tiny")[0].pipe, inputs_of(NODES["JointDiTCondition"])
+    for name in ("width", "height"):
+        assert inputs[name].step % pipe.layout.video_factor == 0
 
 
 @pytest.mark.parametrize("name", ["DecodeVideo", "DecodeAudio"])
@@ -565,10 +633,9 @@ def test_latents_of_another_kind_are_refused(model, name):
         run(name, model=model, **{given: {"samples": torch.zeros(1, 7, 3, 4)}})
 
 
-def test_neither_picture_nor_video_and_nothing_left_to_make_are_refused():
-    validate = NODES["JointDiTCondition"].validate_inputs
-    assert "connect either image" in validate(**SHAPE)
-    assert "nothing is left to make" in validate(**SHAPE, video=None, audio=None)
+def test_neither_picture_nor_video_is_refused(model):
+    with pytest.raises(ValueError, match="connect image or video"):
+        run("Condition", model=model, **SHAPE)
 
 
 def cache_of(model, name="cache"):
@@ -732,8 +799,9 @@ def test_the_sync_report_names_the_packages_that_it_lacks_with_a_command(monkeyp
     for name in [name for name in sys.modules if ".jointdit.evaluate" in name]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    answer = NODES["JointDiTSyncReport"].validate_inputs(fps=8.0)
-    assert re.search(r"lacks matplotlib; get it with: .*python.* -m pip install matplotlib$", answer), answer
+    sound = {"waveform": torch.zeros(1, 1, 8000), "sample_rate": 16000}
+    with pytest.raises(ValueError, match=r"lacks matplotlib; get it with: .*python.* -m pip install matplotlib$"):
+        run("SyncReport", images=torch.zeros(4, 8, 8, 3), audio=sound, fps=8.0)
 
 
 def load_elsewhere(*missing, version="0.33.0"):

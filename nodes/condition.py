@@ -156,17 +156,18 @@ class Condition(io.ComfyNode):
         if audio is not None:
             audio_latents = pipe.encode_audio(*sound_of(audio), shape).expand(count, -1, -1, -1)
         progress(1, 3)
-        conditions = pipe.condition(
-            pictures,
-            [prompt.strip()] * count,
-            [negative_prompt.strip()] * count,
-            shape,
-            generator=torch.Generator().manual_seed(picture_seed),
-            fit=fit,
-            motion_bucket=motion_bucket or None,
-            noise_augmentation=None if noise_augmentation < 0 else noise_augmentation,
-            given_video=video is not None,
-        )
+        with model.interruptible(CONDITIONING):
+            conditions = pipe.condition(
+                pictures,
+                [prompt.strip()] * count,
+                [negative_prompt.strip()] * count,
+                shape,
+                generator=torch.Generator().manual_seed(picture_seed),
+                fit=fit,
+                motion_bucket=motion_bucket or None,
+                noise_augmentation=None if noise_augmentation < 0 else noise_augmentation,
+                given_video=video is not None,
+            )
         conditions = replace(conditions, video_latents=video_latents, audio_latents=audio_latents)
         progress(2, 3)
         factor = pipe.layout.video_factor

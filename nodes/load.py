@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from comfy_api.latest import io
 
+from ..jointdit.checkpoints.components import IDENTITY
 from . import folders
-from .memory import DTYPES, ManagedModel, ManagedPipeline, dtype_of
+from .memory import DTYPES, ManagedModel, ManagedPipeline, dtype_of, follow_options
 from .sockets import CATEGORY, Model
 
 
@@ -18,8 +19,8 @@ def _precision() -> io.Input:
         "precision",
         options=["auto", *DTYPES],
         default="auto",
-        tooltip="Numbers to compute with. auto follows ComfyUI's device and its own options (--force-fp32, --bf16-unet "
-        "and so on). float16 and bfloat16 halve the memory.",
+        tooltip="Numbers to compute with. auto follows ComfyUI's device and its own options (--force-fp32, "
+        "--bf16-unet, --fp32-vae and so on). float16 and bfloat16 halve the memory.",
         advanced=True,
     )
 
@@ -90,7 +91,9 @@ class LoadModel(io.ComfyNode):
         folder, joint, adapters = _places_of_model(**names)
         with torch.inference_mode(False):
             pipe = ManagedPipeline.from_pretrained(folder, dtype_of(precision), joint=joint, adapters=adapters)
-        return io.NodeOutput(ManagedModel(pipe))
+            if precision == "auto":
+                follow_options(pipe)
+        return io.NodeOutput(ManagedModel(pipe, identity=joint == IDENTITY))
 
 
 def _places_of_model(
@@ -122,13 +125,13 @@ class LoadExperts(io.ComfyNode):
                     options=folders.expert_names("video"),
                     tooltip="Stable Video Diffusion as one file, models/checkpoints/svd*.safetensors (25 frames if xt "
                     "is in its name, else 14), or as a folder in diffusers' layout in models/diffusers or "
-                    "models/jointdit. To fetch it: jointdit fetch-models svd-xt --to models/diffusers",
+                    "models/jointdit. Without it the error has the command that fetches it.",
                 ),
                 io.Combo.Input(
                     "audio_expert",
                     options=folders.expert_names("audio"),
                     tooltip="Folder of AudioLDM2, of its large or of its music variant, in models/diffusers or "
-                    "models/jointdit. To fetch it: jointdit fetch-models audioldm2 --to models/diffusers",
+                    "models/jointdit. Without it the error has the command that fetches it.",
                 ),
                 io.Combo.Input(
                     "joint_blocks",
@@ -152,7 +155,9 @@ class LoadExperts(io.ComfyNode):
         video, audio, joint, adapters = _places_of_experts(**names)
         with torch.inference_mode(False):
             pipe = ManagedPipeline.from_experts(video, audio, joint, dtype_of(precision), adapters=adapters)
-        return io.NodeOutput(ManagedModel(pipe))
+            if precision == "auto":
+                follow_options(pipe)
+        return io.NodeOutput(ManagedModel(pipe, identity=joint == IDENTITY))
 
 
 def _places_of_experts(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import shutil
 from itertools import chain
 from pathlib import Path
 
@@ -10,9 +12,12 @@ import folder_paths
 
 from ..jointdit.errors import InputError
 from ..jointdit.media import VIDEO_SUFFIXES
+from ..jointdit.media.files import whole_file
 from ..jointdit.train.run_folder import STATE
 from .folders import KEY
 
+logger = logging.getLogger(__name__)
+EXAMPLES = Path(__file__).parents[1] / "workflows" / "media"  # the templates of a video and of a sound open with these
 NO_VIDEOS = "videos"  # shown where there are none
 NAME = re.compile(r"\w[\w-]{0,63}", re.ASCII)
 RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.ASCII | re.IGNORECASE)  # devices on Windows, with any ending
@@ -34,6 +39,18 @@ def find_videos(name: str) -> Path:
             "a folder for each caption"
         )
     return known[name]
+
+
+def give_examples() -> None:
+    """Copies what the templates open with into ComfyUI's input folder, where it is not there yet."""
+    folder = Path(folder_paths.get_input_directory())
+    for example in sorted(EXAMPLES.iterdir()):
+        if folder.is_dir() and not (folder / example.name).exists():
+            try:
+                with whole_file(folder / example.name) as partial:
+                    shutil.copyfile(example, partial)
+            except (OSError, InputError) as error:
+                logger.warning("JointDiT: %s is not copied to %s: %s", example.name, folder, error)
 
 
 def cache_folder(name: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import mimetypes
+import sys
 import time
 import urllib.error
 import urllib.parse
@@ -121,7 +122,9 @@ class ComfyClient:
         try:
             import websocket
         except ModuleNotFoundError as error:
-            raise InputError('websocket-client is missing; install it with: pip install "jointdit[client]"') from error
+            raise InputError(
+                f'websocket-client is missing; get it with: "{sys.executable}" -m pip install websocket-client'
+            ) from error
         address = self.url.replace("http", "ws", 1) + f"/ws?clientId={self.identity}"
         try:
             return closing(websocket.create_connection(address, timeout=QUIET))

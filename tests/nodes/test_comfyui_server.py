@@ -75,14 +75,14 @@ def test_workflows_of_the_bundled_model_run_as_they_are(comfyui, tmp_path, name,
 
 def test_a_given_video_keeps_its_frames_and_gets_a_sound(comfyui, tmp_path):
     (clip,) = run_workflow(comfyui, tmp_path, "sound_a_video")
-    given = read_clip(comfyui.base / "input" / "video.mp4")
+    given = read_clip(comfyui.base / "input" / "jointdit_ball.mp4")
     assert clip.frames.shape == given.frames.shape and clip.fps == given.fps
     assert np.abs(clip.frames.astype(int) - given.frames).mean() < 8  # coded twice
     assert clip.audio.shape[1] == round(1.6 * clip.sample_rate) and abs(clip.audio).max() > 0.001
 
 
 def test_a_picture_moves_to_a_given_sound_which_stays(comfyui, tmp_path):
-    sound, rate = read_audio(comfyui.base / "input" / "sound.wav")
+    sound, rate = read_audio(comfyui.base / "input" / "jointdit_hammer.wav")
     (clip,) = run_workflow(comfyui, tmp_path, "animate_to_a_sound")
     assert clip.frames.shape == (20, 128, 128, 3) and (clip.frames[0] != clip.frames[-1]).any()
     assert clip.sample_rate == rate and clip.audio.shape[1] == round(1.6 * rate)
@@ -173,6 +173,45 @@ def test_the_readme_makes_the_same_clip_with_curl(comfyui, tmp_path):
     subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=tmp_path, check=True, timeout=RUN_SECONDS)
     clip = read_clip(tmp_path / "clip.mp4")
     assert clip.frames.shape == (20, 128, 128, 3) and clip.audio.shape[1] == round(1.6 * clip.sample_rate)
+
+
+def test_a_cancel_acts_within_a_step_and_the_next_run_is_as_always(comfyui):
+    """A single step of many frames takes minutes on a CPU. Cancelled, it ends within one block of a network."""
+    client = ComfyClient(comfyui.url)
+    body = json.dumps({"prompt": graph(frames=300, fps=30.0, width=256, height=256, steps=1, seed=200)}).encode()
+    request = urllib.request.Request(f"{comfyui.url}/prompt", body, {"Content-Type": "application/json"})
+    before = comfyui.log.read_text().count("JointDiT video unet")
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        job = json.load(reply)["prompt_id"]
+    while comfyui.log.read_text().count("JointDiT video unet") == before and status(comfyui, job) in WAITING:
+        time.sleep(0.2)  # until the sampler loads its networks
+    time.sleep(3)
+    assert status(comfyui, job) == "in_progress"
+    started = time.monotonic()
+    client.cancel(job)
+    while status(comfyui, job) in WAITING:
+        time.sleep(0.2)
+    assert status(comfyui, job) == "cancelled" and time.monotonic() - started < 15
+    outputs, refusals = client.run(graph(seed=201), lambda *progress: None)
+    assert outputs and not refusals
+
+
+WAITING = ("pending", "in_progress")
+
+
+def status(comfyui, job):
+    return comfyui.json(f"/api/jobs/{job}")["status"]
+
+
+def test_every_medium_that_a_template_opens_with_is_there(comfyui):
+    for path in API.glob("*.json"):
+        for node in read_workflow(path).values():
+            loader = {"LoadImage": "image", "LoadVideo": "file", "LoadAudio": "audio"}.get(node["class_type"])
+            if loader:
+                info = comfyui.json(f"/object_info/{node['class_type']}")[node["class_type"]]["input"]["required"]
+                kind, *options = info[loader]
+                known = kind if isinstance(kind, list) else options[0]["options"]
+                assert node["inputs"][loader] in known, path
 
 
 def test_memory_stays_flat_over_twenty_runs(comfyui):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -281,7 +283,7 @@ def test_pictures_move_to_a_given_sound_as_in_the_library(model, models, picture
 
 def test_latents_have_the_layout_of_stock_nodes(model, pictures):
     video, audio, _ = make(model, pictures)
-    assert video["samples"].shape == (2, 4, 4, 10, 12)  # clips, channels, frames, height, width
+    assert video["samples"].shape == (2 * 4, 4, 10, 12)  # the frames of both clips, channels, height, width
     assert audio["samples"].shape[:2] == (2, 4) and audio["type"] == "audio"
     assert video["samples"].device.type == audio["samples"].device.type == "cpu"
 
@@ -298,6 +300,103 @@ def test_latents_without_their_clip_are_decoded_whole(model, pictures):
     _, audio, _ = make(model, pictures[:1])
     (sound,) = run("DecodeAudio", model=model, audio={"samples": audio["samples"]})[0]  # as from Load Latent
     assert sound["waveform"].shape[-1] == audio["samples"].shape[2] * 4 * 160
+
+
+def test_video_latents_are_unscaled_as_stock_nodes_take_and_give_them(model, pictures):
+    video, *_ = make(model, pictures[:1])
+    vae = model.pipe.video_vae
+    (images,) = run("DecodeVideo", model=model, video={"samples": video["samples"]})[0]  # as from Load Latent
+    with torch.inference_mode():
+        decoded = vae.decode(video["samples"], num_frames=4).sample  # as the stock VAE Decode
+    torch.testing.assert_close(images, (decoded.permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1), rtol=0, atol=0.6 / 255)
+    frames = torch.rand(5, 40, 48, 3)
+    with torch.inference_mode():
+        encoded = vae.encode(frames.permute(0, 3, 1, 2) * 2 - 1).latent_dist.mode()  # as the stock VAE Encode
+        again = vae.decode(encoded, num_frames=5).sample
+    (images,) = run("DecodeVideo", model=model, video={"samples": encoded})[0]
+    torch.testing.assert_close(images, (again.permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1), rtol=0, atol=0.6 / 255)
+
+
+def test_a_cancel_acts_before_the_next_block_and_nothing_stays(model, pictures):
+    """Within the first of many steps, and within the decoders: after the interrupt not one more block computes."""
+    conditions, _ = run("Condition", model=model, image=pictures[:1], **SHAPE)
+    video, audio, _ = make(model, pictures[:1])
+    for kind, given, names in (
+        ("Sample", {"conditions": conditions, "steps": 1}, ("video_unet", "audio_unet", "joint_blocks")),
+        ("DecodeVideo", {"video": video}, ("video_vae",)),
+        ("DecodeAudio", {"audio": audio}, ("audio_vae", "vocoder")),
+    ):
+        parts = [part for name in names for part in getattr(model.pipe, name).modules()]
+        blocks = [each for part in parts if isinstance(part, torch.nn.ModuleList) for each in part]
+        begun, record.interrupt_after = [], 6  # checks, the first of them before anything is computed
+        handles = [block.register_forward_hook(partial(note, begun)) for block in blocks]
+        with pytest.raises(manager.InterruptProcessingException):
+            run(kind, model=model, **given)
+        for handle in handles:
+            handle.remove()
+        assert 0 < len(begun) <= 6 < len(blocks), kind
+        assert not any(part._forward_pre_hooks for part in parts), kind
+
+
+def note(calls, *call):
+    calls.append(call)
+
+
+def test_noise_levels_of_another_model_are_refused(model, pictures):
+    with pytest.raises(ValueError, match="sigmas start at 14.6, but this model starts at 700; .*sigma_max 700"):
+        make(model, pictures[:1], sigmas=torch.tensor([14.6, 1.0, 0.0]))
+
+
+def test_sync_pulls_the_sound_of_experts_that_no_joint_block_joins(model, pictures, trained):
+    plain, off, own, strong = (
+        make(model, pictures[:1], **sync)[1]["samples"] for sync in ({}, {"sync": 0.0}, {"sync": -1.0}, {"sync": 0.5})
+    )
+    assert torch.equal(plain, off) and torch.equal(own, strong) and not torch.equal(plain, own)
+    with torch.inference_mode():  # as an eviction for another node does
+        model.pipe.audio_vae.double().float()
+    assert torch.equal(make(model, pictures[:1], sync=0.5)[1]["samples"], strong)
+    joined = run("LoadExperts", **EXPERTS, joint_blocks="trained.safetensors")[0]
+    without, own = (make(joined, pictures[:1], **sync)[1]["samples"] for sync in ({}, {"sync": -1.0}))
+    assert torch.equal(without, own)
+
+
+def test_a_given_sound_is_not_pulled(model, pictures):
+    sound = {"waveform": torch.rand(1, 1, 8000), "sample_rate": 16000}
+    make(model, pictures[:1], condition={"audio": sound}, sync=-1.0)
+    with pytest.raises(ValueError, match="the sound is given"):
+        make(model, pictures[:1], condition={"audio": sound}, sync=0.5)
+
+
+def test_precision_that_these_layers_lack_is_told_and_not_silently_the_largest(models, monkeypatch, caplog):
+    monkeypatch.setattr(manager, "unet_dtype", lambda device, supported_dtypes: torch.float8_e4m3fn)
+    loaded = run("LoadExperts", **EXPERTS, joint_blocks="none (identity)")[0]
+    assert loaded.pipe.video_unet.dtype == torch.bfloat16
+    assert "no torch.float8_e4m3fn weights; they are kept in torch.bfloat16" in caplog.text
+
+
+def test_autoencoders_and_text_encoders_follow_the_options_of_comfyui(models, pictures, monkeypatch):
+    monkeypatch.setattr(comfy.cli_args.args, "bf16_vae", True)
+    monkeypatch.setattr(comfy.cli_args.args, "bf16_text_enc", True)
+    loaded = run("LoadExperts", **EXPERTS, joint_blocks="none (identity)")[0]
+    video, audio, _ = make(loaded, pictures[:1], condition={"prompt": "a ball"})
+    (images,) = run("DecodeVideo", model=loaded, video=video)[0]
+    (sound,) = run("DecodeAudio", model=loaded, audio=audio)[0]
+    assert images.isfinite().all() and sound["waveform"].isfinite().all()
+    pipe = loaded.pipe
+    assert pipe.video_unet.dtype == torch.float32
+    assert {pipe.video_vae.dtype, pipe.audio_vae.dtype, pipe.text_encoder.dtype} == {torch.bfloat16}
+    asked = run("LoadExperts", **EXPERTS, joint_blocks="none (identity)", precision="float32")[0]
+    assert asked.pipe.video_vae.dtype == torch.float32
+
+
+def test_the_printed_command_runs_as_it_is_printed(models, tmp_path):
+    with pytest.raises(ValueError) as raised:
+        run("LoadExperts", **EXPERTS | {"video_expert": "nope"}, joint_blocks="none (identity)")
+    command = str(raised.value).partition("fetch it with: ")[2]
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PATH")}
+    shell = ["/bin/sh", "-c", f"{command} --help"]
+    done = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "--single-file" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("samples", [4000, 12000])
@@ -372,11 +471,20 @@ def test_after_an_interrupt_the_next_run_is_as_always(model, pictures, checks):
 
 def test_an_interrupt_stops_the_decoder_at_its_chunk(model, pictures):
     video, *_ = make(model, pictures[:1])
-    record.interrupt_after = 2
+    checks = run_checks(model, video)
+    record.interrupt_after = checks // 2  # of four chunks
     record.shown.clear()
     with pytest.raises(manager.InterruptProcessingException):
         run("DecodeVideo", model=model, video=video, chunk_size=1)
-    assert len(record.shown) == 1
+    assert 0 < len(record.shown) < 4
+
+
+def run_checks(model, video):
+    """How often a whole decoding asks whether it is cancelled."""
+    record.interrupt_after = 10**6
+    run("DecodeVideo", model=model, video=video, chunk_size=1)
+    checks, record.interrupt_after = 10**6 - record.interrupt_after, None
+    return checks
 
 
 def test_decoding_goes_on_with_fewer_frames_when_memory_is_short(model, pictures, monkeypatch, caplog):

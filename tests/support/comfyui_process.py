@@ -85,7 +85,7 @@ class Server:
 
 def furnish(base: Path) -> None:
     """ComfyUI's folders with this extension, small models (experts, a whole one, "small", and what was trained for it,
-    "trained"), and as input what the shipped workflows do not bring: a picture, and a folder of videos with their captions."""
+    "trained"), and as input what the shipped workflows do not bring: a picture, and videos in a folder of a caption."""
     from tiny_models import write_experts, write_trained  # heavy: not for every test session
 
     from jointdit import Clip, JointDiTPipeline

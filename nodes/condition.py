@@ -142,16 +142,16 @@ class Condition(io.ComfyNode):
         video: Input.Video | None = None,
         audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
-        if image is None and video is None:
-            raise InputError("neither a picture nor a video has arrived; connect image or video")
         pipe, video_latents, audio_latents = model.pipe, None, None
         shape = clip_shape(pipe, width, height, frames, fps)
         progress = model.start(CONDITIONING if audio is None else (*CONDITIONING, "audio_vae"), 3)
         if video is not None:
             first, shape, video_latents = pipe.encode_video(_clip(video), shape, not frames, fit)
             pictures = [first]
-        else:
+        elif image is not None:
             pictures = list(pixels_of(image))
+        else:
+            raise InputError("neither a picture nor a video has arrived; connect image or video")
         count = len(pictures)
         if audio is not None:
             audio_latents = pipe.encode_audio(*sound_of(audio), shape).expand(count, -1, -1, -1)

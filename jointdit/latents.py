@@ -125,6 +125,10 @@ class LatentLayout:
         mel_frames = int(clip.seconds * self.sample_rate / self.hop)
         return math.ceil(mel_frames / self.mel_factor)
 
+    def audio_tokens(self, clip: ClipShape) -> int:
+        """Audio latents along time and mel frequency together: what attends to each other."""
+        return self.audio_length(clip) * (self.mel_bins // self.mel_factor)
+
     def video_shape(self, clip: ClipShape, batch: int) -> tuple[int, int, int, int, int]:
         """[B, F, C, h, w] of the video latents."""
         factor = self.video_factor

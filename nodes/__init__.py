@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from . import folders
+from . import folders, places
 from .cache import CacheLatents
 from .condition import Condition
 from .decode import DecodeAudio, DecodeVideo
@@ -30,3 +30,4 @@ NODES: list[type[io.ComfyNode]] = [
 ]
 
 folders.register()
+places.give_examples()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -11,7 +13,7 @@ from ..jointdit.errors import InputError
 from ..jointdit.train.write_cache import write_cache
 from . import folders, places
 from .memory import CONDITIONING, ManagedModel
-from .shape import shape_complaint, shape_inputs
+from .shape import clip_shape, shape_inputs
 from .sockets import CATEGORY, Cache, model_input
 
 logger = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ class CacheLatents(io.ComfyNode):
                 ),
                 *shape_inputs(),
             ],
+            hidden=[io.Hidden.prompt],
             outputs=[
                 Cache.Output("cache", display_name="cache", tooltip="The latents, for JointDiT Train."),
                 io.String.Output(
@@ -66,19 +69,8 @@ class CacheLatents(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls,
-        videos: str | None,
-        name: str | None,
-        width: int | None,
-        height: int | None,
-        frames: int | None,
-        fps: float | None,
-    ) -> bool | str:
-        for found in (folders.complaint(places.find_videos, videos), folders.complaint(places.cache_folder, name)):
-            if found is not True:
-                return found
-        return shape_complaint(width, height, frames, fps) or True
+    def validate_inputs(cls, name: str | None) -> bool | str:
+        return folders.complaint(places.cache_folder, name)
 
     @classmethod
     def fingerprint_inputs(cls, videos: str, **others: object) -> object:
@@ -97,8 +89,9 @@ class CacheLatents(io.ComfyNode):
         frames: int,
         fps: float,
     ) -> io.NodeOutput:
+        _check_trainings(cls.hidden.prompt)
         pipe, folder = model.pipe, places.cache_folder(name)
-        shape = pipe.shape(frames or None, fps or None, height or None, width or None)
+        shape = clip_shape(pipe, width, height, frames, fps)
         recordings = find_recordings(places.find_videos(videos), layout)
         factor = pipe.layout.video_factor
         memory = model.decode_memory(shape.height // factor, shape.width // factor, CHUNK)
@@ -114,3 +107,13 @@ class CacheLatents(io.ComfyNode):
         if not written.clips:
             raise InputError(f"{videos}: not one clip could be used; {'; '.join(report.splitlines()[1:4])}")
         return io.NodeOutput(folder, report)
+
+
+def _check_trainings(prompt: Mapping[str, Any] | None) -> None:
+    """A cache takes long, and ComfyUI makes it even where the training behind it is refused: this refuses first."""
+    for node in (prompt or {}).values():
+        if node["class_type"] == "JointDiTTrain" and isinstance(name := node["inputs"].get("name"), str):
+            try:
+                places.free_file(name)
+            except InputError as error:
+                raise InputError(f"JointDiT Train: {error}") from error

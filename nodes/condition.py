@@ -14,12 +14,12 @@ from torch import Tensor
 from ..jointdit.errors import InputError
 from ..jointdit.media import Clip, fit_image
 from ..jointdit.media.image import Fit
+from ..jointdit.pipeline.encode import MAX_SECONDS
 from .memory import CONDITIONING, ManagedModel
-from .shape import shape_complaint, shape_inputs
+from .shape import clip_shape, shape_inputs
 from .sockets import CATEGORY, Prepared, PreparedClips, model_input, pixels_of, sound_of
 
 ABSENT = object()  # what ComfyUI asks about a socket that nothing is connected to
-MAX_SECONDS = 60  # of a given video: it is whole in memory
 
 
 class Condition(io.ComfyNode):
@@ -116,21 +116,13 @@ class Condition(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls,
-        width: int | None,
-        height: int | None,
-        frames: int | None,
-        fps: float | None,
-        image: object = ABSENT,
-        video: object = ABSENT,
-        audio: object = ABSENT,
-    ) -> bool | str:
-        if (image is ABSENT) == (video is ABSENT):
-            return "connect either image, a picture to move, or video, to give it a sound"
+    def validate_inputs(cls, image: object = ABSENT, video: object = ABSENT, audio: object = ABSENT) -> bool | str:
+        # ComfyUI shows the complaint at each of these that is connected: where neither is, `execute` has to say it.
+        if ABSENT not in (image, video):
+            return "both image and video are connected; take one away: a picture is moved, a video gets a sound"
         if ABSENT not in (video, audio):
             return "both video and audio are connected, so nothing is left to make; take one of them away"
-        return shape_complaint(width, height, frames, fps) or True
+        return True
 
     @classmethod
     def execute(
@@ -151,7 +143,7 @@ class Condition(io.ComfyNode):
         audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
         pipe, video_latents, audio_latents = model.pipe, None, None
-        shape = pipe.shape(frames or None, fps or None, height or None, width or None)
+        shape = clip_shape(pipe, width, height, frames, fps)
         progress = model.start(CONDITIONING if audio is None else (*CONDITIONING, "audio_vae"), 3)
         if video is not None:
             first, shape, video_latents = pipe.encode_video(_clip(video), shape, not frames, fit)
@@ -164,17 +156,18 @@ class Condition(io.ComfyNode):
         if audio is not None:
             audio_latents = pipe.encode_audio(*sound_of(audio), shape).expand(count, -1, -1, -1)
         progress(1, 3)
-        conditions = pipe.condition(
-            pictures,
-            [prompt.strip()] * count,
-            [negative_prompt.strip()] * count,
-            shape,
-            generator=torch.Generator().manual_seed(picture_seed),
-            fit=fit,
-            motion_bucket=motion_bucket or None,
-            noise_augmentation=None if noise_augmentation < 0 else noise_augmentation,
-            given_video=video is not None,
-        )
+        with model.interruptible(CONDITIONING):
+            conditions = pipe.condition(
+                pictures,
+                [prompt.strip()] * count,
+                [negative_prompt.strip()] * count,
+                shape,
+                generator=torch.Generator().manual_seed(picture_seed),
+                fit=fit,
+                motion_bucket=motion_bucket or None,
+                noise_augmentation=None if noise_augmentation < 0 else noise_augmentation,
+                given_video=video is not None,
+            )
         conditions = replace(conditions, video_latents=video_latents, audio_latents=audio_latents)
         progress(2, 3)
         factor = pipe.layout.video_factor

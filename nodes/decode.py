@@ -14,6 +14,7 @@ from comfy_api.latest import io
 from einops import rearrange
 from torch import Tensor
 
+from ..jointdit.errors import InputError
 from ..jointdit.latents import ClipShape, LatentLayout
 from .memory import ManagedModel
 from .sockets import CATEGORY, CLIP_KEY, model_input, samples_of
@@ -35,7 +36,11 @@ class DecodeVideo(io.ComfyNode):
             search_aliases=["vae decode", "video decode"],
             inputs=[
                 model_input(),
-                io.Latent.Input("video", tooltip="The video latents of JointDiT Sample."),
+                io.Latent.Input(
+                    "video",
+                    tooltip="The video latents of JointDiT Sample, or frames from the stock VAE Encode with "
+                    "Stable Video Diffusion's VAE.",
+                ),
                 io.Int.Input(
                     "chunk_size",
                     default=8,
@@ -64,17 +69,12 @@ class DecodeVideo(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, overlap: int | None, chunk_size: int | None) -> bool | str:
-        if chunk_size is not None and not 1 <= chunk_size <= 256:
-            return f"chunk_size is {chunk_size}, but must be from 1 to 256"
-        if overlap is not None and chunk_size is not None and not 0 <= overlap < chunk_size:
-            return f"overlap is {overlap}, but must be at least 0 and less than chunk_size, {chunk_size}"
-        return True
-
-    @classmethod
     def execute(cls, model: ManagedModel, video: Mapping[str, Any], chunk_size: int, overlap: int) -> io.NodeOutput:
-        samples = samples_of(video, "video", model.pipe.layout.video_channels, "frames, h, w")
-        latents = rearrange(samples, "b c f h w -> b f c h w")
+        if overlap >= chunk_size:
+            raise InputError(f"overlap is {overlap}, but must be less than chunk_size, {chunk_size}")
+        samples = samples_of(video, "video", model.pipe.layout.video_channels, "h, w")
+        scaled = samples.float() * model.pipe.video_vae.config.scaling_factor
+        latents = rearrange(scaled, "(b f) c h w -> b f c h w", f=_frames_of_a_clip(video))
         while True:
             try:
                 frames = _decode(model, latents, chunk_size, overlap)
@@ -93,7 +93,14 @@ def _decode(model: ManagedModel, latents: Tensor, chunk_size: int, overlap: int)
     clips, frames, _, height, width = latents.shape
     memory = model.decode_memory(height, width, min(chunk_size, frames))
     progress = model.start(["video_vae"], clips * frames, memory)
-    return model.pipe.decode_video(latents.to(model.pipe.device), chunk_size, overlap, progress)
+    with model.interruptible(["video_vae"]):
+        return model.pipe.decode_video(latents.to(model.pipe.device), chunk_size, overlap, progress)
+
+
+def _frames_of_a_clip(video: Mapping[str, Any]) -> int:
+    """Of latents from elsewhere (VAE Encode, Load Latent, a part of a batch) all frames are one clip."""
+    frames, shape = len(video["samples"]), video.get(CLIP_KEY)
+    return frames if shape is None or frames % shape.frames else shape.frames
 
 
 class DecodeAudio(io.ComfyNode):
@@ -126,7 +133,9 @@ class DecodeAudio(io.ComfyNode):
         pipe, layout = model.pipe, model.pipe.layout
         samples = samples_of(audio, "audio", layout.audio_channels, "time, mel")
         progress = model.start(["audio_vae", "vocoder"], 1)
-        waveforms = pipe.decode_audio(samples.to(pipe.device), audio.get(CLIP_KEY) or _whole(samples, layout))
+        shape = audio.get(CLIP_KEY) or _whole(samples, layout)
+        with model.interruptible(["audio_vae", "vocoder"]):
+            waveforms = pipe.decode_audio(samples.to(pipe.device), shape)
         progress(1, 1)
         rate = layout.sample_rate
         return io.NodeOutput([{"waveform": torch.from_numpy(each)[None], "sample_rate": rate} for each in waveforms])

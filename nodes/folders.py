@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import folder_paths
 
@@ -13,13 +14,14 @@ from ..jointdit.checkpoints.components import IDENTITY, INDEX, Expert
 from ..jointdit.checkpoints.folders import BUNDLED, read_index
 from ..jointdit.errors import InputError
 
+PACK = Path(__file__).parents[1]  # where `-m jointdit` finds the library, which is not installed
 KEY = "jointdit"
 OWN_BLOCKS = "model's own"
 NO_JOINT_FILE = "none (identity)"
 NO_ADAPTERS = "none (experts unchanged)"
 Place = TypeVar("Place")
 
-# A folder that tells the expert's layout from others; the name for `jointdit fetch-models`, and of the folder it makes.
+# A folder that tells the expert's layout from others; the name for `fetch-models`, and of the folder it makes.
 PARTS: dict[Expert, str] = {"video": "image_encoder", "audio": "language_model"}
 PUBLISHED: dict[Expert, tuple[str, str]] = {
     "video": ("svd-xt", "stable-video-diffusion-img2vid-xt"),
@@ -83,9 +85,10 @@ def find_expert(kind: Expert, name: str) -> Path:
 
 
 def fetching(kind: Expert, single_file: bool = False) -> str:
-    """The command that fetches an expert to where it is found."""
+    """The command, for a shell, that fetches an expert to where it is found."""
     place = _main_folder(CHECKPOINTS if single_file else "diffusers")
-    return f'jointdit fetch-models {PUBLISHED[kind][0]} {"--single-file " * single_file}--to "{place}"'
+    options = f'{PUBLISHED[kind][0]} {"--single-file " * single_file}--to "{place}"'
+    return f'cd "{PACK}" && "{sys.executable}" -m jointdit fetch-models {options}'
 
 
 def find_joint_blocks(name: str, own: bool = False) -> Path | str | None:
@@ -97,6 +100,19 @@ def find_adapters(name: str) -> Path | None:
     """One of `adapters`. Raises InputError with the folder where they should be."""
     files = " or ".join(FILES.values())
     return _find(name, adapters(), f"put the folder (with {files}) into {_main_folder(KEY)}")
+
+
+def all_found(*finds: Callable[[], Any]) -> tuple[Any, ...]:
+    """What each of them finds. Raises one InputError with what all of them miss."""
+    found, missing = [], []
+    for find in finds:
+        try:
+            found.append(find())
+        except InputError as error:
+            missing.append(str(error))
+    if missing:
+        raise InputError("; and ".join(missing))
+    return tuple(found)
 
 
 def complaint(find: Callable[[str], object], name: str | None) -> bool | str:

@@ -8,7 +8,6 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..jointdit.diffusion.guidance import DEFAULTS, HIGHEST, JointCFG
-from ..jointdit.errors import InputError
 from .sockets import CATEGORY, Guide
 
 TOOLTIPS = {
@@ -76,18 +75,6 @@ class Guidance(io.ComfyNode):
             ],
             outputs=[Guide.Output("guidance", display_name="guidance", tooltip="For JointDiT Sample.")],
         )
-
-    @classmethod
-    def validate_inputs(
-        cls, mode: Mapping[str, Any] | None, sigma_low: float | None, sigma_high: float | None
-    ) -> bool | str:
-        if mode is None or sigma_low is None or sigma_high is None:
-            return True
-        try:
-            JointCFG(mode=mode["mode"], interval=(sigma_low, sigma_high))
-        except InputError as error:
-            return str(error)
-        return True
 
     @classmethod
     def execute(cls, mode: Mapping[str, Any], sigma_low: float, sigma_high: float, rescale: float) -> io.NodeOutput:

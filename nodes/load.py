@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from comfy_api.latest import io
 
+from ..jointdit.checkpoints.components import IDENTITY
 from . import folders
-from .memory import DTYPES, ManagedModel, ManagedPipeline, dtype_of
+from .memory import DTYPES, ManagedModel, ManagedPipeline, dtype_of, follow_options
 from .sockets import CATEGORY, Model
 
 
@@ -18,8 +19,8 @@ def _precision() -> io.Input:
         "precision",
         options=["auto", *DTYPES],
         default="auto",
-        tooltip="Numbers to compute with. auto follows ComfyUI's device and its own options (--force-fp32, --bf16-unet "
-        "and so on). float16 and bfloat16 halve the memory.",
+        tooltip="Numbers to compute with. auto follows ComfyUI's device and its own options (--force-fp32, "
+        "--bf16-unet, --fp32-vae and so on). float16 and bfloat16 halve the memory.",
         advanced=True,
     )
 
@@ -33,10 +34,6 @@ def _adapters() -> io.Input:
         "with video.safetensors, audio.safetensors or both. They go with the Joint Block file of the same training.",
         optional=True,  # graphs that were saved before this input was added stay valid
     )
-
-
-def _first_complaint(*found: bool | str) -> bool | str:
-    return next((each for each in found if each is not True), True)
 
 
 def _output() -> io.Output:
@@ -82,14 +79,8 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, model: str, joint_blocks: str = folders.OWN_BLOCKS, adapters: str = folders.NO_ADAPTERS
-    ) -> bool | str:
-        return _first_complaint(
-            folders.complaint(folders.find_model, model),
-            folders.complaint(partial(folders.find_joint_blocks, own=True), joint_blocks),
-            folders.complaint(folders.find_adapters, adapters),
-        )
+    def validate_inputs(cls, model: str | None) -> bool | str:
+        return folders.complaint(folders.find_model, model)
 
     @classmethod
     def fingerprint_inputs(cls, precision: str, **names: str) -> object:
@@ -100,7 +91,9 @@ class LoadModel(io.ComfyNode):
         folder, joint, adapters = _places_of_model(**names)
         with torch.inference_mode(False):
             pipe = ManagedPipeline.from_pretrained(folder, dtype_of(precision), joint=joint, adapters=adapters)
-        return io.NodeOutput(ManagedModel(pipe))
+            if precision == "auto":
+                follow_options(pipe)
+        return io.NodeOutput(ManagedModel(pipe, identity=joint == IDENTITY))
 
 
 def _places_of_model(
@@ -132,13 +125,13 @@ class LoadExperts(io.ComfyNode):
                     options=folders.expert_names("video"),
                     tooltip="Stable Video Diffusion as one file, models/checkpoints/svd*.safetensors (25 frames if xt "
                     "is in its name, else 14), or as a folder in diffusers' layout in models/diffusers or "
-                    "models/jointdit. To fetch it: jointdit fetch-models svd-xt --to models/diffusers",
+                    "models/jointdit. Without it the error has the command that fetches it.",
                 ),
                 io.Combo.Input(
                     "audio_expert",
                     options=folders.expert_names("audio"),
                     tooltip="Folder of AudioLDM2, of its large or of its music variant, in models/diffusers or "
-                    "models/jointdit. To fetch it: jointdit fetch-models audioldm2 --to models/diffusers",
+                    "models/jointdit. Without it the error has the command that fetches it.",
                 ),
                 io.Combo.Input(
                     "joint_blocks",
@@ -154,17 +147,6 @@ class LoadExperts(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, video_expert: str, audio_expert: str, joint_blocks: str, adapters: str = folders.NO_ADAPTERS
-    ) -> bool | str:
-        return _first_complaint(
-            folders.complaint(partial(folders.find_expert, "video"), video_expert),
-            folders.complaint(partial(folders.find_expert, "audio"), audio_expert),
-            folders.complaint(folders.find_joint_blocks, joint_blocks),
-            folders.complaint(folders.find_adapters, adapters),
-        )
-
-    @classmethod
     def fingerprint_inputs(cls, precision: str, **names: str) -> object:
         return [folders.fingerprint(place) for place in _places_of_experts(**names)], precision
 
@@ -173,16 +155,21 @@ class LoadExperts(io.ComfyNode):
         video, audio, joint, adapters = _places_of_experts(**names)
         with torch.inference_mode(False):
             pipe = ManagedPipeline.from_experts(video, audio, joint, dtype_of(precision), adapters=adapters)
-        return io.NodeOutput(ManagedModel(pipe))
+            if precision == "auto":
+                follow_options(pipe)
+        return io.NodeOutput(ManagedModel(pipe, identity=joint == IDENTITY))
 
 
 def _places_of_experts(
     video_expert: str, audio_expert: str, joint_blocks: str, adapters: str = folders.NO_ADAPTERS
 ) -> tuple[Path, Path, Path | str | None, Path | None]:
-    """What the names stand for: both experts, their Joint Blocks and their adapters, as the library takes them."""
-    return (
-        folders.find_expert("video", video_expert),
-        folders.find_expert("audio", audio_expert),
-        folders.find_joint_blocks(joint_blocks),
-        folders.find_adapters(adapters),
+    """What the names stand for: both experts, their Joint Blocks and their adapters, as the library takes them.
+
+    Raises InputError that names all that is missing.
+    """
+    return folders.all_found(
+        partial(folders.find_expert, "video", video_expert),
+        partial(folders.find_expert, "audio", audio_expert),
+        partial(folders.find_joint_blocks, joint_blocks),
+        partial(folders.find_adapters, adapters),
     )

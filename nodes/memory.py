@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import comfy.cli_args
 import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -16,6 +19,7 @@ from ..jointdit.pipeline import JointDiTPipeline
 from .attention import follow_comfyui
 from .progress import Progress
 
+logger = logging.getLogger(__name__)
 DENOISING = tuple(name for name, component in COMPONENTS.items() if component.role == "denoiser")
 CONDITIONING = ("video_vae", "image_encoder", *TEXT_ENCODERS, "joint_blocks")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -49,9 +53,11 @@ class Weights(nn.Module):
 class ManagedModel:
     """A loaded model: the pipeline, and a patcher of the memory manager for each of its components."""
 
-    def __init__(self, pipe: ManagedPipeline, patchers: Mapping[str, ModelPatcher] | None = None) -> None:
-        """patchers: of components that another model has, too."""
-        self.pipe = pipe
+    def __init__(
+        self, pipe: ManagedPipeline, patchers: Mapping[str, ModelPatcher] | None = None, identity: bool = False
+    ) -> None:
+        """patchers: of components that another model has, too.    identity: its Joint Blocks were never trained."""
+        self.pipe, self.identity = pipe, identity
         follow_comfyui(pipe)
         # Not CoreModelPatcher: where that one casts weights while they are used, it needs layers made for it.
         self.patchers = dict(patchers or {})
@@ -81,16 +87,30 @@ class ManagedModel:
         """The same, and autograd takes the weights: what other nodes moved in inference mode is copied out of it."""
         self.load(names, memory)
         for name in names:
-            component = getattr(self.pipe, name)
-            for tensor in (*component.parameters(), *component.buffers()):
-                if tensor.is_inference():
-                    tensor.data = tensor.data.clone()
+            give_to_autograd(getattr(self.pipe, name))
 
     def start(self, names: Iterable[str], total: int, memory: float = 0) -> Progress:
         """What a node does before it computes: the components that it needs on the device, `total` steps on its bar."""
         progress = Progress(total)
         self.load(names, memory)
         return progress
+
+    @contextmanager
+    def interruptible(self, names: Iterable[str]) -> Iterator[None]:
+        """While it lasts, Cancel acts before each block of these components. Nothing stays on them."""
+        components = [component for name in names if isinstance(component := getattr(self.pipe, name), nn.Module)]
+        hooks = [
+            block.register_forward_pre_hook(_stop_where_asked)
+            for component in components
+            for part in component.modules()
+            if isinstance(part, nn.ModuleList)
+            for block in part
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def pass_memory(self, shape: ClipShape) -> float:
         """Bytes that one guidance pass of one clip needs in the UNets."""
@@ -107,11 +127,42 @@ class ManagedModel:
         return VAE_VALUES * height * width * frames * self.pipe.video_vae.dtype.itemsize
 
 
+def _stop_where_asked(block: nn.Module, given: tuple[Any, ...]) -> None:
+    """A hook. Raises ComfyUI's interrupt."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def give_to_autograd(component: nn.Module) -> None:
+    """Copies weights that were moved in inference mode, which autograd refuses, out of it."""
+    with torch.inference_mode(False):
+        for tensor in (*component.parameters(), *component.buffers()):
+            if tensor.is_inference():
+                tensor.data = tensor.data.clone()
+
+
 def dtype_of(precision: str) -> torch.dtype:
     """The asked precision; "auto" is ComfyUI's choice for this device and its own options."""
     if precision != "auto":
         return DTYPES[precision]
-    chosen = comfy.model_management.unet_dtype(
-        device=comfy.model_management.get_torch_device(), supported_dtypes=list(DTYPES.values())
-    )
-    return chosen if chosen in DTYPES.values() else torch.float32  # fp8 and fp64 are not for these layers
+    device, supported = comfy.model_management.get_torch_device(), list(DTYPES.values())
+    chosen = comfy.model_management.unet_dtype(device=device, supported_dtypes=supported)
+    if chosen in supported:
+        return chosen
+    computed = comfy.model_management.unet_manual_cast(chosen, device, supported) or torch.float32
+    logger.warning("JointDiT: these layers have no %s weights; they are kept in %s", chosen, computed)
+    return computed
+
+
+def follow_options(pipe: JointDiTPipeline) -> None:
+    """Gives autoencoders and text encoders the precision of ComfyUI's own options (--fp32-vae, --bf16-text-enc and so
+    on), where there is one."""
+    options = comfy.cli_args.args
+    kinds = {"vae": ("video_vae", "audio_vae", "vocoder"), "text_enc": TEXT_ENCODERS}
+    short = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    for kind, names in kinds.items():
+        asked = [dtype for name, dtype in short.items() if getattr(options, f"{name}_{kind}")]
+        components = [component for name in names if isinstance(component := getattr(pipe, name), nn.Module)]
+        for component in components if asked else ():
+            component.to(asked[0])
+    if options.fp8_e4m3fn_text_enc or options.fp8_e5m2_text_enc:
+        logger.warning("JointDiT: text encoders have no float8 weights; they are kept in %s", pipe.video_unet.dtype)

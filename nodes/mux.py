@@ -31,7 +31,7 @@ class Mux(io.ComfyNode):
                 io.Float.Input(
                     "fps",
                     default=12.5,
-                    min=0.001,
+                    min=0.1,
                     max=240.0,
                     step=0.001,
                     tooltip="Frames in a second. Connect fps of JointDiT Condition, or that of the video whose frames "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import shutil
 from itertools import chain
 from pathlib import Path
 
@@ -10,10 +12,15 @@ import folder_paths
 
 from ..jointdit.errors import InputError
 from ..jointdit.media import VIDEO_SUFFIXES
+from ..jointdit.media.files import whole_file
+from ..jointdit.train.run_folder import STATE
 from .folders import KEY
 
+logger = logging.getLogger(__name__)
+EXAMPLES = Path(__file__).parents[1] / "workflows" / "media"  # the templates of a video and of a sound open with these
 NO_VIDEOS = "videos"  # shown where there are none
 NAME = re.compile(r"\w[\w-]{0,63}", re.ASCII)
+RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.ASCII | re.IGNORECASE)  # devices on Windows, with any ending
 
 
 def video_folders() -> dict[str, Path]:
@@ -34,6 +41,18 @@ def find_videos(name: str) -> Path:
     return known[name]
 
 
+def give_examples() -> None:
+    """Copies what the templates open with into ComfyUI's input folder, where it is not there yet."""
+    folder = Path(folder_paths.get_input_directory())
+    for example in sorted(EXAMPLES.iterdir()):
+        if folder.is_dir() and not (folder / example.name).exists():
+            try:
+                with whole_file(folder / example.name) as partial:
+                    shutil.copyfile(example, partial)
+            except (OSError, InputError) as error:
+                logger.warning("JointDiT: %s is not copied to %s: %s", example.name, folder, error)
+
+
 def cache_folder(name: str) -> Path:
     """Where a latent cache lies."""
     return _output("caches", name)
@@ -49,6 +68,14 @@ def joint_file(name: str) -> Path:
     return Path(folder_paths.get_folder_paths(KEY)[0]) / f"{_checked(name)}.safetensors"
 
 
+def free_file(name: str) -> Path:
+    """The Joint Block file to be. Raises InputError where it would replace one that this training did not write."""
+    file = joint_file(name)
+    if file.exists() and not (state_folder(name) / STATE).exists():
+        raise InputError(f"{file} is there, and not from a training that could go on; take another name")
+    return file
+
+
 def _has_videos(folder: Path) -> bool:
     return any(path.suffix.lower() in VIDEO_SUFFIXES for path in chain(folder.glob("*"), folder.glob("*/*")))
 
@@ -60,4 +87,6 @@ def _output(kind: str, name: str) -> Path:
 def _checked(name: str) -> str:
     if not NAME.fullmatch(name):
         raise InputError(f"name is {name!r}, but may have letters, digits, _ and - alone, 64 at most")
+    if RESERVED.fullmatch(name):
+        raise InputError(f"name is {name!r}, which Windows keeps for a device; take another name")
     return name

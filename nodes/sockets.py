@@ -14,7 +14,7 @@ from ..jointdit.errors import InputError
 from ..jointdit.pipeline import Conditions
 
 CATEGORY = "JointDiT"
-CLIP_KEY = "jointdit_clip"  # in an audio LATENT: the `ClipShape` whose length its sound must have
+CLIP_KEY = "jointdit_clip"  # in a LATENT: the `ClipShape` of each of its clips
 
 Model = io.Custom("JOINTDIT_MODEL")  # `memory.ManagedModel`
 Prepared = io.Custom("JOINTDIT_CONDITIONS")  # `PreparedClips`
@@ -40,12 +40,13 @@ def model_input() -> io.Input:
 def samples_of(latent: Mapping[str, Any], kind: str, channels: int, axes: str) -> Tensor:
     """The tensor of a LATENT. kind: the output of JointDiT Sample that it should come from.
 
-    Raises InputError where its shape is not [clips, channels, axes].
+    Raises InputError where its shape is not [frames or clips, channels, axes].
     """
     samples = latent["samples"]
     if samples.ndim != 2 + len(axes.split(", ")) or samples.shape[1] != channels:
+        items = {"video": "frames", "audio": "clips"}[kind]
         raise InputError(
-            f"{kind} latents have shape {list(samples.shape)}; this model needs [clips, {channels}, {axes}], the "
+            f"{kind} latents have shape {list(samples.shape)}; this model needs [{items}, {channels}, {axes}], the "
             f"{kind} output of JointDiT Sample with the same model"
         )
     return samples

@@ -18,7 +18,7 @@ from ..jointdit.errors import InputError
 from ..jointdit.latents import ClipShape
 from ..jointdit.train.cache import LatentCache
 from ..jointdit.train.engine import PRECISIONS, Engine
-from ..jointdit.train.run_folder import STATE, locked
+from ..jointdit.train.run_folder import locked
 from ..jointdit.train.stages import TEMPLATES, TrainingConfig, read_config
 from . import folders, places
 from .attention import joint_query_chunk
@@ -129,7 +129,7 @@ class Train(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None) -> bool | str:
-        return folders.complaint(_free_file, name)
+        return folders.complaint(places.free_file, name)
 
     @classmethod
     def execute(
@@ -146,7 +146,7 @@ class Train(io.ComfyNode):
         query_chunk: int = 0,
         video_pool: int = 1,
     ) -> io.NodeOutput:
-        file = _free_file(name)
+        file = places.free_file(name)
         config = replace(
             read_config(TEMPLATES["a"]),
             cache=cache,
@@ -215,11 +215,3 @@ def _precision(model: ManagedModel) -> str:
     if model.pipe.video_unet.dtype != torch.float32:
         raise InputError(f"{device} trains in float32 alone; take precision float32 in the load node")
     return "float32"
-
-
-def _free_file(name: str) -> Path:
-    """The file to be. Raises InputError where it would replace one that this training did not write."""
-    file = places.joint_file(name)
-    if file.exists() and not (places.state_folder(name) / STATE).exists():
-        raise InputError(f"{file} is there, and not from a training that could go on; take another name")
-    return file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -110,7 +111,8 @@ def _fill(arguments: argparse.Namespace, options: Mapping[str, Any]) -> None:
         print(f"all splits of the set are in this cache ({shown}); --split train leaves the others out")
     _list_left_out(list(written.skipped.values()))
     if not written.measured:
-        print("clips are not measured: that takes the extra evaluate (pip install 'jointdit[evaluate]')")
+        packages = "scipy scikit-image scikit-learn matplotlib"
+        print(f'clips are not measured; that takes: "{sys.executable}" -m pip install {packages}')
     if written.skipped and not written.clips:
         raise InputError(f"{arguments.videos}: not one clip could be used")
     print(f"{arguments.cache}: {written.clips} clips of {written.files} files")

@@ -251,13 +251,14 @@ class _Run:
         set_speed(self.pipe, options)
         progress("load", 1, 1)
         width, height = options["size"] or (None, None)
-        self.shape = self.pipe.shape(options["frames"], options["fps"], height, width)
+        window = options["window"] or self.pipe.defaults.frames
+        frames = options["frames"] or self.pipe.defaults.frames
+        self.shape = self.pipe.shape(min(frames, window), options["fps"], height, width)
         # The frames of another rate do not end with the clip.
-        seconds = float(self.shape.seconds) + 1 if options["frames"] else None
+        seconds = float(frames / self.shape.fps) + 1 if options["frames"] else None
         self.recordings = {} if options["retake"] else _recordings(options, seconds)
         self.settings = sampling_settings(options, self.pipe.guidance.changed(**asked))
-        window = options["window"] or self.pipe.defaults.frames
-        self.one_by_one = bool(self.recordings) or bool(options["retake"]) or self.shape.frames > window
+        self.one_by_one = bool(self.recordings) or bool(options["retake"]) or frames > window
 
     def _pictures(self, jobs: Sequence[Job]) -> list[np.ndarray]:
         from ..media import read_image

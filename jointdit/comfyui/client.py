@@ -6,6 +6,7 @@ import json
 import math
 import mimetypes
 import os
+import sys
 import time
 import urllib.parse
 import urllib.request
@@ -141,7 +142,9 @@ class ComfyClient:
         try:
             import websocket
         except ModuleNotFoundError as error:
-            raise InputError('websocket-client is missing; install it with: pip install "jointdit[client]"') from error
+            raise InputError(
+                f'websocket-client is missing; get it with: "{sys.executable}" -m pip install websocket-client'
+            ) from error
         address = self.url.replace("http", "ws", 1) + f"/ws?clientId={self.identity}"
         connection = websocket.WebSocket()
         try:

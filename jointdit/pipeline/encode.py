@@ -41,6 +41,8 @@ from ..models.model import Conditioning
 from .components import JointDiTComponents
 from .settings import chosen
 
+MAX_SECONDS = 60  # a minute of sound is 1,500 audio latents of AudioLDM2, 24,000 tokens
+MAX_AUDIO_TOKENS = 32_000  # of one clip, whatever the layout: each of them attends to all
 Picture = np.ndarray | Image.Image | str | os.PathLike
 Generators = torch.Generator | list[torch.Generator] | None  # a list: one for each picture
 
@@ -121,6 +123,11 @@ def clip_shape(
     if pipe.layout.audio_length(asked) < 2:
         raise InputError(
             f"{asked.frames} frames at {asked.fps} fps last {float(asked.seconds):.3f} s: too short for sound"
+        )
+    if asked.seconds > MAX_SECONDS or pipe.layout.audio_tokens(asked) > MAX_AUDIO_TOKENS:
+        raise InputError(
+            f"{asked.frames} frames at {float(asked.fps):g} fps last {float(asked.seconds):.0f} s, too long for one "
+            f"clip (at most {MAX_SECONDS} s of sound, {MAX_AUDIO_TOKENS} tokens); ask for fewer frames or more fps"
         )
     return asked
 

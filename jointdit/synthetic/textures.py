@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import SupportsIndex
@@ -34,7 +35,11 @@ def bundled_photos() -> list[Path]:
     for package, (folder, names) in BUNDLED.items():
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
-            raise ImportError(f"{package} is not installed; its photographs come with: pip install 'jointdit[train]'")
+            distribution = {"skimage": "scikit-image", "sklearn": "scikit-learn"}[package]
+            raise ImportError(
+                f'{package}, whose photographs are used, is missing; get it with: "{sys.executable}" -m pip install '
+                f"{distribution}"
+            )
         photos += [Path(spec.origin).parent / folder / name for name in names]
     return photos
 

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 from fractions import Fraction
 
 import numpy as np
@@ -73,14 +75,14 @@ def test_workflows_of_the_bundled_model_run_as_they_are(comfyui, tmp_path, name,
 
 def test_a_given_video_keeps_its_frames_and_gets_a_sound(comfyui, tmp_path):
     (clip,) = run_workflow(comfyui, tmp_path, "sound_a_video")
-    given = read_clip(comfyui.base / "input" / "video.mp4")
+    given = read_clip(comfyui.base / "input" / "jointdit_ball.mp4")
     assert clip.frames.shape == given.frames.shape and clip.fps == given.fps
     assert np.abs(clip.frames.astype(int) - given.frames).mean() < 8  # coded twice
     assert clip.audio.shape[1] == round(1.6 * clip.sample_rate) and abs(clip.audio).max() > 0.001
 
 
 def test_a_picture_moves_to_a_given_sound_which_stays(comfyui, tmp_path):
-    sound, rate = read_audio(comfyui.base / "input" / "sound.wav")
+    sound, rate = read_audio(comfyui.base / "input" / "jointdit_hammer.wav")
     (clip,) = run_workflow(comfyui, tmp_path, "animate_to_a_sound")
     assert clip.frames.shape == (20, 128, 128, 3) and (clip.frames[0] != clip.frames[-1]).any()
     assert clip.sample_rate == rate and clip.audio.shape[1] == round(1.6 * rate)
@@ -173,6 +175,45 @@ def test_the_readme_makes_the_same_clip_with_curl(comfyui, tmp_path):
     assert clip.frames.shape == (20, 128, 128, 3) and clip.audio.shape[1] == round(1.6 * clip.sample_rate)
 
 
+def test_a_cancel_acts_within_a_step_and_the_next_run_is_as_always(comfyui):
+    """A single step of many frames takes minutes on a CPU. Cancelled, it ends within one block of a network."""
+    client = ComfyClient(comfyui.url)
+    body = json.dumps({"prompt": graph(frames=300, fps=30.0, width=256, height=256, steps=1, seed=200)}).encode()
+    request = urllib.request.Request(f"{comfyui.url}/prompt", body, {"Content-Type": "application/json"})
+    before = comfyui.log.read_text().count("JointDiT video unet")
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        job = json.load(reply)["prompt_id"]
+    while comfyui.log.read_text().count("JointDiT video unet") == before and status(comfyui, job) in WAITING:
+        time.sleep(0.2)  # until the sampler loads its networks
+    time.sleep(3)
+    assert status(comfyui, job) == "in_progress"
+    started = time.monotonic()
+    client.cancel(job)
+    while status(comfyui, job) in WAITING:
+        time.sleep(0.2)
+    assert status(comfyui, job) == "cancelled" and time.monotonic() - started < 15
+    outputs, refusals = client.run(graph(seed=201), lambda *progress: None)
+    assert outputs and not refusals
+
+
+WAITING = ("pending", "in_progress")
+
+
+def status(comfyui, job):
+    return comfyui.json(f"/api/jobs/{job}")["status"]
+
+
+def test_every_medium_that_a_template_opens_with_is_there(comfyui):
+    for path in API.glob("*.json"):
+        for node in read_workflow(path).values():
+            loader = {"LoadImage": "image", "LoadVideo": "file", "LoadAudio": "audio"}.get(node["class_type"])
+            if loader:
+                info = comfyui.json(f"/object_info/{node['class_type']}")[node["class_type"]]["input"]["required"]
+                kind, *options = info[loader]
+                known = kind if isinstance(kind, list) else options[0]["options"]
+                assert node["inputs"][loader] in known, path
+
+
 def test_memory_stays_flat_over_twenty_runs(comfyui):
     client = ComfyClient(comfyui.url)
     used = []
@@ -248,7 +289,7 @@ def test_two_clients_get_their_own_results(comfyui, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("videos=../..", r"no folder '\.\./\.\.' with videos \(found: videos\)"),
+        ("videos=../..", r"videos: '\.\./\.\.' not in \['videos'\]"),
         ("JointDiTCacheLatents.name=../x", r"name is '\.\./x'"),
     ],
 )
@@ -259,19 +300,52 @@ def test_training_stays_in_the_folders_of_comfyui(comfyui, change, message):
         ComfyClient(comfyui.url).run(training, lambda *progress: None)
 
 
-def test_what_is_left_out_of_a_workflow_is_told_while_the_rest_runs(comfyui):
+def test_a_training_with_a_bad_name_is_refused_before_its_cache_is_made(comfyui):
     training = read_workflow(API / "train_on_a_folder.json")
     set_input(training, "JointDiTTrain.name=a/b")
+    set_input(training, "JointDiTCacheLatents.name=unwanted")
+    with pytest.raises(InputError, match="JointDiT Train: name is 'a/b'"):
+        ComfyClient(comfyui.url).run(training, lambda *progress: None)
+    assert not (comfyui.base / "output" / "jointdit" / "caches" / "unwanted").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "node", "inputs"),
+    [
+        ({"name": "a/b"}, "JointDiTTrain", ["name"]),
+        ({"videos": "nope"}, "JointDiTCacheLatents", ["videos"]),
+    ],
+    ids=("name", "videos"),
+)
+def test_a_complaint_is_shown_at_the_input_that_it_is_about(comfyui, changes, node, inputs):
+    training = read_workflow(API / "train_on_a_folder.json")
+    for key, value in changes.items():
+        set_input(training, f"{node}.{key}={value}")
+    body = json.dumps({"prompt": training}).encode()
+    request = urllib.request.Request(f"{comfyui.url}/prompt", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            reply = json.load(answer)
+    except urllib.error.HTTPError as refused:
+        reply = json.load(refused)
+    (found,) = [each for each in reply["node_errors"].values() if each["class_type"] == node]
+    assert [error["extra_info"]["input_name"] for error in found["errors"]] == inputs
+
+
+def test_what_is_left_out_of_a_workflow_is_told_while_the_rest_runs(comfyui):
+    training = read_workflow(API / "train_on_a_folder.json")
+    set_input(training, "JointDiTTrain.steps=0")
     outputs, (refusal,) = ComfyClient(comfyui.url).run(training, lambda *progress: None)
-    assert "JointDiTTrain" in refusal and "name is 'a/b'" in refusal
+    assert "JointDiTTrain" in refusal and "smaller than min of 1: steps" in refusal
     assert shown_texts(outputs) == ["3 clips of 3 files"]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 50}, "width is 50.*use 48"),
+        ({"width": 50}, "size is 50x40.*use 48x40"),
         ({"frames": 1}, "frames is 1"),
+        ({"fps": 0.001}, "4 frames at 0.001 fps last 4000 s.*at most 60 s"),
         ({"model": "nope"}, "'nope' is not there.*models/jointdit"),
         ({"steps": -1}, "smaller than min of 0: steps"),
         ({"sampler": "magic"}, "sampler: 'magic' not in"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -280,7 +283,7 @@ def test_pictures_move_to_a_given_sound_as_in_the_library(model, models, picture
 
 def test_latents_have_the_layout_of_stock_nodes(model, pictures):
     video, audio, _ = make(model, pictures)
-    assert video["samples"].shape == (2, 4, 4, 10, 12)  # clips, channels, frames, height, width
+    assert video["samples"].shape == (2 * 4, 4, 10, 12)  # the frames of both clips, channels, height, width
     assert audio["samples"].shape[:2] == (2, 4) and audio["type"] == "audio"
     assert video["samples"].device.type == audio["samples"].device.type == "cpu"
 
@@ -297,6 +300,103 @@ def test_latents_without_their_clip_are_decoded_whole(model, pictures):
     _, audio, _ = make(model, pictures[:1])
     (sound,) = run("DecodeAudio", model=model, audio={"samples": audio["samples"]})[0]  # as from Load Latent
     assert sound["waveform"].shape[-1] == audio["samples"].shape[2] * 4 * 160
+
+
+def test_video_latents_are_unscaled_as_stock_nodes_take_and_give_them(model, pictures):
+    video, *_ = make(model, pictures[:1])
+    vae = model.pipe.video_vae
+    (images,) = run("DecodeVideo", model=model, video={"samples": video["samples"]})[0]  # as from Load Latent
+    with torch.inference_mode():
+        decoded = vae.decode(video["samples"], num_frames=4).sample  # as the stock VAE Decode
+    torch.testing.assert_close(images, (decoded.permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1), rtol=0, atol=0.6 / 255)
+    frames = torch.rand(5, 40, 48, 3)
+    with torch.inference_mode():
+        encoded = vae.encode(frames.permute(0, 3, 1, 2) * 2 - 1).latent_dist.mode()  # as the stock VAE Encode
+        again = vae.decode(encoded, num_frames=5).sample
+    (images,) = run("DecodeVideo", model=model, video={"samples": encoded})[0]
+    torch.testing.assert_close(images, (again.permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1), rtol=0, atol=0.6 / 255)
+
+
+def test_a_cancel_acts_before_the_next_block_and_nothing_stays(model, pictures):
+    """Within the first of many steps, and within the decoders: after the interrupt not one more block computes."""
+    conditions, _ = run("Condition", model=model, image=pictures[:1], **SHAPE)
+    video, audio, _ = make(model, pictures[:1])
+    for kind, given, names in (
+        ("Sample", {"conditions": conditions, "steps": 1}, ("video_unet", "audio_unet", "joint_blocks")),
+        ("DecodeVideo", {"video": video}, ("video_vae",)),
+        ("DecodeAudio", {"audio": audio}, ("audio_vae", "vocoder")),
+    ):
+        parts = [part for name in names for part in getattr(model.pipe, name).modules()]
+        blocks = [each for part in parts if isinstance(part, torch.nn.ModuleList) for each in part]
+        begun, record.interrupt_after = [], 6  # checks, the first of them before anything is computed
+        handles = [block.register_forward_hook(partial(note, begun)) for block in blocks]
+        with pytest.raises(manager.InterruptProcessingException):
+            run(kind, model=model, **given)
+        for handle in handles:
+            handle.remove()
+        assert 0 < len(begun) <= 6 < len(blocks), kind
+        assert not any(part._forward_pre_hooks for part in parts), kind
+
+
+def note(calls, *call):
+    calls.append(call)
+
+
+def test_noise_levels_of_another_model_are_refused(model, pictures):
+    with pytest.raises(ValueError, match="sigmas start at 14.6, but this model starts at 700; .*sigma_max 700"):
+        make(model, pictures[:1], sigmas=torch.tensor([14.6, 1.0, 0.0]))
+
+
+def test_sync_pulls_the_sound_of_experts_that_no_joint_block_joins(model, pictures, trained):
+    plain, off, own, strong = (
+        make(model, pictures[:1], **sync)[1]["samples"] for sync in ({}, {"sync": 0.0}, {"sync": -1.0}, {"sync": 0.5})
+    )
+    assert torch.equal(plain, off) and torch.equal(own, strong) and not torch.equal(plain, own)
+    with torch.inference_mode():  # as an eviction for another node does
+        model.pipe.audio_vae.double().float()
+    assert torch.equal(make(model, pictures[:1], sync=0.5)[1]["samples"], strong)
+    joined = run("LoadExperts", **EXPERTS, joint_blocks="trained.safetensors")[0]
+    without, own = (make(joined, pictures[:1], **sync)[1]["samples"] for sync in ({}, {"sync": -1.0}))
+    assert torch.equal(without, own)
+
+
+def test_a_given_sound_is_not_pulled(model, pictures):
+    sound = {"waveform": torch.rand(1, 1, 8000), "sample_rate": 16000}
+    make(model, pictures[:1], condition={"audio": sound}, sync=-1.0)
+    with pytest.raises(ValueError, match="the sound is given"):
+        make(model, pictures[:1], condition={"audio": sound}, sync=0.5)
+
+
+def test_precision_that_these_layers_lack_is_told_and_not_silently_the_largest(models, monkeypatch, caplog):
+    monkeypatch.setattr(manager, "unet_dtype", lambda device, supported_dtypes: torch.float8_e4m3fn)
+    loaded = run("LoadExperts", **EXPERTS, joint_blocks="none (identity)")[0]
+    assert loaded.pipe.video_unet.dtype == torch.bfloat16
+    assert "no torch.float8_e4m3fn weights; they are kept in torch.bfloat16" in caplog.text
+
+
+def test_autoencoders_and_text_encoders_follow_the_options_of_comfyui(models, pictures, monkeypatch):
+    monkeypatch.setattr(comfy.cli_args.args, "bf16_vae", True)
+    monkeypatch.setattr(comfy.cli_args.args, "bf16_text_enc", True)
+    loaded = run("LoadExperts", **EXPERTS, joint_blocks="none (identity)")[0]
+    video, audio, _ = make(loaded, pictures[:1], condition={"prompt": "a ball"})
+    (images,) = run("DecodeVideo", model=loaded, video=video)[0]
+    (sound,) = run("DecodeAudio", model=loaded, audio=audio)[0]
+    assert images.isfinite().all() and sound["waveform"].isfinite().all()
+    pipe = loaded.pipe
+    assert pipe.video_unet.dtype == torch.float32
+    assert {pipe.video_vae.dtype, pipe.audio_vae.dtype, pipe.text_encoder.dtype} == {torch.bfloat16}
+    asked = run("LoadExperts", **EXPERTS, joint_blocks="none (identity)", precision="float32")[0]
+    assert asked.pipe.video_vae.dtype == torch.float32
+
+
+def test_the_printed_command_runs_as_it_is_printed(models, tmp_path):
+    with pytest.raises(ValueError) as raised:
+        run("LoadExperts", **EXPERTS | {"video_expert": "nope"}, joint_blocks="none (identity)")
+    command = str(raised.value).partition("fetch it with: ")[2]
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PATH")}
+    shell = ["/bin/sh", "-c", f"{command} --help"]
+    done = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "--single-file" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("samples", [4000, 12000])
@@ -371,11 +471,20 @@ def test_after_an_interrupt_the_next_run_is_as_always(model, pictures, checks):
 
 def test_an_interrupt_stops_the_decoder_at_its_chunk(model, pictures):
     video, *_ = make(model, pictures[:1])
-    record.interrupt_after = 2
+    checks = run_checks(model, video)
+    record.interrupt_after = checks // 2  # of four chunks
     record.shown.clear()
     with pytest.raises(manager.InterruptProcessingException):
         run("DecodeVideo", model=model, video=video, chunk_size=1)
-    assert len(record.shown) == 1
+    assert 0 < len(record.shown) < 4
+
+
+def run_checks(model, video):
+    """How often a whole decoding asks whether it is cancelled."""
+    record.interrupt_after = 10**6
+    run("DecodeVideo", model=model, video=video, chunk_size=1)
+    checks, record.interrupt_after = 10**6 - record.interrupt_after, None
+    return checks
 
 
 def test_decoding_goes_on_with_fewer_frames_when_memory_is_short(model, pictures, monkeypatch, caplog):
@@ -490,7 +599,8 @@ def test_single_files_of_the_video_expert_are_listed_and_loaded(models, monkeypa
     model = run("LoadExperts", video_expert=name, audio_expert="audioldm2", joint_blocks="none (identity)")[0]
     assert model.pipe.defaults.frames == 25
     path.unlink()
-    assert "svd_xt.safetensors' is not there" in node.validate_inputs(name, "audioldm2", "none (identity)")
+    with pytest.raises(ValueError, match="svd_xt.safetensors' is not there"):
+        run("LoadExperts", video_expert=name, audio_expert="audioldm2", joint_blocks="none (identity)")
 
 
 def test_joint_files_and_adapters_are_listed_unless_they_are_half_written(models):
@@ -514,48 +624,114 @@ def test_joint_files_and_adapters_are_listed_unless_they_are_half_written(models
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("Condition", {"width": 50}, "width is 50.*use 48"),
-        ("Condition", {"height": -8}, "height is -8"),
-        ("Condition", {"frames": 1}, "frames is 1.*2 to 1000"),
-        ("Condition", {"fps": 500.0}, "fps is 500.*at most 240"),
-        ("Condition", {"video": None}, "connect either image.*or video"),
-        ("CacheLatents", {"videos": "../models"}, r"no folder '../models'.*\(found: mine\).*put videos into"),
-        ("CacheLatents", {"videos": "empty"}, "no folder 'empty' with videos"),
+        ("Condition", {"image": None, "video": None}, "both image and video are connected"),
+        ("Condition", {"video": None, "audio": None}, "nothing is left to make"),
         ("CacheLatents", {"name": "../cache"}, "name is '../cache'.*letters"),
-        ("CacheLatents", {"frames": 1}, "frames is 1"),
+        ("CacheLatents", {"name": "CON"}, "name is 'CON'.*Windows"),
         ("Train", {"name": "/etc/x"}, "name is '/etc/x'.*letters"),
         ("Train", {"name": ""}, "name is ''"),
-        ("SyncReport", {"fps": -1.0}, "fps is -1"),
-        ("JointCFG", {"sigma_low": 5.0, "sigma_high": 1.0}, "lower and a higher"),
-        ("DecodeVideo", {"chunk_size": 4, "overlap": 4}, "overlap is 4.*chunk_size, 4"),
+        ("Train", {"name": "lpt1"}, "name is 'lpt1'.*Windows"),
         ("LoadModel", {"model": "../../etc"}, "'../../etc' is not there.*tiny.*jointdit"),
-        ("LoadExperts", {"video_expert": "nope"}, "'nope' is not there.*jointdit fetch-models svd-xt --to .*diffusers"),
-        ("LoadExperts", {"video_expert": "svd_xt.safetensors"}, "fetch-models svd-xt --single-file --to .*checkpoints"),
-        ("LoadExperts", {"audio_expert": "svd"}, "'svd' is not there.*jointdit fetch-models audioldm2 --to"),
-        ("LoadExperts", {"joint_blocks": "x.safetensors"}, "put the file into .*jointdit"),
-        ("LoadExperts", {"joint_blocks": "model's own"}, "put the file into .*jointdit"),
-        ("LoadExperts", {"adapters": "../diffusers"}, r"put the folder \(with video.safetensors or audio.*jointdit"),
-        ("LoadModel", {"adapters": "/etc"}, "'/etc' is not there.*put the folder"),
-        ("LoadModel", {"joint_blocks": "../x.safetensors"}, "'../x.safetensors' is not there.*model's own.*identity"),
     ],
 )
 def test_wrong_values_are_refused_before_anything_runs(videos, name, given, message):
     good = {
-        "Condition": SHAPE | {"image": None},
-        "CacheLatents": SHAPE | {"videos": "mine", "name": "cache"},
+        "Condition": {"image": None},
+        "CacheLatents": {"name": "cache"},
         "Train": {"name": "blocks"},
-        "SyncReport": {"fps": 8.0},
-        "JointCFG": {"mode": {"mode": "cfg"}, "sigma_low": 0.0, "sigma_high": 700.0},
-        "DecodeVideo": {"chunk_size": 8, "overlap": 2},
         "LoadModel": {"model": "tiny"},
-        "LoadExperts": {"video_expert": "svd", "audio_expert": "audioldm2", "joint_blocks": "none (identity)"},
     }[name]
-    node = NODES[f"JointDiT{name}"]
-    assert node.validate_inputs(**good) is True
-    linked = dict.fromkeys(good)
-    assert node.validate_inputs(**linked) is True
-    answer = node.validate_inputs(**(good | given))
+    validate = NODES[f"JointDiT{name}"].validate_inputs
+    assert validate(**good) is True
+    if name != "Condition":
+        assert validate(**dict.fromkeys(good)) is True, "what is linked is known only later"
+    answer = validate(**given)
     assert isinstance(answer, str) and re.search(message, answer), answer
+
+
+@pytest.mark.parametrize("node", NODES.values(), ids=NODES)
+def test_a_complaint_is_about_the_input_that_it_is_shown_at(node):
+    """ComfyUI shows what `validate_inputs` returns at every input that it takes."""
+    if hasattr(node, "validate_inputs"):
+        taken = set(inspect.signature(node.validate_inputs).parameters)
+        assert len(taken) == 1 or taken == {"image", "video", "audio"}  # of which only those that are connected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"width": 50}, "size is 50x40.*use 48x40"),
+        ({"frames": 1}, "frames is 1.*at least 2"),
+        ({"fps": 500.0}, "fps is 500.*at most 240"),
+        ({"fps": 0.001}, "4 frames at 0.001 fps last 4000 s, too long.*at most 60 s.*fewer frames or more fps"),
+    ],
+)
+def test_a_shape_that_makes_no_clip_is_refused_before_anything_is_computed(model, videos, pictures, given, message):
+    record.loaded.clear()
+    with pytest.raises(ValueError, match=message):
+        run("Condition", model=model, image=pictures[:1], **SHAPE | given)
+    with pytest.raises(ValueError, match=message):
+        run("CacheLatents", model=model, videos="mine", layout="classes", name="never", **SHAPE | given)
+    assert not record.loaded and not (videos / "output" / "jointdit" / "caches" / "never").exists()
+
+
+def test_all_that_is_missing_of_the_experts_is_named_at_once(models):
+    with pytest.raises(ValueError) as raised:
+        run("LoadExperts", video_expert="nope", audio_expert="svd", joint_blocks="model's own", adapters="../diffusers")
+    message = str(raised.value)
+    assert re.search("'nope' is not there.*fetch-models svd-xt --to .*diffusers", message)
+    assert re.search("'svd' is not there.*fetch-models audioldm2 --to .*diffusers", message)
+    assert re.search("put the file into .*jointdit", message)
+    assert re.search(r"put the folder \(with video.safetensors or audio.*jointdit", message)
+    with pytest.raises(ValueError, match="fetch-models svd-xt --single-file --to .*checkpoints"):
+        run("LoadExperts", **EXPERTS | {"video_expert": "svd_xt.safetensors"}, joint_blocks="none (identity)")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"adapters": "/etc"}, "'/etc' is not there.*put the folder"),
+        ({"joint_blocks": "../x.safetensors"}, "'../x.safetensors' is not there.*model's own.*identity"),
+    ],
+)
+def test_only_what_is_listed_is_opened(given, message):
+    with pytest.raises(ValueError, match=message):
+        run("LoadModel", model="tiny", **given)
+
+
+@pytest.mark.parametrize(
+    ("videos_folder", "message"),
+    [
+        ("../models", r"no folder '../models'.*\(found: mine\).*put videos into"),
+        ("empty", "no folder 'empty' with videos"),
+    ],
+)
+def test_only_folders_of_videos_in_the_input_folder_are_read(model, videos, videos_folder, message):
+    with pytest.raises(ValueError, match=message):
+        run("CacheLatents", model=model, videos=videos_folder, layout="classes", name="cache", **SHAPE)
+
+
+def test_a_training_that_would_be_refused_stops_the_cache_before_it(model, videos, monkeypatch):
+    training = {"class_type": "JointDiTTrain", "inputs": {"name": "a/b", "cache": ["1", 0]}}
+    holder = type(NODES["JointDiTCacheLatents"].hidden)(prompt={"2": training})
+    monkeypatch.setattr(NODES["JointDiTCacheLatents"], "hidden", holder)
+    with pytest.raises(ValueError, match="JointDiT Train: name is 'a/b'"):
+        cache_of(model, "unwanted")
+    assert not (videos / "output" / "jointdit" / "caches" / "unwanted").exists()
+
+
+def test_wrong_numbers_of_guidance_and_of_decoding_are_refused(model, pictures):
+    with pytest.raises(ValueError, match="lower and a higher"):
+        run("JointCFG", mode={"mode": "cfg"}, sigma_low=5.0, sigma_high=1.0)
+    video, *_ = make(model, pictures[:1])
+    with pytest.raises(ValueError, match="overlap is 4.*chunk_size, 4"):
+        run("DecodeVideo", model=model, video=video, chunk_size=4, overlap=4)
+
+
+def test_every_size_that_the_widget_steps_to_fits_the_bundled_model():
+    pipe, inputs = run("LoadModel", model="tiny")[0].pipe, inputs_of(NODES["JointDiTCondition"])
+    for name in ("width", "height"):
+        assert inputs[name].step % pipe.layout.video_factor == 0
 
 
 @pytest.mark.parametrize("name", ["DecodeVideo", "DecodeAudio"])
@@ -565,10 +741,9 @@ def test_latents_of_another_kind_are_refused(model, name):
         run(name, model=model, **{given: {"samples": torch.zeros(1, 7, 3, 4)}})
 
 
-def test_neither_picture_nor_video_and_nothing_left_to_make_are_refused():
-    validate = NODES["JointDiTCondition"].validate_inputs
-    assert "connect either image" in validate(**SHAPE)
-    assert "nothing is left to make" in validate(**SHAPE, video=None, audio=None)
+def test_neither_picture_nor_video_is_refused(model):
+    with pytest.raises(ValueError, match="connect image or video"):
+        run("Condition", model=model, **SHAPE)
 
 
 def cache_of(model, name="cache"):
@@ -732,8 +907,9 @@ def test_the_sync_report_names_the_packages_that_it_lacks_with_a_command(monkeyp
     for name in [name for name in sys.modules if ".jointdit.evaluate" in name]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    answer = NODES["JointDiTSyncReport"].validate_inputs(fps=8.0)
-    assert re.search(r"lacks matplotlib; get it with: .*python.* -m pip install matplotlib$", answer), answer
+    sound = {"waveform": torch.zeros(1, 1, 8000), "sample_rate": 16000}
+    with pytest.raises(ValueError, match=r"lacks matplotlib; get it with: .*python.* -m pip install matplotlib$"):
+        run("SyncReport", images=torch.zeros(4, 8, 8, 3), audio=sound, fps=8.0)
 
 
 def load_elsewhere(*missing, version="0.33.0"):

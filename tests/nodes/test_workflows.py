@@ -100,6 +100,13 @@ def test_nodes_of_the_page_have_the_inputs_and_outputs_of_their_schemas(path):
 
 
 @EVERY
+def test_a_source_is_named_only_as_a_repository(path):
+    """ComfyUI-Manager looks up `aux_id` as owner/repository on GitHub."""
+    for node in json.loads(path.read_text())["nodes"]:
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+", node.get("properties", {}).get("aux_id", "none/given"))
+
+
+@EVERY
 def test_links_join_sockets_of_one_type(path):
     page = json.loads(path.read_text())
     by_id = {node["id"]: node for node in page["nodes"]}

@@ -370,6 +370,7 @@ def test_unknown_models_are_named_with_those_there_are(tmp_path):
         ({"frames": 0}, "frames is 0"),
         ({"fps": 0}, "fps is 0"),
         ({"frames": 1, "fps": 100}, "too short for sound"),
+        ({"frames": 8, "fps": 0.001}, "8 frames at 0.001 fps last 8000 s, too long for one clip .at most 60 s"),
         ({"steps": 0}, "steps 0"),
         ({"sampler": "magic"}, "euler, heun, dpmpp_2m, lcm"),
         ({"audio_substeps": 0}, "sub-steps 0"),

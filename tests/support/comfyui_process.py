@@ -13,7 +13,6 @@ import socket
 import subprocess
 import time
 import urllib.request
-import wave
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +85,7 @@ class Server:
 
 def furnish(base: Path) -> None:
     """ComfyUI's folders with this extension, small models (experts, a whole one, "small", and what was trained for it,
-    "trained"), and as input what the shipped workflows name: a picture, a video, a sound, and a folder of videos with
-    their captions."""
+    "trained"), and as input what the shipped workflows do not bring: a picture, and videos in a folder of a caption."""
     from tiny_models import write_experts, write_trained  # heavy: not for every test session
 
     from jointdit import Clip, JointDiTPipeline
@@ -97,14 +95,11 @@ def furnish(base: Path) -> None:
         (base / name).mkdir(parents=True)
     (base / "custom_nodes" / PACK).symlink_to(ROOT)
     shutil.copy(COMFYUI / "input" / "example.png", base / "input")
-    for seed, name in enumerate(("video", "videos/a ball/0", "videos/a ball/1", "videos/a ball/2")):
+    for seed, name in enumerate(("videos/a ball/0", "videos/a ball/1", "videos/a ball/2")):
         scene = render_scene(seed, effect="ball")
         path = base / "input" / f"{name}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         Clip(scene.frames, scene.fps, scene.audio[None], scene.sample_rate).save(path)
-    with wave.open(str(base / "input" / "sound.wav"), "wb") as file:
-        file.setparams((1, 2, scene.sample_rate, 0, "NONE", ""))
-        file.writeframes((scene.audio * 32767).astype("<i2").tobytes())
     video, audio = write_experts(base / "models" / "diffusers")
     pipe, folder = JointDiTPipeline.from_experts(video, audio), base / "models" / "jointdit"
     pipe.save_pretrained(folder / "small")

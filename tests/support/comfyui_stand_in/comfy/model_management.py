@@ -24,6 +24,12 @@ def unet_dtype(device: torch.device, supported_dtypes: list[torch.dtype]) -> tor
     return torch.float32
 
 
+def unet_manual_cast(
+    weight_dtype: torch.dtype, inference_device: torch.device, supported_dtypes: list[torch.dtype]
+) -> torch.dtype | None:
+    return torch.bfloat16 if torch.bfloat16 in supported_dtypes else None
+
+
 def should_use_bf16(device: torch.device) -> bool:
     return False
 

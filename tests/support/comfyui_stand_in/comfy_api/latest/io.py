@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 COMMON = {"display_name", "optional", "tooltip", "advanced"}
@@ -85,6 +86,15 @@ class Latent(ComfyTypeIO, io_type="LATENT"): ...
 class Sigmas(ComfyTypeIO, io_type="SIGMAS"): ...
 
 
+class Hidden(Enum):
+    prompt = "PROMPT"
+
+
+@dataclass
+class HiddenHolder:
+    prompt: Any = None
+
+
 @dataclass
 class Schema:
     node_id: str
@@ -96,10 +106,11 @@ class Schema:
     outputs: list[Output]
     is_experimental: bool = field(default=False)
     is_output_node: bool = field(default=False)
+    hidden: list[Hidden] = field(default_factory=list)
 
 
 class ComfyNode:
-    pass
+    hidden = HiddenHolder()
 
 
 class NodeOutput:

@@ -13,9 +13,10 @@ from ..jointdit.diffusion.schedules import AudioGrid
 from ..jointdit.errors import InputError
 from ..jointdit.latents import JointLatents
 from ..jointdit.pipeline import SamplingSettings
+from ..jointdit.pipeline.preview import FastDecoder
 from ..jointdit.pipeline.settings import SAMPLERS
 from .memory import DENOISING, ManagedModel
-from .progress import FastDecoder, contact_sheet
+from .progress import contact_sheet
 from .sockets import CATEGORY, CLIP_KEY, Guide, Prepared, PreparedClips, model_input
 
 OWN_GRID = "model's own"

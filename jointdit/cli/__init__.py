@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from ..errors import InputError
 from ..version import __version__
-from . import cache, evaluate, fetch_models, generate, run_workflow, synth, train
+from . import cache, evaluate, fetch_models, generate, run_workflow, synth, train, ui
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"jointdit {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (generate, synth, evaluate, cache, train, fetch_models, run_workflow):
+    for command in (generate, ui, synth, evaluate, cache, train, fetch_models, run_workflow):
         command.add_parser(commands)
     return parser
 

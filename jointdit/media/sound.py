@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import wave
 from fractions import Fraction
+from os import PathLike
 
 import av
 import numpy as np
@@ -42,3 +44,13 @@ def resample_audio(audio: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
         parts = resampler.resample(frame) + resampler.resample(None)
         channels.append(np.concatenate([part.to_ndarray() for part in parts], axis=1))
     return fit_audio(np.concatenate(channels), samples, fade=0)
+
+
+def write_wav(path: str | PathLike[str], audio: np.ndarray, rate: int) -> None:
+    """Writes float32 [channels, samples] in -1..1 as a .wav of 16 bits."""
+    samples = np.rint(np.clip(audio, -1, 1) * 32767).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(len(audio))
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(np.ascontiguousarray(samples.T).tobytes())

@@ -212,24 +212,28 @@ def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: P
         except InputError as error:
             yield {status: f"<b>{html.escape(str(error))}</b>"}
             raise gr.Error(str(error), print_exception=False) from error
-        finally:
-            yield {run: gr.update(interactive=True), stop: gr.update(interactive=False)}
 
     asked = [image, video, audio, prompt, negative, seed, count, width, height, frames, fps, fit, steps, sampler, mode]
     asked += [*shown, sync, fresh, model, *experts, memory, gallery_state]
     results = [run, stop, status, player, sound, graph, command, plot, gallery, gallery_state]
     event = run.click(generate, asked, results, api_name="generate", show_progress="hidden", **DEVICE_QUEUE)
+    event.then(_ready, None, [run, stop], queue=False, show_progress="hidden", api_visibility="private")
     gallery.select(
         _again, gallery_state, [player, sound, graph, command, plot, status], queue=False, api_visibility="private"
     )
     stop.click(
-        lambda: (gr.update(interactive=True), gr.update(interactive=False), "Cancelled."),
+        lambda: (*_ready(), "Cancelled."),
         None,
         [run, stop, status],
         cancels=[event],
         queue=False,
         api_visibility="private",
     )
+
+
+def _ready() -> tuple[Any, Any]:
+    """The buttons Generate and Cancel where nothing is being made."""
+    return gr.update(interactive=True), gr.update(interactive=False)
 
 
 def _again(clips: list[Made], chosen: gr.SelectData) -> tuple[Any, ...]:

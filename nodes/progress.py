@@ -7,10 +7,8 @@ import math
 import comfy.model_management
 import comfy.utils
 import numpy as np
-import torch
 from einops import rearrange
 from PIL import Image, ImageDraw
-from torch import Tensor
 
 PREVIEW_SIZE = 512
 PREVIEW_FRAMES = 9
@@ -28,24 +26,6 @@ class Progress:
         comfy.model_management.throw_exception_if_processing_interrupted()
         preview = None if picture is None else ("JPEG", picture, PREVIEW_SIZE)
         self._bar.update_absolute(done, total, preview)
-
-
-class FastDecoder:
-    """Video latents to small pictures by a linear map of their channels, fitted to the clip's own picture.
-
-    latents: the picture's, scaled [C, h, w].    picture: float [h, w, 3] in 0..1.
-    """
-
-    def __init__(self, latents: Tensor, picture: Tensor) -> None:
-        x = _with_one(rearrange(latents, "c h w -> (h w) c"))
-        y = rearrange(picture, "h w c -> (h w) c").to(x)
-        ridge = 1e-2 * len(x) * torch.eye(x.shape[1], device=x.device)  # a plain picture does not fix every channel
-        self._map = torch.linalg.solve(x.T @ x + ridge, x.T @ y)
-
-    def __call__(self, latents: Tensor) -> np.ndarray:
-        """Scaled latents [F, C, h, w] -> uint8 [F, h, w, 3]."""
-        colours = _with_one(rearrange(latents, "f c h w -> f h w c")) @ self._map.to(latents.device)
-        return (colours.clamp(0, 1) * 255).round().byte().cpu().numpy()
 
 
 def contact_sheet(frames: np.ndarray) -> Image.Image:
@@ -86,7 +66,3 @@ class LossCurve:
         pen.line([*zip(across.tolist(), down.tolist(), strict=True)], "#6ab0f3", width=2)
         pen.text((room, room / 2), f"loss {self._means[-1]:.4f}", "white")
         return picture
-
-
-def _with_one(x: Tensor) -> Tensor:
-    return torch.cat([x.float(), torch.ones_like(x[..., :1], dtype=torch.float32)], dim=-1)

@@ -14,9 +14,10 @@ from ..jointdit.diffusion.sync_guidance import STRONGEST, SyncGuidance
 from ..jointdit.errors import InputError
 from ..jointdit.latents import JointLatents
 from ..jointdit.pipeline import SamplingSettings
+from ..jointdit.pipeline.preview import FastDecoder
 from ..jointdit.pipeline.settings import SAMPLERS
 from .memory import DENOISING, ManagedModel, give_to_autograd
-from .progress import FastDecoder, contact_sheet
+from .progress import contact_sheet
 from .sockets import CATEGORY, CLIP_KEY, Guide, Prepared, PreparedClips, model_input
 
 OWN_GRID = "model's own"

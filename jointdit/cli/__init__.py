@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from ..errors import shortened
 from ..version import __version__
-from . import cache, doctor, evaluate, fetch_models, generate, run_workflow, synth, train
+from . import cache, doctor, evaluate, fetch_models, generate, run_workflow, synth, train, ui
 from .complaints import complaint
 from .light import import_less
 from .stopping import Terminated, terminable
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"jointdit {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (generate, synth, evaluate, cache, train, fetch_models, run_workflow, doctor):
+    for command in (generate, ui, synth, evaluate, cache, train, fetch_models, run_workflow, doctor):
         command.add_parser(commands)
     return parser
 

@@ -30,6 +30,7 @@ from . import decode, encode
 from .components import JointDiTComponents
 from .encode import Conditions, Generators, Picture
 from .long import make_long
+from .preview import FastDecoder
 from .retake import retake
 from .settings import SAMPLERS, SamplingSettings, chosen
 
@@ -68,6 +69,7 @@ class CallOptions(TypedDict, total=False):
     decode_chunk_size: int | None
     generator: Generators
     callback: Callback | None
+    preview: Callable[[np.ndarray], None] | None
 
 
 class JointDiTPipeline(JointDiTComponents):
@@ -206,6 +208,7 @@ class JointDiTPipeline(JointDiTComponents):
         decode_chunk_size: int | None = None,
         generator: Generators = None,
         callback: Callback | None = None,
+        preview: Callable[[np.ndarray], None] | None = None,
     ) -> Clip | list[Clip]:
         """One picture becomes a `Clip`, a list of pictures a list of clips.
 
@@ -223,6 +226,8 @@ class JointDiTPipeline(JointDiTComponents):
         threads. With one for each picture, a clip has the same noise whatever is beside it; sums are then rounded in
         another order, so that a small share of the pixels differs, by 1.
         callback: called with (stage, done, total), from done 0 on; the stages are "sample" and "decode".
+        preview: called after each step with the frames of the first clip as they are by then, uint8 [F, h, w, 3], one
+        pixel a latent.
         """
         report = callback or (lambda stage, done, total: None)
         settings = (settings or SamplingSettings()).changed(
@@ -263,9 +268,14 @@ class JointDiTPipeline(JointDiTComponents):
         conditions = replace(conditions, video_latents=video_latents, audio_latents=audio_latents)
 
         report("sample", 0, self.grid(settings, conditions.held).steps)
-        latents = self.sample(
-            conditions, settings, generator=generator, callback=lambda done, total, _: report("sample", done, total)
-        )
+        look = FastDecoder.of(self, conditions, images[0], fit) if preview else None
+
+        def after_step(done: int, total: int, estimate: JointLatents) -> None:
+            report("sample", done, total)
+            if preview and look:
+                preview(look(estimate.video[0]))
+
+        latents = self.sample(conditions, settings, generator=generator, callback=after_step)
         rate = self.layout.sample_rate
         if video is not None:
             return decode.with_sound(video, shape, self.decode_audio(latents.audio, shape)[0], rate)

@@ -1,0 +1,137 @@
+"""The page in a real browser, and its named endpoint."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gradio", reason="no gradio; pip install '.[test]'")
+ROOT = Path(__file__).parents[2]
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+PATIENCE = 150  # seconds
+
+
+@pytest.fixture(scope="module")
+def address():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "jointdit", "ui", "--port", str(port), "--device", "cpu", "--upload-limit", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment) as it:
+        assert it.stdout is not None
+        said = it.stdout.readline()
+        assert (found := re.match(rf"(http://127\.0\.0\.1:{port}/) \(Ctrl-C ends it\)", said)), said
+        yield found[1]
+        it.send_signal(signal.SIGINT)
+        assert it.wait(60) in (0, 130)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install '.[test]'")
+    if BROWSER is None:
+        pytest.skip("no chromium on PATH")
+    with sync_api.sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=BROWSER, args=["--disable-gpu", "--no-sandbox"])
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """Opens the page once more; `page.elsewhere` are addresses of other machines that it asked for."""
+    context = browser.new_context(viewport={"width": 1300, "height": 900})
+
+    def open_():
+        page = context.new_page()
+        page.set_default_timeout(1000 * PATIENCE)
+        page.elsewhere = []
+        page.on(
+            "request", lambda it: None if it.url.startswith((address, "data:", "blob:")) else page.elsewhere.append(it)
+        )
+        page.goto(address)
+        page.wait_for_selector("#generate")
+        page.get_by_text("Sampling").click()
+        fill(page, "steps", "3")
+        return page
+
+    yield open_
+    context.close()
+
+
+def fill(page, field, text):
+    page.locator(f"#{field} textarea").fill(text)
+
+
+def test_a_clip_is_made_in_the_page_and_again_in_another_tab(open_page):
+    first, second = open_page(), open_page()
+    for page in (first, second):
+        fill(page, "prompt", "a hammer strikes")
+        fill(page, "seed", "7")
+        page.click("#generate")
+    for page in (first, second):  # one waits for the other
+        page.wait_for_selector("#clip video")
+        page.wait_for_function("document.querySelector('#clip video').readyState >= 2")
+        assert page.locator("#clip video").evaluate("video => [video.videoWidth, video.videoHeight]") == [128, 128]
+        assert "20 frames" in page.locator("#status").inner_text() and "seed 7" in page.locator("#status").inner_text()
+        assert page.locator("#gallery img").count() == 1, "each tab has its own clips"
+        assert page.elsewhere == [], "nothing is loaded from other machines"
+
+
+def test_what_cannot_be_used_is_said_in_one_line_and_the_page_works_on(open_page):
+    page = open_page()
+    fill(page, "seed", "-3")
+    page.click("#generate")
+    page.get_by_text("Seed is '-3'; give a whole number from 0 on").first.wait_for()
+    fill(page, "seed", "1")
+    page.get_by_text("Clip", exact=True).first.click()
+    fill(page, "width", "100")
+    fill(page, "height", "128")
+    page.click("#generate")
+    page.locator("#status", has_text="size is 100x128").wait_for()
+    fill(page, "width", "128")
+    page.click("#generate")
+    page.wait_for_selector("#clip video")
+
+
+def test_cancel_stops_the_work_and_the_next_clip_is_made(open_page):
+    page = open_page()
+    fill(page, "steps", "400")
+    page.click("#generate")
+    page.wait_for_selector("#status img")
+    page.click("#cancel")
+    page.locator("#status", has_text="Cancelled").wait_for()
+    fill(page, "steps", "2")
+    page.click("#generate")
+    page.wait_for_selector("#clip video")
+
+
+def test_a_file_over_the_limit_is_refused(open_page, tmp_path):
+    (tmp_path / "big.png").write_bytes(os.urandom(2 * 2**20))
+    page = open_page()
+    page.locator("#picture").get_by_label("Clear").click()
+    page.locator("#picture input[type=file]").set_input_files(tmp_path / "big.png")
+    page.get_by_text("exceeded", exact=False).first.wait_for()
+
+
+def test_the_endpoint_makes_the_same_clip_without_a_browser(address):
+    client_module = pytest.importorskip("gradio_client", reason="no gradio_client; pip install '.[test]'")
+    client = client_module.Client(address, verbose=False)
+    assert "/generate" in client.view_api(return_format="dict")["named_endpoints"]
+    photo = client_module.handle_file(ROOT / "jointdit" / "assets" / "sample.jpg")
+    results = [client.predict(image=photo, seed="4", steps="2", api_name="/generate") for _ in range(2)]
+    players = [next(each for each in result if isinstance(each, dict) and "video" in each) for result in results]
+    one, other = (Path(player["video"]).read_bytes() for player in players)
+    assert one == other
+    with pytest.raises(client_module.exceptions.AppError, match="Steps is 'many'"):
+        client.predict(image=photo, steps="many", api_name="/generate")
+    with urllib.request.urlopen(address) as reply:
+        assert reply.status == 200

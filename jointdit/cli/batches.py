@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ..latents import ClipShape
     from ..media import Clip
-    from ..pipeline import JointDiTPipeline
+    from ..pipeline import JointDiTPipeline, LongClip
 
 ON_CPU = 4  # clips at once: more is no faster
 ON_GPU = 16
@@ -45,8 +45,8 @@ def fitting_batch(pipe: JointDiTPipeline, shape: ClipShape, device: torch.device
 def run_batches(
     jobs: Sequence[Job],
     batch: int,
-    make: Callable[[Sequence[Job]], Sequence[Clip]],
-    keep: Callable[[Job, Clip], None],
+    make: Callable[[Sequence[Job]], Sequence[Clip | LongClip]],
+    keep: Callable[[Job, Clip | LongClip], None],
     progress: Callable[[int], None],
 ) -> Outcome:
     """Makes and keeps every clip that can be made.
@@ -67,8 +67,8 @@ def run_batches(
 
 def _parts(
     group: Sequence[Job],
-    make: Callable[[Sequence[Job]], Sequence[Clip]],
-    keep: Callable[[Job, Clip], None],
+    make: Callable[[Sequence[Job]], Sequence[Clip | LongClip]],
+    keep: Callable[[Job, Clip | LongClip], None],
     outcome: Outcome,
 ) -> list[Sequence[Job]]:
     """Makes a group; what is left to be tried in smaller batches because memory ran out."""

@@ -23,9 +23,9 @@ from .evaluate_sets import (
     write_export,
 )
 from .generate import OPTIONS as GENERATE
-from .generate import guidance_options, sampling_settings
 from .models import DEFAULT_MODEL, EXPERTS, check_model, choose_device, load_model
 from .options import Option, add_options, one_of, read_files, read_options, whole
+from .settings import guidance_options, sampling_settings
 
 if TYPE_CHECKING:
     from ..evaluate import AlignScores

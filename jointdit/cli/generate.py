@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..options import CLIP, MEMORY, SAMPLING, SCALE, SPEED
+from ..options import CLIP, MEMORY, SAMPLING, SPEED
 from . import jobs as job_lists
 from .batches import fitting_batch, run_batches
 from .jobs import Job, asks_for_many, list_jobs, read_seeds
@@ -31,22 +31,19 @@ from .options import (
     yes_or_no,
 )
 from .outputs import STANDARD_OUTPUT, check_output, clip_suffix, recipe_of, write_outputs
+from .settings import guidance_options, memory_settings, sampling_settings, set_speed
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..diffusion.guidance import JointCFG
     from ..latents import ClipShape
     from ..media import Clip
-    from ..pipeline import JointDiTPipeline, LongClip, SamplingSettings
-    from ..runtime.memory import Memory
+    from ..pipeline import LongClip
     from .progress import Progress
 
 # Packages that diffusers and transformers import where they are installed, and that make no clip.
 UNUSED = ("bitsandbytes", "matplotlib", "pandas", "peft", "scipy", "sklearn", "torchao")
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample.jpg"
-
-SCALES = [each.key for each in SAMPLING if each.kind == SCALE]
 
 OPTIONS = (
     Option(
@@ -341,62 +338,3 @@ class _Run:
             f"{float(shape.seconds):.3f} s, seed {job.seed}",
             file=sys.stderr if job.output == STANDARD_OUTPUT else sys.stdout,
         )
-
-
-def guidance_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What was asked of the guidance, checked before a model is loaded."""
-    from ..diffusion.guidance import JointCFG
-
-    names = {
-        "mode": "guidance",
-        "interval": "guidance_interval",
-        "rescale": "guidance_rescale",
-        **{name: name for name in SCALES},
-    }
-    asked = {name: options.get(key) for name, key in names.items()}
-    given = {name: value for name, value in asked.items() if value is not None}
-    if "mode" in given:
-        JointCFG(**given)
-    return given
-
-
-def sampling_settings(options: Mapping[str, Any], guidance: JointCFG) -> SamplingSettings:
-    """What was asked of sampling, under this guidance."""
-    from ..diffusion.reuse import Reuse
-    from ..diffusion.sync_guidance import SyncGuidance
-    from ..pipeline import SamplingSettings
-
-    sync, interval = options.get("sync"), options.get("sync_interval")
-    if interval and not sync:
-        raise InputError(f"--sync-interval {interval[0]:g}:{interval[1]:g}: goes with --sync only; leave it out")
-    return SamplingSettings().changed(
-        steps=options["steps"],
-        sampler=options["sampler"],
-        guidance=guidance,
-        audio_grid=options.get("audio_grid"),
-        audio_substeps=options["audio_substeps"],
-        video_temperature=options["video_temperature"],
-        fresh_noise=options["fresh_noise"],
-        isolated=options.get("isolated"),
-        sync=SyncGuidance(sync, *([interval] if interval else [])) if sync else None,
-        reuse=Reuse(options["reuse"]) if options.get("reuse") else None,
-    )
-
-
-def memory_settings(options: Mapping[str, Any]) -> Memory:
-    """The preset that is asked for, with what is asked for besides."""
-    from dataclasses import fields, replace
-
-    from ..runtime.memory import PRESETS, Memory
-
-    given = {field.name: options[field.name] for field in fields(Memory) if options.get(field.name) is not None}
-    return replace(PRESETS[options["memory"] or "plain"], **given)
-
-
-def set_speed(pipe: JointDiTPipeline, options: Mapping[str, Any]) -> None:
-    """The ways to the same numbers that are asked for."""
-    from ..runtime.speed import Speed
-
-    given = {name: options[name] for name in ("compile", "channels_last", "audio_stream") if options[name]}
-    if given:
-        pipe.set_speed(Speed(**given))

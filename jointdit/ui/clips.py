@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from ..cli.generate import guidance_options, sampling_settings
 from ..cli.models import check_model, choose_device, load_model
+from ..cli.settings import guidance_options, sampling_settings
 from ..errors import InputError
 from ..media import Clip, read_audio, read_clip, read_image
 from ..pipeline import JointDiTPipeline
@@ -65,10 +65,11 @@ class Studio:
             name: readers[name](path, **({} if name == "image" else {"max_seconds": seconds}))
             for name, path in given.items()
         }
-        stage = ["sample", 0, 1]
+        stage = ("sample", 0, 1)
 
         def remember(name: str, done: int, total: int) -> None:
-            stage[:] = [name, done, total]
+            nonlocal stage
+            stage = (name, done, total)
             report(Step(name, done, total))
 
         return pipe(

@@ -9,6 +9,7 @@ import io
 import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from ..pipeline.settings import SAMPLERS
 from .clips import FILES, SUGGESTED, Studio, command_line, workflow
 from .report import report_tab
 from .train import train_tab
-from .work import Done, Step, in_steps
+from .work import Step, in_steps
 
 DEVICE_QUEUE = {"concurrency_limit": 1, "concurrency_id": "device"}  # one job at a time, whatever tab it is from
 PREVIEW_SIDE = 256
@@ -136,32 +137,32 @@ def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: P
     mode.change(_scales, mode, shown, show_progress="hidden", api_visibility="private")
 
     def generate(
-        image: str | None,
-        video: str | None,
-        audio: str | None,
-        prompt: str,
-        negative_prompt: str,
-        seed: str,
-        count: float,
-        width: str,
-        height: str,
-        frames: str,
-        fps: str,
-        fit: str,
-        steps: str,
-        sampler: str,
-        guidance: str,
-        video_scale: float,
-        audio_scale: float,
-        joint_scale: float,
-        sync: float,
-        fresh_noise: float,
-        model: str,
-        video_expert: str,
-        audio_expert: str,
-        joint: str,
-        memory: str,
-        clips: list[Made],
+        image: str | None = None,
+        video: str | None = None,
+        audio: str | None = None,
+        prompt: str = "",
+        negative_prompt: str = "",
+        seed: str = "",
+        count: float = 1,
+        width: str = "",
+        height: str = "",
+        frames: str = "",
+        fps: str = "",
+        fit: str = "cover",
+        steps: str = "",
+        sampler: str = "euler",
+        guidance: str = OWN,
+        video_scale: float = 1,
+        audio_scale: float = 1,
+        joint_scale: float = 1,
+        sync: float = 0,
+        fresh_noise: float = 0,
+        model: str = models[0],
+        video_expert: str = "",
+        audio_expert: str = "",
+        joint: str = "",
+        memory: str = "plain",
+        clips: Sequence[Made] = (),
     ) -> Iterator[dict[Any, Any]]:
         """Makes clips of a picture, a video or a sound, one for each seed."""
         if not trusted and (video_expert or audio_expert or joint or model not in models):
@@ -198,14 +199,14 @@ def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: P
             for turn in range(int(count)):
                 options["seed"] = first + turn
                 note = f"clip {turn + 1} of {int(count)}: " if count > 1 else ""
-                for each in in_steps(lambda report: studio.make(options, report)):
-                    if isinstance(each, Step):
-                        yield {status: _bar(note + each.stage, each.done, each.total, each.frames)}
-                    elif isinstance(each, Done):
-                        made = _write(each.result, options, folder)
-                        clips = [made, *clips]
+                with closing(in_steps(lambda report: studio.make(options, report))) as work:
+                    for each in work:
+                        if isinstance(each, Step):
+                            yield {status: _bar(note + each.stage, each.done, each.total, each.frames)}
+                            continue
+                        clips = [_write(each.result, options, folder), *clips]
                         yield {
-                            **dict(zip((player, sound, graph, command, plot, status), made[1:], strict=True)),
+                            **dict(zip((player, sound, graph, command, plot, status), clips[0][1:], strict=True)),
                             gallery: [thumbnail for thumbnail, *_ in clips],
                             gallery_state: clips,
                         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -39,7 +39,7 @@ class Done(Generic[T]):
 Report = Callable[[Step], None]
 
 
-def in_steps(work: Callable[[Report], T]) -> Iterator[Step | Done[T]]:
+def in_steps(work: Callable[[Report], T]) -> Generator[Step | Done[T], None, None]:
     """Runs `work` in a thread of its own and yields its last step now and then, and what it made. Its error is raised
     here. When the iterator is closed, `work` ends at its next report, and this waits for that."""
     steps: queue.SimpleQueue[Step] = queue.SimpleQueue()

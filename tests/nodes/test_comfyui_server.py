@@ -21,7 +21,8 @@ from PIL import Image
 
 from jointdit import InputError, JointDiTPipeline
 from jointdit.cli import main
-from jointdit.comfyui.client import ComfyClient, shown_texts
+from jointdit.comfyui.client import ComfyClient
+from jointdit.comfyui.results import shown_texts
 from jointdit.comfyui.workflow import read_workflow, set_input
 from jointdit.media import read_audio, read_clip, read_image
 

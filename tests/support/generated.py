@@ -118,7 +118,7 @@ def model_folders(draw: st.DrawFn, folder: Path) -> Callable[[], object]:
     content = path.read_bytes()
     small = path.suffix == ".json" and len(content) < 20_000
     path.write_bytes(draw(mutated_text(json.loads(content)) if small else damaged(content)))
-    cls = list(COMPONENTS[name].classes.values())[0]
+    cls = COMPONENTS[name].load_class(COMPONENTS[name].names[0])
     return lambda: load_component(cls, place, torch.float32)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,12 @@ SUGGESTED = (  # what the bundled model knows
 
 
 class Studio:
-    """Makes one clip after the other; the model that was used last stays loaded."""
+    """Makes one clip after the other, also where one that nobody waits for any more has yet to end; the model that was
+    used last stays loaded."""
 
     def __init__(self, device: str | None = None) -> None:
         self.device = choose_device(device)
+        self._busy = threading.Lock()
         self._key: tuple[object, ...] | None = None
         self._pipe: JointDiTPipeline | None = None
 
@@ -52,6 +55,10 @@ class Studio:
 
     def make(self, options: Mapping[str, Any], report: Report) -> Clip:
         """The clip that `jointdit generate` makes with these options. Raises InputError for what cannot be used."""
+        with self._busy:
+            return self._make(options, report)
+
+    def _make(self, options: Mapping[str, Any], report: Report) -> Clip:
         given = check_files(options)
         guidance = guidance_options(_complete(options))
         report(Step("load", 0, 1))

@@ -41,7 +41,7 @@ Report = Callable[[Step], None]
 
 def in_steps(work: Callable[[Report], T]) -> Generator[Step | Done[T], None, None]:
     """Runs `work` in a thread of its own and yields its last step now and then, and what it made. Its error is raised
-    here. When the iterator is closed, `work` ends at its next report, and this waits for that."""
+    here. When the iterator is closed, `work` ends at its next report."""
     steps: queue.SimpleQueue[Step] = queue.SimpleQueue()
     unwanted = threading.Event()
 
@@ -50,15 +50,16 @@ def in_steps(work: Callable[[Report], T]) -> Generator[Step | Done[T], None, Non
             raise Cancelled
         steps.put(step)
 
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work, report)
-        try:
-            while not future.done():
-                if step := _last(steps):
-                    yield step
-            yield Done(future.result())
-        finally:
-            unwanted.set()
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(work, report)
+    pool.shutdown(wait=False)  # it takes no other work, and whoever closes this waits for nothing
+    try:
+        while not future.done():
+            if step := _last(steps):
+                yield step
+        yield Done(future.result())
+    finally:
+        unwanted.set()
 
 
 def _last(steps: queue.SimpleQueue[Step]) -> Step | None:

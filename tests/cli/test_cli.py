@@ -156,7 +156,8 @@ def test_a_size_that_does_not_fit_names_the_nearest(photo, tmp_path, capsys) -> 
 
 
 def test_a_clip_that_fits_into_no_memory_is_refused_at_once(photo, tmp_path, capsys) -> None:
-    line = refused(capsys, "generate", photo, "-o", tmp_path / "a.mp4", "--size", "4096x4096", "--frames", "1000")
+    huge = ("--size", "4096x4096", "--frames", "1000", "--window", "1000")
+    line = refused(capsys, "generate", photo, "-o", tmp_path / "a.mp4", *huge)
     assert "1000 frames of 4096x4096" in line
 
 

@@ -21,7 +21,9 @@ EXTRAS = {
     "adamw8bit": (("bitsandbytes",), "an optimizer in eight bits, for training in less memory"),
     "evaluate": (("scipy", "scikit-image", "scikit-learn", "matplotlib"), "jointdit evaluate and the sync plots"),
     "loudness": (("pyloudnorm",), "jointdit generate --loudness"),
+    "av-align": (("librosa", "opencv-python-headless"), "AV-Align as its authors compute it, in jointdit evaluate"),
     "client": (("websocket-client",), "jointdit run-workflow"),
+    "ui": (("gradio",), "jointdit ui, the web page"),
 }
 GIB = 2**30
 

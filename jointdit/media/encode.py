@@ -125,7 +125,8 @@ def write_pieces(
     if height % 2 or width % 2:
         even = f"{width + width % 2}x{height + height % 2}"
         raise InputError(f"{path}: a video of {width}x{height} cannot be written; the nearest even size is {even}")
-    check_channels(path, channels)
+    if channels:
+        check_channels(path, channels)
     crf = target.crf if crf is None else crf
     if not 1 <= crf <= target.max_crf:
         raise InputError(f"crf is {crf}, but must be from 1 (best) to {target.max_crf} for {suffix}")

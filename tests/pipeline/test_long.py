@@ -180,7 +180,7 @@ def test_a_retake_of_more_than_one_window_and_of_any_sound(pipe):
         ("give a span within the clip, 0 to 1.500 s", (1.0, 1.8), {}),
         ("give a span within", (1.0, 0.5), {}),
         ("no frame but the first", (0.0, 0.0001), {}),
-        ("both sides must be multiples of 8", (0.3, 1.0), {"clip": odd}),
+        ("both sides must be multiples of 4", (0.3, 1.0), {"clip": odd}),
         ("retake 'all'", (0.3, 1.0), {"what": "all"}),
         ("has no sound", (0.3, 1.0), {"clip": Clip(clip.frames, 8, SILENT, 16000)}),
     ):

@@ -219,7 +219,7 @@ def test_missing_photo_packages_name_the_extra(monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [])
     for name in [name for name in sys.modules if name.split(".")[0] in ("skimage", "sklearn")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(ImportError, match=r"jointdit\[train\]"):
+    with pytest.raises(ImportError, match="pip install scikit-image"):
         bundled_photos()
 
 

@@ -29,7 +29,12 @@ from .report import report_tab
 from .train import train_tab
 from .work import Step, in_steps
 
-DEVICE_QUEUE = {"concurrency_limit": 1, "concurrency_id": "device"}  # one job at a time, whatever tab it is from
+# One job at a time, whatever tab it is from.
+DEVICE_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "device", "trigger_mode": "multiple"}
+    "concurrency_limit": 1,
+    "concurrency_id": "device",
+    "trigger_mode": "multiple",
+}  # one job at a time, whatever tab it is from
 PREVIEW_SIDE = 256
 MOST_CLIPS = 16
 # Of a clip: its thumbnail, video, sound, workflow, command, plot, and what is said of it.
@@ -76,11 +81,11 @@ def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: P
         with gr.Column(scale=2, min_width=320):
             image = gr.Image(label="Picture", type="filepath", value=str(SAMPLE), height=220, elem_id="picture")
             prompt = gr.Textbox(
-                label="Prompt", placeholder="what happens; empty: the picture suggests it", elem_id="prompt"
+                value="", label="Prompt", placeholder="what happens; empty: the picture suggests it", elem_id="prompt"
             )
             gr.Examples([[each] for each in SUGGESTED], [prompt], label="Prompts that the bundled model knows")
             with gr.Row():
-                seed = gr.Textbox(label="Seed", placeholder="random", elem_id="seed")
+                seed = gr.Textbox(value="", label="Seed", placeholder="random", elem_id="seed")
                 count = gr.Slider(1, MOST_CLIPS, 1, step=1, label="Clips, one seed each")
             with gr.Row():
                 run = gr.Button("Generate", variant="primary", elem_id="generate")
@@ -89,16 +94,16 @@ def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: P
                 video = gr.Video(label="Video that gets a sound (take the picture away)", height=180)
                 audio = gr.Audio(label="Sound that the picture moves to", type="filepath")
             with gr.Accordion("Clip", open=False):
-                negative = gr.Textbox(label="Negative prompt", placeholder="what should not be heard")
+                negative = gr.Textbox(value="", label="Negative prompt", placeholder="what should not be heard")
                 with gr.Row():
-                    width = gr.Textbox(label="Width", placeholder=OWN, elem_id="width")
-                    height = gr.Textbox(label="Height", placeholder=OWN, elem_id="height")
+                    width = gr.Textbox(value="", label="Width", placeholder=OWN, elem_id="width")
+                    height = gr.Textbox(value="", label="Height", placeholder=OWN, elem_id="height")
                 with gr.Row():
-                    frames = gr.Textbox(label="Frames", placeholder=OWN)
-                    fps = gr.Textbox(label="Frames per second", placeholder=f"{OWN}, or 12.5, 25/2")
+                    frames = gr.Textbox(value="", label="Frames", placeholder=OWN)
+                    fps = gr.Textbox(value="", label="Frames per second", placeholder=f"{OWN}, or 12.5, 25/2")
                 fit = gr.Radio(["cover", "contain", "stretch"], value="cover", label="A picture of another shape")
             with gr.Accordion("Sampling", open=False):
-                steps = gr.Textbox(label="Steps", placeholder=OWN, elem_id="steps")
+                steps = gr.Textbox(value="", label="Steps", placeholder=OWN, elem_id="steps")
                 sampler = gr.Radio(list(SAMPLERS), value="euler", label="Sampler")
                 mode = gr.Radio([OWN, *GUIDANCE_MODES], value=OWN, label="Guidance")
                 video_scale = gr.Slider(0, 10, 1, label="Video scale: obey the picture; 1 is neutral", visible=False)
@@ -109,7 +114,7 @@ def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: P
             with gr.Accordion("Model", open=False):
                 model = gr.Dropdown(list(models), value=models[0], label="Model", allow_custom_value=trusted)
                 experts = [
-                    gr.Textbox(label=label, placeholder=hint, visible=trusted)
+                    gr.Textbox(value="", label=label, placeholder=hint, visible=trusted)
                     for label, hint in (
                         ("Video expert, instead of a model", "svd.safetensors or a folder"),
                         ("Audio expert", "a folder of AudioLDM2"),
@@ -211,7 +216,7 @@ def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: P
                             gallery_state: clips,
                         }
         except InputError as error:
-            yield {status: f"<b>{html.escape(str(error))}</b>"}
+            yield {status: f"<b>{html.escape(str(error))}</b>", **dict(zip((run, stop), _ready(), strict=True))}
             raise gr.Error(str(error), print_exception=False) from error
 
     asked = [image, video, audio, prompt, negative, seed, count, width, height, frames, fps, fit, steps, sampler, mode]

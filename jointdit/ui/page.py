@@ -31,10 +31,6 @@ from .work import Step, in_steps
 
 # One job at a time, whatever tab it is from.
 DEVICE_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "device", "trigger_mode": "multiple"}
-    "concurrency_limit": 1,
-    "concurrency_id": "device",
-    "trigger_mode": "multiple",
-}  # one job at a time, whatever tab it is from
 PREVIEW_SIDE = 256
 MOST_CLIPS = 16
 # Of a clip: its thumbnail, video, sound, workflow, command, plot, and what is said of it.

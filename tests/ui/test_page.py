@@ -21,8 +21,9 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 PATIENCE = 100  # seconds
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def address():
+    """A server for each test: what closed tabs of another one leave in its queue is not looked at here."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -85,6 +86,7 @@ def test_a_clip_is_made_in_the_page_and_again_in_another_tab(open_page):
         assert "20 frames" in page.locator("#status").inner_text() and "seed 7" in page.locator("#status").inner_text()
         assert page.locator("#gallery img").count() == 1, "each tab has its own clips"
         assert page.elsewhere == [], "nothing is loaded from other machines"
+        page.wait_for_selector("#generate:enabled")
 
 
 def test_what_cannot_be_used_is_said_in_one_line_and_the_page_works_on(open_page):

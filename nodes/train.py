@@ -9,7 +9,6 @@ from pathlib import Path
 
 import comfy.model_management
 import torch
-from accelerate import Accelerator
 from comfy_api.latest import io
 from diffusers import AudioLDM2UNet2DConditionModel
 
@@ -17,7 +16,8 @@ from ..jointdit.checkpoints.joint_files import load_joint_blocks
 from ..jointdit.errors import InputError
 from ..jointdit.latents import ClipShape
 from ..jointdit.train.cache import LatentCache
-from ..jointdit.train.engine import PRECISIONS, Engine
+from ..jointdit.train.engine import Engine
+from ..jointdit.train.precision import make_accelerator
 from ..jointdit.train.run_folder import locked
 from ..jointdit.train.stages import TEMPLATES, TrainingConfig, read_config
 from . import folders, places
@@ -187,7 +187,7 @@ def _train(model: ManagedModel, config: TrainingConfig, file: Path) -> None:
         progress(step, steps, curve.draw(loss))
 
     on_cpu = comfy.model_management.get_torch_device().type == "cpu"
-    accelerator = Accelerator(mixed_precision=PRECISIONS[config.precision], cpu=on_cpu)
+    accelerator = make_accelerator(config.precision, cpu=on_cpu)
     try:
         with locked(config.output):
             engine = Engine(trained.pipe, cache, config, accelerator, report)
@@ -206,7 +206,7 @@ def _in_float32(audio_unet: AudioLDM2UNet2DConditionModel) -> AudioLDM2UNet2DCon
 
 
 def _precision(model: ManagedModel) -> str:
-    """Of the arithmetic, as ComfyUI sees the device. The same all the time: accelerate knows one for a process."""
+    """Of the arithmetic, as ComfyUI sees the device."""
     device = comfy.model_management.get_torch_device()
     if comfy.model_management.should_use_bf16(device):
         return "bfloat16"

@@ -41,7 +41,6 @@ from .stages import TrainingConfig
 from .validation import Validation, hold_out
 
 logger = logging.getLogger(__name__)
-PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 Report = Callable[[int, int, float], None]
 

@@ -1,8 +1,24 @@
-"""Which arithmetic a device computes fast in."""
+"""Which arithmetic a device computes fast in, and an accelerator that trains in it."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}  # accelerate's names
+
+
+def make_accelerator(precision: str = "float32", **options: Any) -> Accelerator:
+    """An accelerator of a run that trains in `precision`, with accelerate's own `options`.
+
+    accelerate keeps the precision of a process's first run for all of its runs and refuses another one, so that a run
+    in float32 after one in bfloat16 failed. A new state leaves the accelerators that are there already with their own.
+    """
+    AcceleratorState._shared_state = {}
+    return Accelerator(mixed_precision=MIXED[precision], **options)
 
 
 def choose_precision(asked: str, device: torch.device) -> str:

@@ -19,9 +19,9 @@ from ..models.joint_start import start_joint_blocks
 from ..pipeline import JointDiTPipeline
 from .cache import LatentCache
 from .cache_index import Measures
-from .engine import PRECISIONS, Engine
+from .engine import Engine
 from .frozen import hold_frozen
-from .precision import choose_precision
+from .precision import choose_precision, make_accelerator
 from .run_folder import BEST, BLOCKS, describe, locked, result_path, step_to_resume
 from .stages import STARTS, TrainingConfig
 
@@ -59,7 +59,7 @@ def train_stage(config: TrainingConfig, progress: Progress | None = None, second
     precision = choose_precision(config.precision, torch.device(state.device or "cpu"))
     # Every trained weight gets a gradient in every batch, with isolated clips, without them and with them alone.
     parallel = DistributedDataParallelKwargs(find_unused_parameters=False)
-    accelerator = Accelerator(mixed_precision=PRECISIONS[precision], kwargs_handlers=[parallel])
+    accelerator = make_accelerator(precision, kwargs_handlers=[parallel])
     with locked(config.output) if accelerator.is_main_process else nullcontext():
         cache = LatentCache(config.cache, Measures(config.min_loudness, config.min_motion, config.min_sync))
         cache.check_split(config.split)  # before a model is loaded

@@ -36,6 +36,7 @@ from jointdit.synthetic.effects import REGISTRY
 from jointdit.synthetic.textures import procedural_picture
 from jointdit.synthetic.timeline import Timeline, draw_strengths
 
+SUPPORT = Path(__file__).parents[1] / "support"
 EFFECTS = ("hammer", "ball", "lightning", "heartbeat", "pendulum", "drops", "bell", "fireworks")
 FPS, SIDE, WINDOW = Fraction(25, 2), 128, 20
 NEAR = 2  # frames from the middle of a seam that count as at it
@@ -197,19 +198,21 @@ def cost(seconds: float) -> dict:
             for at in range(frames)
         )
         write_pieces(source, pieces, (SIDE, SIDE), FPS, 0, 16000)
-        command = [sys.executable, "-c", MEASURED, str(source), str(Path(folder) / "sounding.mp4")]
+        command = [sys.executable, "-c", MEASURED, str(source), str(Path(folder) / "sounding.mp4"), str(SUPPORT)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     video, audio, peak = (int(word) for word in done.stdout.split()[-3:])
     return {
         "windows": -(-(frames - WINDOW) // (WINDOW - round(WINDOW * OVERLAP))) + 1,
         "video evaluations a second": round(video / seconds, 3),
         "audio evaluations a second": round(audio / seconds, 3),
-        "peak memory MiB": round(peak / 1024, 1),
+        "peak memory MiB": round(peak / 2**20, 1),
     }
 
 
 MEASURED = """
-import resource, sys
+import sys
+sys.path.append(sys.argv[3])
+from peak_memory import peak_memory
 from jointdit.cli import main, models
 found, load = {"video": 0, "audio": 0}, models.load_model
 
@@ -225,7 +228,7 @@ from jointdit.cli import generate
 generate.load_model = counted
 words = ["--steps", "1", "--audio-substeps", "2", "--quiet", "--prompt", "rain"]
 assert main(["generate", "--video", sys.argv[1], "-o", sys.argv[2], *words]) == 0
-print(found["video"], found["audio"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(found["video"], found["audio"], peak_memory())
 """
 
 

@@ -15,8 +15,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from comfy_pack import ROOT, STAND_IN, library, load_pack, nodes
 from original_svd import SMALL_CONFIGS, write_single_file
 from safetensors.torch import load_file
@@ -29,6 +27,7 @@ from jointdit.evaluate.clip import score_clip
 from jointdit.synthetic import render_scene
 from jointdit.train.cache import LatentCache
 from jointdit.train.engine import Engine
+from jointdit.train.precision import make_accelerator
 from jointdit.train.stages import TEMPLATES, read_config
 
 if sys.version_info >= (3, 11):
@@ -830,7 +829,6 @@ def test_weights_that_others_moved_in_inference_mode_can_be_trained(models, vide
 
 def test_in_lower_precision_the_audio_expert_trains_in_full(models, videos, monkeypatch):
     monkeypatch.setattr(manager, "should_use_bf16", lambda device: True)
-    monkeypatch.setattr(AcceleratorState, "_shared_state", {})  # accelerate knows one precision for a process
     half = run("LoadExperts", **EXPERTS, precision="bfloat16")[0]
     with torch.inference_mode():  # as an eviction for another node does
         half.pipe.audio_unet.double().bfloat16()
@@ -842,7 +840,7 @@ def test_in_lower_precision_the_audio_expert_trains_in_full(models, videos, monk
     options = {"steps": 2, "batch": 2, "rate": 0.1, "held_out": 1, "precision": "bfloat16", "samples": 0}
     options |= {"cache": str(cache), "output": str(videos / "half"), "tensorboard": "false"}
     config = read_config(TEMPLATES["a"], {name: str(value) for name, value in options.items()})
-    engine = Engine(pipe, LatentCache(cache), config, Accelerator(mixed_precision="bf16", cpu=True))
+    engine = Engine(pipe, LatentCache(cache), config, make_accelerator("bfloat16", cpu=True))
     engine.train()
     ours, theirs = load_file(models / "jointdit" / file), load_file(engine.export())
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

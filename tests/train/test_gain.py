@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 
 from jointdit import JointDiTPipeline
 from jointdit.cli import main
 from jointdit.train.cache import LatentCache
 from jointdit.train.engine import Engine
 from jointdit.train.gain import Gain
+from jointdit.train.precision import make_accelerator
 from jointdit.train.stages import TEMPLATES, read_config
 
 
@@ -32,7 +32,7 @@ def gain(cache: LatentCache, output: Path, joint: str) -> Gain:
     options |= {"precision": "float32", "joint": joint, "batch": 1}
     config = read_config(TEMPLATES["a"], {name: json.dumps(value) for name, value in options.items()})
     pipe = JointDiTPipeline.from_pretrained("tiny", joint=joint or None)
-    engine = Engine(pipe, cache, config, Accelerator(cpu=True))
+    engine = Engine(pipe, cache, config, make_accelerator(cpu=True))
     engine.model.eval()
     return engine.validation.gain(config.steps, 5)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 from sounding_videos import video
 
 from jointdit import JointDiTPipeline
@@ -22,7 +21,7 @@ from jointdit.errors import InputError
 from jointdit.train.cache import LatentCache
 from jointdit.train.checkpoint import read_counters
 from jointdit.train.engine import Engine
-from jointdit.train.precision import choose_precision
+from jointdit.train.precision import choose_precision, make_accelerator
 from jointdit.train.run import train_stage
 from jointdit.train.run_folder import locked
 from jointdit.train.schedule import learning_rate
@@ -47,7 +46,7 @@ def config(output: Path, cache: LatentCache, **changes: object) -> TrainingConfi
 
 
 def engine(made: TrainingConfig, cache: LatentCache, report=None) -> Engine:
-    return Engine(JointDiTPipeline.from_pretrained("tiny"), cache, made, Accelerator(cpu=True), report)
+    return Engine(JointDiTPipeline.from_pretrained("tiny"), cache, made, make_accelerator(cpu=True), report)
 
 
 def log(output: Path) -> list[dict]:
@@ -165,6 +164,13 @@ def test_precision_follows_the_processor_unless_it_is_given(has, monkeypatch):
         monkeypatch.setattr(torch.cpu, name, lambda: has, raising=False)
     assert choose_precision("auto", torch.device("cpu")) == ("bfloat16" if has else "float32")
     assert choose_precision("float16", torch.device("cpu")) == "float16"
+
+
+def test_runs_of_one_process_may_differ_in_precision(cache, tmp_path):
+    """accelerate itself refuses the second one."""
+    for precision in ("bfloat16", "float32", "bfloat16"):
+        output = tmp_path / f"{precision}{len(list(tmp_path.iterdir()))}"
+        assert train_stage(config(output, cache, precision=precision, steps=1)).steps == 1
 
 
 def test_joint_blocks_start_from_what_is_asked_for(cache, tmp_path):

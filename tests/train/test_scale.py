@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
-from accelerate import Accelerator
 from tiny_models import conditioning, inputs, joint_model
 
 from jointdit import JointDiTPipeline, SamplingSettings
@@ -28,6 +27,7 @@ from jointdit.train.adapters import add_adapters
 from jointdit.train.cache import LatentCache
 from jointdit.train.engine import Engine
 from jointdit.train.frozen import hold_frozen
+from jointdit.train.precision import make_accelerator
 from jointdit.train.stages import TEMPLATES, read_config
 from jointdit.train.write_cache import write_cache
 
@@ -53,7 +53,7 @@ def engine(output, cache, accelerator=None, **changes):
     values |= {"rate": 1e-3, "expert_rate": 1e-4, "adapter_rate": 1e-3, "precision": "float32", "log_every": 1}
     values |= {"save_every": 2, "validate_every": 100, "samples": 0, "tensorboard": False, "micro_batch": 4}
     made = read_config(TEMPLATES["b"], {name: json.dumps(value) for name, value in (values | changes).items()})
-    return Engine(JointDiTPipeline.from_pretrained("tiny"), cache, made, accelerator or Accelerator(cpu=True))
+    return Engine(JointDiTPipeline.from_pretrained("tiny"), cache, made, accelerator or make_accelerator(cpu=True))
 
 
 def losses(output):
@@ -188,11 +188,11 @@ sys.path[:0] = [{tests!r}, {support!r}]
 from pathlib import Path
 import torch
 torch.set_num_threads({threads})
-from accelerate import Accelerator
+from jointdit.train.precision import make_accelerator
 from jointdit.train.cache import LatentCache
 from test_scale import engine
 
-accelerator = Accelerator(cpu=True)
+accelerator = make_accelerator(cpu=True)
 assert accelerator.num_processes == 2
 run = engine(Path({output!r}), LatentCache(Path({cache!r})), accelerator, **{changes!r})
 own = getattr(run.optimizer.optimizer, "optim", run.optimizer.optimizer).param_groups

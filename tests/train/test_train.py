@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
-from accelerate import Accelerator
 from sounding_videos import video
 from tiny_models import conditioning, joint_model, write_experts
 from tiny_models import joint_blocks as tiny_joint_blocks
@@ -33,6 +32,7 @@ from jointdit.train.cache import LatentCache
 from jointdit.train.engine import Engine, hold_out
 from jointdit.train.memory import Plan, plan
 from jointdit.train.optimizers import bytes_to_come
+from jointdit.train.precision import make_accelerator
 from jointdit.train.stages import TEMPLATES, read_config
 from jointdit.train.write_cache import write_cache
 
@@ -86,7 +86,8 @@ def config(tmp_path, cache, **changes):
 
 def engine(tmp_path, cache, report=None, accelerator=None, **changes):
     made = config(tmp_path, cache, **changes)
-    return Engine(JointDiTPipeline.from_pretrained("tiny"), cache, made, accelerator or Accelerator(cpu=True), report)
+    pipe = JointDiTPipeline.from_pretrained("tiny")
+    return Engine(pipe, cache, made, accelerator or make_accelerator(cpu=True), report)
 
 
 def test_a_class_folder_is_the_caption_unless_a_text_speaks_for_the_video(folder):
@@ -236,7 +237,7 @@ def test_the_gradient_scale_of_float16_goes_on_after_an_interruption(cache, tmp_
     """accelerate scales on GPUs alone; the same scaler, doubling at every step, shows on a CPU what is kept."""
 
     def scaled(path, report=None):
-        accelerator = Accelerator(cpu=True)
+        accelerator = make_accelerator(cpu=True)
         accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=1)
         return engine(path, cache, report, accelerator)
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 
@@ -33,6 +34,8 @@ class Progress:
     """A callback (stage, done, total, note) that draws one bar a stage. Where stderr is not a terminal, long stages
     write a line every half minute instead, with their rate and the time that is left.
 
+    Warnings of the library stand in lines of their own.
+
     note: what else to show, such as a loss.
     format: more arguments of tqdm, such as its unit.
     """
@@ -43,14 +46,17 @@ class Progress:
         self._format = {"disable": quiet, "delay": 0 if terminal else LINE_SECONDS, **lines, **format}
         self._bar: tqdm | None = None
         self._stage = ""
+        self._warnings = logging_redirect_tqdm()
 
     def __enter__(self) -> Progress:
+        self._warnings.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
+        self._warnings.__exit__(kind, error, trace)
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         if stage != self._stage:

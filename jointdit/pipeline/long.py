@@ -21,9 +21,10 @@ from ..errors import InputError
 from ..latents import ClipShape, JointLatents, Windows
 from ..media import Clip, Piece
 from ..media.image import Fit
-from .encode import Picture, encode_texts
+from .encode import Picture
 from .pieces import DecodedSound, DecodedVideo, EncodedVideo, GivenSound, GivenVideo, KeptFrames, LongClip
 from .settings import SamplingSettings, chosen
+from .texts import encode_texts, heard
 
 JointDiTPipeline = Any  # the pipeline imports this module; its class is not known here
 Callback = Callable[[str, int, int], None]
@@ -124,7 +125,7 @@ def make_long(
         )
     windows = pipe.layout.windows(clip, window, chosen(overlap, max(1, round(window * OVERLAP))))
     options = LongOptions(
-        prompt,
+        heard(pipe, [prompt])[0],
         negative_prompt,
         settings,
         fit,

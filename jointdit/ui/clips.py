@@ -10,25 +10,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
+from ..cli.generate import SAMPLE
 from ..cli.models import check_model, choose_device, load_model
 from ..cli.settings import guidance_options, sampling_settings
 from ..errors import InputError
 from ..media import Clip, read_audio, read_clip, read_image
 from ..pipeline import JointDiTPipeline
+from ..synthetic.textures import procedural_picture
 from .work import Report, Step
 
 MODEL_KEYS = ("model", "video_expert", "audio_expert", "joint", "adapters", "memory", "dtype")
 FILES = ("image", "video", "audio")
-SUGGESTED = (  # what the bundled model knows
-    "lightning strikes and thunder rolls",
-    "a red ball bounces on the floor",
-    "a hammer strikes",
-    "heavy rain",
-    "a siren wails",
-    "fireworks in the sky",
-)
+EXAMPLE_SIDE = 256  # pixels
+# Prompts that the bundled model knows, with the number of the picture that is drawn for each; 0 is the project's own.
+SUGGESTED = {
+    "lightning strikes and thunder rolls": 0,
+    "a red ball bounces on the floor": 5,
+    "a hammer strikes": 13,
+    "heavy rain": 6,
+    "a siren wails": 1,
+    "fireworks in the sky": 15,
+}
 
 
 class Studio:
@@ -95,6 +101,18 @@ class Studio:
             callback=remember,
             preview=lambda frames: report(Step(*stage, frames)),
         )
+
+
+def examples(folder: Path) -> list[list[str]]:
+    """Pictures and prompts to begin with. The pictures are drawn into a folder."""
+    rows = []
+    for prompt, number in SUGGESTED.items():
+        path = folder / f"example{number}.png" if number else SAMPLE
+        if number:
+            picture = procedural_picture(np.random.default_rng([18, number]), EXAMPLE_SIDE, EXAMPLE_SIDE)
+            Image.fromarray(picture).save(path)
+        rows.append([str(path), prompt])
+    return rows
 
 
 def check_files(options: Mapping[str, Any]) -> dict[str, Path]:

@@ -24,10 +24,10 @@ from ..errors import InputError
 from ..media import Clip, exact_fps
 from ..media.sound import write_wav
 from ..pipeline.settings import SAMPLERS
-from .clips import FILES, SUGGESTED, Studio, command_line, workflow
+from .clips import FILES, Studio, command_line, examples, workflow
 from .report import report_tab
 from .train import train_tab
-from .work import Step, in_steps
+from .work import Step, Visitors, in_steps
 
 # One job at a time, whatever tab it is from.
 DEVICE_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "device", "trigger_mode": "multiple"}
@@ -43,15 +43,17 @@ CSS = ".status progress { width: 100% } .status img { width: 100%; max-width: 24
 def build_page(studio: Studio, models: Sequence[str], trusted: bool) -> gr.Blocks:
     """models: what the model's list offers.    trusted: whether who sees the page may name folders of this machine."""
     folder = Path(tempfile.mkdtemp(prefix="jointdit-ui-"))
+    visitors = Visitors()
     with gr.Blocks(title="JointDiT", analytics_enabled=False) as page:
         gr.Markdown("# JointDiT\nOne picture becomes a short video with its own sound.")
         with gr.Tab("Generate"):
-            generate_tab(studio, models, trusted, folder)
+            joint = generate_tab(studio, models, trusted, folder, visitors)
         with gr.Tab("Sync report"):
             report_tab()
         if trusted:
             with gr.Tab("Train"):
-                train_tab(models)
+                train_tab(models, visitors, folder, joint)
+        page.unload(visitors.leave)
     return page
 
 
@@ -70,8 +72,8 @@ def launch_options(host: str, port: int, upload_megabytes: int) -> dict[str, Any
     }
 
 
-def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: Path) -> None:
-    """Inputs, and what came of them."""
+def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: Path, visitors: Visitors) -> gr.Textbox:
+    """Inputs, and what came of them. The field of the Joint Block file."""
     gallery_state = gr.State([])
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
@@ -79,7 +81,7 @@ def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: P
             prompt = gr.Textbox(
                 value="", label="Prompt", placeholder="what happens; empty: the picture suggests it", elem_id="prompt"
             )
-            gr.Examples([[each] for each in SUGGESTED], [prompt], label="Prompts that the bundled model knows")
+            gr.Examples(examples(folder), [image, prompt], label="Pictures, and prompts that the bundled model knows")
             with gr.Row():
                 seed = gr.Textbox(value="", label="Seed", placeholder="random", elem_id="seed")
                 count = gr.Slider(1, MOST_CLIPS, 1, step=1, label="Clips, one seed each")
@@ -110,11 +112,11 @@ def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: P
             with gr.Accordion("Model", open=False):
                 model = gr.Dropdown(list(models), value=models[0], label="Model", allow_custom_value=trusted)
                 experts = [
-                    gr.Textbox(value="", label=label, placeholder=hint, visible=trusted)
-                    for label, hint in (
-                        ("Video expert, instead of a model", "svd.safetensors or a folder"),
-                        ("Audio expert", "a folder of AudioLDM2"),
-                        ("Joint Block file", "joint_blocks.safetensors"),
+                    gr.Textbox(value="", label=label, placeholder=hint, visible=trusted, elem_id=name)
+                    for name, label, hint in (
+                        ("video-expert", "Video expert, instead of a model", "svd.safetensors or a folder"),
+                        ("audio-expert", "Audio expert", "a folder of AudioLDM2"),
+                        ("joint", "Joint Block file", "joint_blocks.safetensors"),
                     )
                 ]
                 memory = gr.Radio(["plain", "low", "lowest"], value="plain", label="Save memory, for more time")
@@ -125,7 +127,12 @@ def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: P
                 sound = gr.File(label="Sound, .wav", height=90)
                 graph = gr.File(label="Workflow for ComfyUI's API, .json", height=90)
             command = gr.Code(
-                label="The command that makes it again", language="shell", wrap_lines=True, lines=2, max_lines=4
+                label="The command that makes it again",
+                language="shell",
+                wrap_lines=True,
+                lines=2,
+                max_lines=4,
+                elem_id="command",
             )
             plot = gr.Image(label="Motion and loudness", interactive=False)
             gallery = gr.Gallery(
@@ -138,6 +145,7 @@ def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: P
     mode.change(_scales, mode, shown, show_progress="hidden", api_visibility="private")
 
     def generate(
+        request: gr.Request,
         image: str | None = None,
         video: str | None = None,
         audio: str | None = None,
@@ -202,6 +210,8 @@ def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: P
                 note = f"clip {turn + 1} of {int(count)}: " if count > 1 else ""
                 with closing(in_steps(lambda report: studio.make(options, report))) as work:
                     for each in work:
+                        if not visitors.wait(request):
+                            return
                         if isinstance(each, Step):
                             yield {status: _bar(note + each.stage, each.done, each.total, each.frames)}
                             continue
@@ -231,6 +241,7 @@ def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: P
         queue=False,
         api_visibility="private",
     )
+    return experts[-1]
 
 
 def _ready() -> tuple[Any, Any]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +20,22 @@ import gradio as gr
 import pandas as pd
 
 from ..errors import InputError
+from ..train.cache_index import read_shards
+from .work import Visitors
 
 LOOK = 1.0  # seconds between two looks at the log
+MOST_HELD_OUT, MOST_SAMPLES = 32, 8  # clips; of a small folder, fewer
+Seen = tuple[str, Any, list[str], Any]  # what was said, the losses, the samples, the result
 
 
-def train_tab(models: Sequence[str]) -> None:
-    """Folders in, the loss curve and the samples out. What it writes is what the commands write."""
+def train_tab(models: Sequence[str], visitors: Visitors, folder: Path, joint: gr.Textbox) -> None:
+    """Folders in, the loss curve and the samples out. What it writes is what the commands write.
+
+    folder: of the page, which may show what is in it.    joint: where the result goes.
+    """
     gr.Markdown(
         "Trains the Joint Blocks of a model on the videos in a folder (Stage A). The result, "
-        "`train/joint_blocks.safetensors`, goes into the field *Joint Block file* of the first tab. The same folders "
+        "`train/joint_blocks.safetensors`, is then in the field *Joint Block file* of the first tab. The same folders "
         "go on with a run that was stopped."
     )
     with gr.Row():
@@ -32,19 +43,30 @@ def train_tab(models: Sequence[str]) -> None:
             videos = gr.Textbox(label="Folder of videos with sound", elem_id="videos")
             output = gr.Textbox(label="Folder for the result", value="run", elem_id="output")
             model = gr.Dropdown(list(models), value=models[0], label="Model", allow_custom_value=True)
-            steps = gr.Number(label="Steps", precision=0, value=300, minimum=1, elem_id="steps")
-            batch = gr.Number(label="Clips in a step", precision=0, value=8, minimum=1)
+            steps = gr.Number(label="Steps", precision=0, value=300, minimum=1, elem_id="training-steps")
+            batch = gr.Number(label="Clips in a step", precision=0, value=8, minimum=1, elem_id="training-batch")
             with gr.Row():
                 start = gr.Button("Train", variant="primary", elem_id="train")
                 stop = gr.Button("Stop, to go on later", variant="stop", elem_id="stop-training")
         with gr.Column(scale=3):
             said = gr.Textbox(label="Progress", lines=3, elem_id="training")
-            curve = gr.LinePlot(x="step", y="loss", title="Loss")
-            samples = gr.Gallery(label="Samples", columns=4)
+            curve = gr.LinePlot(x="step", y="loss", title="Loss", elem_id="loss")
+            samples = gr.Gallery(label="Samples", columns=4, elem_id="samples")
+
+    def train_for(
+        request: gr.Request, videos: str, output: str, model: str, steps: float, batch: float
+    ) -> Iterator[Seen]:
+        """Trains as long as the tab is open."""
+        with closing(train(videos, output, model, steps, batch, folder)) as seen:
+            for each in seen:
+                if not visitors.wait(request):
+                    return
+                yield each
+
     run = start.click(
-        train,
+        train_for,
         [videos, output, model, steps, batch],
-        [said, curve, samples],
+        [said, curve, samples, joint],
         api_name="train",
         show_progress="hidden",
         concurrency_limit=1,
@@ -53,34 +75,53 @@ def train_tab(models: Sequence[str]) -> None:
     stop.click(lambda: "Stopped; the same folders go on.", None, said, cancels=[run], queue=False)
 
 
-def train(videos: str, output: str, model: str, steps: float, batch: float) -> Iterator[tuple[str, Any, list[str]]]:
-    """Caches the videos and trains on them, and yields what is to be seen. Ends both when it is closed."""
+def train(videos: str, output: str, model: str, steps: float, batch: float, shown: Path) -> Generator[Seen, None, None]:
+    """Caches the videos and trains on them, and yields what is to be seen. Ends both when it is closed.
+
+    shown: the page's own folder; it shows no files of others.
+    """
     if not videos.strip() or not Path(videos).is_dir():
         raise gr.Error(f"there is no folder {videos!r}; name one with videos", print_exception=False)
     folder = Path(output.strip() or "run").absolute()
     cache, run = folder / "cache", folder / "train"
-    settings = {
-        "model": model,
-        "joint": "identity",
-        "cache": cache,
-        "output": run,
-        "steps": int(steps),
-        "batch": int(batch),
-        "save_every": max(1, int(steps) // 4),
-        "validate_every": max(1, int(steps) // 4),
-        "tensorboard": "false",
-    }
-    training = ["train", "a"]
-    for name, value in settings.items():
-        training += ["--set", f"{name}={value}"]
+    samples = Path(tempfile.mkdtemp(dir=shown))
     try:
-        yield "caching", None, []
+        yield "caching", None, [], gr.skip()
         for line in _lines(["cache", str(Path(videos).absolute()), str(cache), "--model", model]):
-            yield line, None, []
-        for line in _lines(training):
-            yield line, losses(run / "log.jsonl"), [str(path) for path in sorted((run / "samples").rglob("*.mp4"))]
+            yield line, None, [], gr.skip()
+        clips = sum(len(shard.clips) for shard in read_shards(cache))
+        held_out = max(2, min(MOST_HELD_OUT, clips // 4))
+        settings = {
+            "model": model,
+            "joint": "identity",
+            "cache": cache,
+            "output": run,
+            "steps": int(steps),
+            "batch": int(batch),
+            "held_out": held_out,
+            "samples": min(MOST_SAMPLES, held_out),
+            "log_every": min(20, max(1, int(steps) // 20)),
+            "save_every": max(1, int(steps) // 4),
+            "validate_every": max(1, int(steps) // 4),
+            "tensorboard": "false",
+        }
+        words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+        for line in _lines(["train", "a", *words]):
+            yield line, losses(run / "log.jsonl"), copies(run / "samples", samples), gr.skip()
+        yield line, losses(run / "log.jsonl"), copies(run / "samples", samples), str(run / "joint_blocks.safetensors")
     except InputError as error:
         raise gr.Error(str(error), print_exception=False) from error
+
+
+def copies(source: Path, target: Path) -> list[str]:
+    """The clips in a folder, the newest first, copied to another where they are not there yet."""
+    found = []
+    for path in sorted(source.rglob("*.mp4"), reverse=True):
+        copy = target / "_".join(path.relative_to(source).parts)
+        if not copy.exists():
+            shutil.copyfile(path, copy)
+        found.append(str(copy))
+    return found
 
 
 def losses(log: Path) -> pd.DataFrame | None:
@@ -99,21 +140,21 @@ def _lines(arguments: Sequence[str]) -> Iterator[str]:
     """
     command = [sys.executable, "-m", "jointdit", *arguments]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    ) as process:
-        assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
-        said = ""
-        try:
-            while process.poll() is None:
-                time.sleep(LOOK)
-                said = (said + (process.stdout.read() or ""))[-4000:]
-                yield _last(said)
-            said += process.stdout.read() or ""
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    said = ""
+    try:
+        while process.poll() is None:
+            time.sleep(LOOK)
+            said = (said + (process.stdout.read() or ""))[-4000:]
+            yield _last(said)
+        said += process.stdout.read() or ""
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        os.set_blocking(process.stdout.fileno(), True)
+        threading.Thread(target=process.communicate).start()  # the page does not wait for the last checkpoint
     if process.returncode:
         raise InputError(_last(said).removeprefix("jointdit: error: "))
     yield _last(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from sounding_videos import video
 
 pytest.importorskip("gradio", reason="no gradio; pip install '.[test]'")
 ROOT = Path(__file__).parents[2]
@@ -21,9 +23,8 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 PATIENCE = 100  # seconds
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def address():
-    """A server for each test: what closed tabs of another one leave in its queue is not looked at here."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -115,6 +116,61 @@ def test_cancel_stops_the_work_and_the_next_clip_is_made(open_page):
     fill(page, "steps", "2")
     page.click("#generate")
     page.wait_for_selector("#clip video")
+
+
+def test_a_tab_that_is_closed_in_mid_work_keeps_nobody_waiting(open_page):
+    page = open_page()
+    fill(page, "steps", "999")
+    page.click("#generate")
+    page.wait_for_selector("#status img")
+    page.close()
+    page = open_page()
+    page.click("#generate")
+    page.wait_for_selector("#clip video")
+
+
+def test_a_tab_that_is_closed_before_it_hears_of_its_click_keeps_nobody_waiting(address):
+    client_module = pytest.importorskip("gradio_client", reason="no gradio_client; pip install '.[test]'")
+    config = json.load(urllib.request.urlopen(f"{address}config"))
+    parts = {each["id"]: each for each in config["components"]}
+    event = next(each for each in config["dependencies"] if each["api_name"] == "generate")
+    values = {parts[number]["props"]["label"]: parts[number]["props"].get("value") for number in event["inputs"][:-1]}
+    values["Steps"] = "999"
+    join = {"data": [*values.values(), []], "fn_index": event["id"], "session_hash": "closed"}
+    kind = {"Content-Type": "application/json"}
+    with urllib.request.urlopen(f"{address}gradio_api/heartbeat/closed"):
+        request = urllib.request.Request(f"{address}gradio_api/queue/join", json.dumps(join).encode(), kind)
+        assert "event_id" in json.load(urllib.request.urlopen(request))
+    photo = client_module.handle_file(ROOT / "jointdit" / "assets" / "sample.jpg")
+    client = client_module.Client(address, verbose=False)
+    client.submit(image=photo, steps="2", api_name="/generate").result(PATIENCE)
+
+
+def test_an_example_fills_picture_and_prompt(open_page):
+    page = open_page()
+    page.get_by_text("heavy rain").first.click()
+    page.wait_for_function("document.querySelector('#prompt textarea').value == 'heavy rain'")
+    page.wait_for_function("document.querySelector('#picture img').src.includes('example')")
+
+
+def test_joint_blocks_are_trained_in_the_page_and_used_in_it(open_page, tmp_path):
+    for number in range(4):
+        video(tmp_path / "videos" / "noise" / f"{number}.mp4", 1.7)
+    page = open_page()
+    page.get_by_role("tab", name="Train").click()
+    fill(page, "videos", str(tmp_path / "videos"))
+    fill(page, "output", str(tmp_path / "run"))
+    page.locator("#training-steps input").fill("2")
+    page.locator("#training-batch input").fill("2")
+    page.click("#train")
+    blocks = tmp_path / "run" / "train" / "joint_blocks.safetensors"
+    trained = f"document.querySelector('#joint textarea')?.value == {json.dumps(str(blocks))}"
+    page.wait_for_function(trained, timeout=4000 * PATIENCE)
+    assert blocks.is_file()
+    assert page.locator("#loss canvas, #loss svg").count() and page.locator("#samples video, #samples img").count()
+    page.get_by_role("tab", name="Generate").click()
+    page.click("#generate")
+    page.locator("#command", has_text="--joint").wait_for()
 
 
 def test_a_file_over_the_limit_is_refused(address):

@@ -6,6 +6,7 @@ import csv
 import glob
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -126,8 +127,12 @@ def _row(path: Path, number: int, cells: Mapping[str, str | None]) -> Row:
 
 
 def own_share(jobs: Sequence[Job]) -> Sequence[Job]:
-    """Every n-th of the clips for one of the n processes that `accelerate launch` or torchrun starts."""
-    return jobs[int(os.environ.get("RANK", 0)) :: int(os.environ.get("WORLD_SIZE", 1))]
+    """Every n-th of the clips for one of the n processes that `accelerate launch` or torchrun starts; says so."""
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    share = jobs[rank::processes]
+    if processes > 1:
+        print(f"process {rank + 1} of {processes}: {len(share)} of {len(jobs)} clips", file=sys.stderr)
+    return share
 
 
 def own_device(name: str | None) -> str | None:

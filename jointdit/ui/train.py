@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -24,6 +23,7 @@ from ..train.cache_index import read_shards
 from .work import Visitors
 
 LOOK = 1.0  # seconds between two looks at the log
+SHOWN = 4000  # bytes of what a command says that its last line is looked for in
 MOST_HELD_OUT, MOST_SAMPLES = 32, 8  # clips; of a small folder, fewer
 Seen = tuple[str, Any, list[str], Any]  # what was said, the losses, the samples, the result
 
@@ -134,32 +134,30 @@ def losses(log: Path) -> pd.DataFrame | None:
 
 
 def _lines(arguments: Sequence[str]) -> Iterator[str]:
-    """The last line that a command has said, now and then. Closing ends it as Ctrl-C does, which loses nothing.
+    """The last line that a command has said, now and then. Closing ends it as Ctrl-C does, which loses nothing; its
+    last checkpoint is not waited for.
 
     Raises InputError with its error.
     """
     command = [sys.executable, "-m", "jointdit", *arguments]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-    assert process.stdout is not None
-    os.set_blocking(process.stdout.fileno(), False)
-    said = ""
-    try:
-        while process.poll() is None:
-            time.sleep(LOOK)
-            said = (said + (process.stdout.read() or ""))[-4000:]
-            yield _last(said)
-        said += process.stdout.read() or ""
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        os.set_blocking(process.stdout.fileno(), True)
-        threading.Thread(target=process.communicate).start()  # the page does not wait for the last checkpoint
+    with tempfile.TemporaryFile() as said:  # a pipe that nobody reads any more would stop the command
+        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=environment)
+        try:
+            while process.poll() is None:
+                time.sleep(LOOK)
+                yield _last_line(said.fileno())
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+        last = _last_line(said.fileno())
     if process.returncode:
-        raise InputError(_last(said).removeprefix("jointdit: error: "))
-    yield _last(said)
+        raise InputError(last.removeprefix("jointdit: error: "))
+    yield last
 
 
-def _last(text: str) -> str:
-    lines = [line for line in text.replace("\r", "\n").splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+def _last_line(file: int) -> str:
+    """Of a file that another process writes: its place in it is not moved."""
+    size = os.fstat(file).st_size
+    text = os.pread(file, SHOWN, max(0, size - SHOWN)).decode(errors="replace")
+    return ([line for line in text.replace("\r", "\n").splitlines() if line.strip()] or [""])[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,13 +56,19 @@ def test_a_folder_of_clips_is_made_with_one_model_and_goes_on(photos, tmp_path, 
     assert (tmp_path / "clips" / "two.mp4").stat().st_mtime_ns == kept
 
 
-def test_processes_share_the_list(photos, tmp_path) -> None:
-    for rank in ("0", "1"):
-        shared = os.environ | {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
-        argv = [sys.executable, "-m", "jointdit", "generate", str(photos), "-o", str(tmp_path / rank), *SMALL]
-        subprocess.run(argv, env=shared, check=True, timeout=200)
-    names = [sorted(path.stem for path in (tmp_path / rank).iterdir()) for rank in ("0", "1")]
-    assert names == [["one", "two"], ["three"]]
+def test_processes_that_accelerate_launch_starts_share_the_list(photos, tmp_path) -> None:
+    argv = ["generate", str(photos), "--seed", "3", "--batch", "1", *SMALL, "-o"]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    places = [*launcher, "--main_process_port", "0", "-m", "jointdit", *argv, str(tmp_path / "shared")]
+    done = subprocess.run(places, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "process 1 of 2: 2 of 3 clips" in done.stderr and "process 2 of 2: 1 of 3 clips" in done.stderr
+    made = sorted(re.findall(r"(\w+)\.mp4: 4 frames", done.stdout))
+    assert made == ["one", "three", "two"], "each clip is made once"
+    assert main([*argv, str(tmp_path / "alone")]) == 0
+    for name in made:
+        shared, alone = (read_clip(tmp_path / place / f"{name}.mp4") for place in ("shared", "alone"))
+        assert np.array_equal(shared.frames, alone.frames) and np.array_equal(shared.audio, alone.audio)
 
 
 def test_seeds_and_rows_are_read_or_refused(tmp_path) -> None:

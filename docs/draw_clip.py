@@ -6,6 +6,7 @@ python docs/draw_clip.py clip.mp4 docs/clip.webp
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def draw(clip: Clip) -> list[Image.Image]:
     left, top = FRAME + 2 * EDGE, EDGE + STRIP
     sheet = Image.new("RGB", (left + WIDTH + EDGE, FRAME + 2 * EDGE), BACKGROUND)
     edges = [left + round(index / len(clip.frames) * WIDTH) for index in range(len(clip.frames) + 1)]
-    for frame, start, end in zip(clip.frames, edges[:-1], edges[1:], strict=True):
+    for frame, (start, end) in zip(clip.frames, pairwise(edges), strict=True):
         middle = ImageOps.fit(Image.fromarray(frame), (end - start, STRIP), Image.Resampling.LANCZOS)
         sheet.paste(middle, (start, EDGE))
     pen = ImageDraw.Draw(sheet)
@@ -58,7 +59,7 @@ def _envelope(samples: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray
     """The lowest and the highest sample of each column, relative to the loudest of all."""
     edges = np.linspace(0, len(samples), columns + 1).astype(int)
     scaled = samples / max(np.abs(samples).max(), 1e-9)
-    pieces = [scaled[start:end] for start, end in zip(edges[:-1], edges[1:], strict=True)]
+    pieces = [scaled[start:end] for start, end in pairwise(edges)]
     return np.array([piece.min() for piece in pieces]), np.array([piece.max() for piece in pieces])
 
 

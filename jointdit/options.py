@@ -8,28 +8,15 @@ test; so are the nodes' widgets. Nothing heavy is imported here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A whole number, both ends included."""
+class Range:
+    """Values with both ends included. form: a whole number; a number; an interval, LOW:HIGH; a rate in frames a second,
+    exact, such as 12.5, 25/2 or 24000/1001; or a size in pixels, WIDTHxHEIGHT, whose sides are in the range."""
 
-    lowest: int
-    highest: int
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number, both ends included."""
-
-    lowest: float
-    highest: float
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A lower and a higher number, written LOW:HIGH."""
-
+    form: Literal["whole", "number", "interval", "rate", "size"]
     lowest: float
     highest: float
 
@@ -47,27 +34,11 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Rate:
-    """Frames per second, exact: 12.5, 25/2 or 24000/1001."""
-
-    lowest: int
-    highest: int
-
-
-@dataclass(frozen=True)
-class Size:
-    """WIDTHxHEIGHT in pixels."""
-
-    lowest: int
-    highest: int
-
-
-@dataclass(frozen=True)
 class Flag:
     """On where it is named; off otherwise."""
 
 
-Kind = Whole | Number | Interval | Choice | Text | Rate | Size | Flag
+Kind = Range | Choice | Text | Flag
 
 
 @dataclass(frozen=True)
@@ -89,16 +60,16 @@ class Declared:
         return self.name.replace("-", "_")
 
 
-SCALE = Number(0, 100)
-SIGMAS = Interval(0, 1000)
+SCALE = Range("number", 0, 100)
+SIGMAS = Range("interval", 0, 1000)
 
 CLIP = (
     Declared("prompt", "TEXT", Text(), "what happens and what is heard"),
     Declared("negative-prompt", "TEXT", Text(), "what should not be heard"),
-    Declared("seed", "N", Whole(0, 2**64 - 1), "number that fixes everything random"),
-    Declared("frames", "N", Whole(2, 1000), "number of frames"),
-    Declared("fps", "F", Rate(1, 240), "frames per second, for example 12, 12.5 or 24000/1001"),
-    Declared("size", "WxH", Size(16, 4096), "width and height in pixels, for example 128x128"),
+    Declared("seed", "N", Range("whole", 0, 2**64 - 1), "number that fixes everything random"),
+    Declared("frames", "N", Range("whole", 2, 1000), "number of frames"),
+    Declared("fps", "F", Range("rate", 1, 240), "frames per second, for example 12, 12.5 or 24000/1001"),
+    Declared("size", "WxH", Range("size", 16, 4096), "width and height in pixels, for example 128x128"),
     Declared(
         "fit",
         "MODE",
@@ -106,12 +77,14 @@ CLIP = (
         "how a picture of another shape fills the frame: cover (default), contain or stretch",
         "cover",
     ),
-    Declared("motion-bucket", "N", Number(0, 1023), "how much moves, as in Stable Video Diffusion"),
-    Declared("noise-augmentation", "S", Number(0, 10), "noise on the picture: more lets the video leave it further"),
+    Declared("motion-bucket", "N", Range("number", 0, 1023), "how much moves, as in Stable Video Diffusion"),
+    Declared(
+        "noise-augmentation", "S", Range("number", 0, 10), "noise on the picture: more lets the video leave it further"
+    ),
 )
 
 SAMPLING = (
-    Declared("steps", "N", Whole(1, 999), "denoising steps"),
+    Declared("steps", "N", Range("whole", 1, 999), "denoising steps"),
     Declared(
         "sampler",
         "NAME",
@@ -142,26 +115,35 @@ SAMPLING = (
     Declared(
         "guidance-rescale",
         "S",
-        Number(0, 1),
+        Range("number", 0, 1),
         "how far the contrast is brought back to that without guidance; 0 is off",
     ),
     Declared(
-        "sync", "S", Number(0, 10), "how strongly the sound is pulled to when the picture moves; 0 is off, try 0.5"
+        "sync",
+        "S",
+        Range("number", 0, 10),
+        "how strongly the sound is pulled to when the picture moves; 0 is off, try 0.5",
     ),
     Declared(
         "sync-interval", "LOW:HIGH", SIGMAS, "sync acts only while the video's sigma is between these two", (0.0, 30.0)
     ),
     Declared("audio-grid", "NAME", Choice(("even", "coupled", "trailing")), "noise levels of the sound"),
-    Declared("audio-substeps", "N", Whole(1, 100), "audio steps in each video step"),
-    Declared("fresh-noise", "S", Number(0, 1), "share of the video's noise that each step replaces; 0 is plain"),
+    Declared("audio-substeps", "N", Range("whole", 1, 100), "audio steps in each video step"),
+    Declared(
+        "fresh-noise", "S", Range("number", 0, 1), "share of the video's noise that each step replaces; 0 is plain"
+    ),
     Declared(
         "video-temperature",
         "T",
-        Number(0, 2),
+        Range("number", 0, 2),
         "scale of the video's initial noise; lower is calmer, 1 is plain",
     ),
     Declared(
-        "reuse", "N", Whole(1, 1000), "run the whole video model in every N-th step only; 1 is always, exactly", 1
+        "reuse",
+        "N",
+        Range("whole", 1, 1000),
+        "run the whole video model in every N-th step only; 1 is always, exactly",
+        1,
     ),
     Declared(
         "isolated", "", Flag(), "picture and sound never see each other: the same model without what joins them", False
@@ -182,16 +164,16 @@ MEMORY = (
         Choice(("none", "component", "stage")),
         "what is on the device only while it is used: nothing, components, or blocks of the video expert too",
     ),
-    Declared("max-batch", "N", Whole(1, 1024), "clips times guidance passes that are evaluated at once"),
+    Declared("max-batch", "N", Range("whole", 1, 1024), "clips times guidance passes that are evaluated at once"),
     Declared(
         "feed-forward-chunks", "", Flag(), "the video expert's feed-forward layers take one frame at a time", False
     ),
-    Declared("query-chunk", "N", Whole(1, 2**20), "queries of one attention call in Joint Blocks"),
-    Declared("decode-chunk", "N", Whole(1, 1000), "frames that are decoded at once; it shows a little"),
+    Declared("query-chunk", "N", Range("whole", 1, 2**20), "queries of one attention call in Joint Blocks"),
+    Declared("decode-chunk", "N", Range("whole", 1, 1000), "frames that are decoded at once; it shows a little"),
     Declared(
         "video-pool",
         "N",
-        Whole(1, 64),
+        Range("whole", 1, 64),
         "Joint Blocks average the video's keys and values over so many tokens a side: approximate",
     ),
     Declared(

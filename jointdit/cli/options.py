@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, shortened
-from ..options import DECLARED, Choice, Declared, Flag, Interval, Kind, Number, Rate, Size, Whole
+from ..options import DECLARED, Choice, Declared, Flag, Kind, Range
 from ..toml_files import path_beside, read_toml, refuse_unknown
 
 READ = ("image", "video", "audio", "model", "video_expert", "audio_expert", "joint")  # options that name what is read
@@ -183,27 +183,36 @@ def model_name(text: str) -> str:
     return text
 
 
-def size(text: str) -> tuple[int, int]:
+def size(lowest: int, highest: int) -> Callable[[str], tuple[int, int]]:
     """Reads WIDTHxHEIGHT in pixels."""
-    side = whole(16, 4096)
-    width, _, height = text.lower().partition("x")
-    try:
-        return side(width), side(height)
-    except ValueError:
-        raise ValueError("must be WIDTHxHEIGHT in pixels, each from 16 to 4096, for example 128x128") from None
+    side = whole(lowest, highest)
+
+    def read(text: str) -> tuple[int, int]:
+        width, _, height = text.lower().partition("x")
+        try:
+            return side(width), side(height)
+        except ValueError:
+            each = f"each from {lowest} to {highest}"
+            raise ValueError(f"must be WIDTHxHEIGHT in pixels, {each}, for example 128x128") from None
+
+    return read
 
 
-def frame_rate(text: str) -> Fraction:
+def frame_rate(lowest: int, highest: int) -> Callable[[str], Fraction]:
     """Reads frames per second exactly: 12, 12.5, 25/2 or 24000/1001."""
-    from ..media import exact_fps
 
-    try:
-        value = exact_fps(text)
-    except ValueError:
-        value = Fraction(0)
-    if not 1 <= value <= 240:
-        raise ValueError("must be from 1 to 240 frames a second, for example 12.5 or 24000/1001")
-    return value
+    def read(text: str) -> Fraction:
+        from ..media import exact_fps
+
+        try:
+            value = exact_fps(text)
+        except ValueError:
+            value = Fraction(0)
+        if not lowest <= value <= highest:
+            raise ValueError(f"must be from {lowest} to {highest} frames a second, for example 12.5 or 24000/1001")
+        return value
+
+    return read
 
 
 def span(text: str) -> tuple[float, float]:
@@ -250,19 +259,20 @@ def declared(*options: str | Declared) -> tuple[Option, ...]:
     )
 
 
+RANGES: Mapping[str, Callable[[Any, Any], Callable[[str], object]]] = {
+    "whole": whole,
+    "number": number,
+    "interval": interval,
+    "rate": frame_rate,
+    "size": size,
+}
+
+
 def _reader(kind: Kind) -> Callable[[str], object]:
-    if isinstance(kind, Whole):
-        return whole(kind.lowest, kind.highest)
-    if isinstance(kind, Number):
-        return number(kind.lowest, kind.highest)
-    if isinstance(kind, Interval):
-        return interval(kind.lowest, kind.highest)
+    if isinstance(kind, Range):
+        return RANGES[kind.form](kind.lowest, kind.highest)
     if isinstance(kind, Choice):
         return one_of(*kind.choices)
-    if isinstance(kind, Rate):
-        return frame_rate
-    if isinstance(kind, Size):
-        return size
     return yes_or_no if isinstance(kind, Flag) else words
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -221,7 +222,7 @@ class InceptionScore:
         order = np.random.RandomState(2020).permutation(len(self.logits))
         logs, weights = log_softmax(self.logits, axis=1)[order], _weights(self.recording, counts)[order]
         edges = [part * len(order) // self.splits for part in range(self.splits + 1)]
-        return float(np.mean([_score(logs[a:b], weights[a:b]) for a, b in zip(edges, edges[1:], strict=False)]))
+        return float(np.mean([_score(logs[a:b], weights[a:b]) for a, b in pairwise(edges)]))
 
 
 def _score(logs: Array, weights: Array) -> float:

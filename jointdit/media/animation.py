@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def write_animation(path: str | PathLike[str], frames: np.ndarray, fps: Fraction
     suffix = Path(path).suffix.lower()
     clock = CLOCK[suffix]
     ends = [round(index / fps * 1000 / clock) * clock for index in range(len(frames) + 1)]
-    durations = [end - start for start, end in zip(ends, ends[1:], strict=False)]
+    durations = [end - start for start, end in pairwise(ends)]
     first, *others = (Image.fromarray(np.ascontiguousarray(frame)) for frame in frames)
     options: dict[str, Any] = {"quality": QUALITY, "method": 4} if suffix == ".webp" else {"optimize": False}
     if comment is not None and suffix == ".webp":

@@ -5,10 +5,10 @@
     python tests/benchmarks/full_size.py --parts operations                     # counted, not run: needs no GPU
     python tests/benchmarks/full_size.py --device cpu --size small              # that it runs, nothing more
 
-Parts: operations (counted on the meta device), steps (our step with each guidance against diffusers' two pipelines, one
-after the other, with their own guidance), split (milliseconds of each block), growth (with frames and size), memory (a
-clip with the process limited to a figure), training (one optimizer step of stages A and B). Text encoders are left out:
-texts are random embeddings of AudioLDM2's shapes.
+Parts: operations (counted on the meta device), long (the same for clips of several windows), steps (our step with each
+guidance against diffusers' two pipelines, one after the other, with their own guidance), split (milliseconds of each
+block), growth (with frames and size), memory (a clip with the process limited to a figure), training (one optimizer
+step of stages A and B). Text encoders are left out: texts are random embeddings of AudioLDM2's shapes.
 """
 
 from __future__ import annotations
@@ -64,18 +64,19 @@ from jointdit.diffusion.guidance import DEFAULTS
 from jointdit.diffusion.reuse import Reuse
 from jointdit.diffusion.schedules import NoiseClock
 from jointdit.encoders.conditioning import TextEmbeddings, encode_clip_image, join, without_image
-from jointdit.latents import ClipShape, JointLatents
+from jointdit.latents import ClipShape, JointLatents, LatentLayout
 from jointdit.models.experts.attention import shorten_cross_attention
 from jointdit.models.joint_block import JointBlocks
 from jointdit.models.model import Conditioning, JointDiTModel
 from jointdit.pipeline import Conditions
+from jointdit.pipeline.long import OVERLAP, TOGETHER
 from jointdit.runtime.memory import PRESETS, Memory, chunk_feed_forward
 from jointdit.runtime.offload import unet_blocks
 from jointdit.runtime.speed import Speed, graphs_compiled
 from jointdit.train.average import update_average
 from jointdit.train.engine import trained_module
 
-PARTS = ("operations", "steps", "split", "growth", "memory", "training")
+PARTS = ("operations", "long", "steps", "split", "growth", "memory", "training")
 PASSES = {  # isolated or not, of those that share the conditions, then of the others
     "none": ((False,), ()),
     "cfg": ((False,), (False,)),
@@ -86,6 +87,8 @@ REUSED = (2, 3, 4)  # schedules: every so many steps is full
 FEW = (4, 8, 25)  # steps
 INTERVAL = (0.28, 5.42)  # of sigma, in which guidance acts: that of 2404.07724 for Stable Diffusion XL
 TEXT = (8, 24)  # tokens of AudioLDM2's two streams
+LAYOUT = LatentLayout(4, 8, 8, 4, 64, 160, 16000)  # of Stable Video Diffusion and AudioLDM2
+LENGTHS = (4, 8, 16, 30, 60)  # seconds of a long clip
 
 
 @dataclass(frozen=True)
@@ -572,6 +575,30 @@ def operations(size: Size) -> dict[str, Any]:
     return found
 
 
+def long_clips(size: Size) -> dict[str, Any]:
+    """TFLOP of a step of joint-cfg for each second of a clip of several windows, by its length, and GB of intermediate
+    results at once, of which there are those of a few windows."""
+    count, found = Operations(size), {}
+    for shape in (size.shape, size.large):
+        window = count.joint(shape, "joint-cfg")["whole"]
+        overlap, rows = round(shape.frames * OVERLAP), {}
+        for seconds in LENGTHS:
+            clip = replace(shape, frames=round(seconds * shape.fps))
+            windows = len(LAYOUT.windows(clip, shape.frames, overlap).starts)
+            rows[f"{seconds} s"] = {
+                "windows": windows,
+                "at once": min(windows, TOGETHER),
+                "TFLOP of a step for a second": window * windows / seconds,
+            }
+        costs = [row["TFLOP of a step for a second"] for row in rows.values()]
+        found[name_of(shape)] = rows | {
+            "overlap in frames, at least": overlap,
+            "dearest to cheapest second": max(costs) / min(costs),
+            "GB of float16 intermediate results of a window's pass": count.bytes_at_once(shape, 1, chunks=False),
+        }
+    return found
+
+
 def clip_of(full: float, again: float, every: int) -> float:
     """The mean step of a clip of 25, of which every so many is full."""
     steps = [full if step % every == 0 else again for step in range(25)]
@@ -875,6 +902,8 @@ def main() -> None:
     torch.manual_seed(0)
     if "operations" in options.parts:
         result["operations"] = operations(size)
+    if "long" in options.parts:
+        result["long"] = long_clips(size)
     measures = {"steps": measure_steps, "split": measure_split, "growth": measure_growth, "memory": measure_memory}
     asked = [name for name in measures if name in options.parts]
     if asked:

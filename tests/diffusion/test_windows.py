@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def test_windows_cover_the_clip_and_share_what_is_asked(frames, fps, window, ove
     assert windows.frames == frames and windows.audio_latents == LAYOUT.audio_length(clip(frames, fps))
     video, audio = zip(*windows.places(), strict=True)
     assert {place.stop - place.start for place in video} == {window} and video[-1].stop == frames
-    for before, after in zip(windows.places(), windows.places()[1:], strict=False):
+    for before, after in pairwise(windows.places()):
         assert before[0].stop - after[0].start >= overlap and before[1].stop > after[1].start
     apart = [abs(start.frame / Fraction(fps) - start.audio / LAYOUT.audio_rate) for start in windows.starts]
     assert max(apart) < 1 / LAYOUT.audio_rate

@@ -580,11 +580,9 @@ def long_clips(size: Size) -> dict[str, Any]:
     results at once, of which there are those of a few windows."""
     count, found = Operations(size), {}
     for shape in (size.shape, size.large):
-        window = count.joint(shape, "joint-cfg")["whole"]
-        overlap, rows = round(shape.frames * OVERLAP), {}
+        window, rows = count.joint(shape, "joint-cfg")["whole"], {}
         for seconds in LENGTHS:
-            clip = replace(shape, frames=round(seconds * shape.fps))
-            windows = len(LAYOUT.windows(clip, shape.frames, overlap).starts)
+            windows = windows_of(shape, seconds)
             rows[f"{seconds} s"] = {
                 "windows": windows,
                 "at once": min(windows, TOGETHER),
@@ -592,11 +590,17 @@ def long_clips(size: Size) -> dict[str, Any]:
             }
         costs = [row["TFLOP of a step for a second"] for row in rows.values()]
         found[name_of(shape)] = rows | {
-            "overlap in frames, at least": overlap,
+            "overlap in frames, at least": round(shape.frames * OVERLAP),
             "dearest to cheapest second": max(costs) / min(costs),
             "GB of float16 intermediate results of a window's pass": count.bytes_at_once(shape, 1, chunks=False),
         }
     return found
+
+
+def windows_of(shape: ClipShape, seconds: float) -> int:
+    """How many windows of `shape` a clip of this length has."""
+    clip = replace(shape, frames=round(seconds * shape.fps))
+    return len(LAYOUT.windows(clip, shape.frames, round(shape.frames * OVERLAP)).starts)
 
 
 def clip_of(full: float, again: float, every: int) -> float:

@@ -39,6 +39,13 @@ def test_a_step_that_reuses_takes_in_and_the_last_up_block(count):
     assert again < 0.36 * step["whole"]
 
 
+@pytest.mark.parametrize(("shape", "from_seconds"), [(LARGE, 4), (SMALL, 16)])
+def test_a_second_of_a_long_clip_takes_as_many_windows_whatever_its_length(shape, from_seconds):
+    rates = {seconds: full_size.windows_of(shape, seconds) / seconds for seconds in full_size.LENGTHS}
+    assert max(rates.values()) == pytest.approx(rates[60], rel=0.01), "none is dearer than in the longest"
+    assert min(rate for seconds, rate in rates.items() if seconds >= from_seconds) > rates[60] / 1.05
+
+
 def test_every_part_that_runs_runs_at_small_size(tmp_path, monkeypatch):
     path = tmp_path / "log.json"
     parts = ["steps", "split", "memory", "training"]

@@ -27,7 +27,8 @@ from ..pipeline.settings import SAMPLERS
 from .clips import FILES, Studio, command_line, examples, workflow
 from .report import report_tab
 from .train import train_tab
-from .work import Step, Visitors, in_steps
+from .visitors import Visitors
+from .work import Step, in_steps
 
 # One job at a time, whatever tab it is from.
 DEVICE_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "device", "trigger_mode": "multiple"}
@@ -228,6 +229,7 @@ def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: P
     asked = [image, video, audio, prompt, negative, seed, count, width, height, frames, fps, fit, steps, sampler, mode]
     asked += [*shown, sync, fresh, model, *experts, memory, gallery_state]
     results = [run, stop, status, player, sound, graph, command, plot, gallery, gallery_state]
+    run.click(visitors.come, queue=False, api_visibility="private")
     event = run.click(generate, asked, results, api_name="generate", show_progress="hidden", **DEVICE_QUEUE)
     event.then(_ready, None, [run, stop], queue=False, show_progress="hidden", api_visibility="private")
     gallery.select(

@@ -20,7 +20,7 @@ import pandas as pd
 
 from ..errors import InputError
 from ..train.cache_index import read_shards
-from .work import Visitors
+from .visitors import Visitors
 
 LOOK = 1.0  # seconds between two looks at the log
 SHOWN = 4000  # bytes of what a command says that its last line is looked for in
@@ -63,6 +63,7 @@ def train_tab(models: Sequence[str], visitors: Visitors, folder: Path, joint: gr
                     return
                 yield each
 
+    start.click(visitors.come, queue=False, api_visibility="private")
     run = start.click(
         train_for,
         [videos, output, model, steps, batch],

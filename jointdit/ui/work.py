@@ -4,34 +4,15 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import gradio as gr
 import numpy as np
 
 T = TypeVar("T")
 PAUSE = 0.1  # seconds between two looks
-REMEMBERED = 10_000  # closed tabs
-
-
-class Visitors:
-    """Who has closed the page. Gradio ends the work of a tab that listens to its queue; that of a click whose tab was
-    closed before it listened would be done to the end, and others would wait for it."""
-
-    def __init__(self) -> None:
-        self._gone: deque[str | None] = deque(maxlen=REMEMBERED)
-
-    def leave(self, request: gr.Request) -> None:
-        """A tab was closed."""
-        self._gone.append(request.session_hash)
-
-    def wait(self, request: gr.Request) -> bool:
-        """Whether the tab that asks is still open."""
-        return request.session_hash not in self._gone
 
 
 class Cancelled(Exception):

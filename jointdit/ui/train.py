@@ -114,11 +114,12 @@ def train(videos: str, output: str, model: str, steps: float, batch: float, show
         raise gr.Error(str(error), print_exception=False) from error
 
 
-def copies(source: Path, target: Path) -> list[str]:
-    """The clips in a folder, the newest first, copied to another where they are not there yet."""
+def copies(samples: Path, target: Path) -> list[str]:
+    """The clips in a training's `samples/STEP`, the newest first, copied to another folder where they are not there yet.
+    Those that are being written are in a folder of their own until they are whole."""
     found = []
-    for path in sorted(source.rglob("*.mp4"), reverse=True):
-        copy = target / "_".join(path.relative_to(source).parts)
+    for path in sorted(samples.glob("*/*.mp4"), reverse=True):
+        copy = target / f"{path.parent.name}_{path.name}"
         if not copy.exists():
             shutil.copyfile(path, copy)
         found.append(str(copy))

@@ -115,8 +115,8 @@ def train(videos: str, output: str, model: str, steps: float, batch: float, show
 
 
 def copies(samples: Path, target: Path) -> list[str]:
-    """The clips in a training's `samples/STEP`, the newest first, copied to another folder where they are not there yet.
-    Those that are being written are in a folder of their own until they are whole."""
+    """The clips in a training's `samples/STEP`, the newest first, copied to another folder unless they are there. Those
+    that are being written are in a folder of their own until they are whole."""
     found = []
     for path in sorted(samples.glob("*/*.mp4"), reverse=True):
         copy = target / f"{path.parent.name}_{path.name}"

@@ -32,7 +32,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (RO
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 README, COMMAND_LINE = ROOT / "README.md", ROOT / "docs" / "command-line.md"
 OF_ALL = {"--help", "--debug", "--quiet", "--version"}  # described once for all commands
-OTHER_PROGRAMS = ("main.py ", "pytest ", "python ", "torchrun ", "ruff ", "pip ", "pre-commit ")
+OTHER_PROGRAMS = ("accelerate ", "main.py ", "pytest ", "python ", "torchrun ", "ruff ", "pip ", "pre-commit ")
 PAGES_OF_COUNTS = ("memory-and-speed", "guidance")
 COUNTS = (
     "ratio to diffusers' two pipelines",

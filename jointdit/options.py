@@ -200,3 +200,17 @@ SPEED = (
 )
 
 DECLARED = {each.name: each for each in (*CLIP, *SAMPLING, *MEMORY, *SPEED)}
+
+
+def words(name: str) -> tuple[str, ...]:
+    """What an option with a choice may be."""
+    kind = DECLARED[name].kind
+    assert isinstance(kind, Choice), name
+    return kind.choices
+
+
+def highest(name: str) -> float:
+    """The largest number that an option may be."""
+    kind = DECLARED[name].kind
+    assert isinstance(kind, Whole | Number), name
+    return kind.highest

@@ -1,4 +1,9 @@
-"""The nodes, thin over the library: widgets, sockets, device policy and progress. Each file is one step of a clip."""
+"""The nodes, thin over the library. Here are their widgets and sockets, a file for each step of a clip; what they do,
+with device policy and progress, is in `work`.
+
+All of this is imported at ComfyUI's start, so it imports nothing that ComfyUI has not imported by then; `execute`
+imports its function from `work`.
+"""
 
 from __future__ import annotations
 

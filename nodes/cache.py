@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..jointdit.datasets.recordings import LAYOUTS, find_recordings
+from ..jointdit.datasets.recordings import LAYOUTS
 from ..jointdit.errors import InputError
-from ..jointdit.train.write_cache import write_cache
 from . import folders, places
-from .memory import CONDITIONING, ManagedModel
-from .shape import clip_shape, shape_inputs
+from .shape import shape_inputs
 from .sockets import CATEGORY, Cache, model_input
-
-logger = logging.getLogger(__name__)
-CHUNK = 8  # frames that the autoencoder sees at once
 
 
 class CacheLatents(io.ComfyNode):
@@ -78,35 +72,11 @@ class CacheLatents(io.ComfyNode):
         return [(str(path), path.stat().st_mtime_ns) for path in sorted(folder.rglob("*.*"))]
 
     @classmethod
-    def execute(
-        cls,
-        model: ManagedModel,
-        videos: str,
-        layout: str,
-        name: str,
-        width: int,
-        height: int,
-        frames: int,
-        fps: float,
-    ) -> io.NodeOutput:
+    def execute(cls, **given: Any) -> io.NodeOutput:
+        from .work.cache import cache_latents
+
         _check_trainings(cls.hidden.prompt)
-        pipe, folder = model.pipe, places.cache_folder(name)
-        shape = clip_shape(pipe, width, height, frames, fps)
-        recordings = find_recordings(places.find_videos(videos), layout)
-        factor = pipe.layout.video_factor
-        memory = model.decode_memory(shape.height // factor, shape.width // factor, CHUNK)
-        progress = model.start((*CONDITIONING, "audio_vae"), len(recordings), memory)
-        written = write_cache(pipe, recordings, folder, shape, progress=progress)
-        report = "\n".join(
-            [
-                f"{written.clips} clips of {len(recordings) - len(written.skipped)} files",
-                *(f"left out: {reason}" for reason in written.skipped.values()),
-            ]
-        )
-        logger.info("JointDiT: %s: %s", folder, report)
-        if not written.clips:
-            raise InputError(f"{videos}: not one clip could be used; {'; '.join(report.splitlines()[1:4])}")
-        return io.NodeOutput(folder, report)
+        return io.NodeOutput(*cache_latents(**given))
 
 
 def _check_trainings(prompt: Mapping[str, Any] | None) -> None:

@@ -11,7 +11,7 @@ import folder_paths
 
 from ..jointdit.checkpoints.adapter_files import FILES
 from ..jointdit.checkpoints.components import IDENTITY, INDEX, Expert
-from ..jointdit.checkpoints.folders import BUNDLED, read_index
+from ..jointdit.checkpoints.index import BUNDLED, read_index
 from ..jointdit.errors import InputError
 
 PACK = Path(__file__).parents[1]  # where `-m jointdit` finds the library, which is not installed

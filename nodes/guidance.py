@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..jointdit.diffusion.guidance import DEFAULTS, HIGHEST, JointCFG
+from ..jointdit.diffusion.modes import DEFAULTS, HIGHEST
 from .sockets import CATEGORY, Guide
 
 TOOLTIPS = {
@@ -78,6 +78,8 @@ class Guidance(io.ComfyNode):
 
     @classmethod
     def execute(cls, mode: Mapping[str, Any], sigma_low: float, sigma_high: float, rescale: float) -> io.NodeOutput:
+        from ..jointdit.diffusion.guidance import JointCFG
+
         given = {name: value for name, value in {**mode, "rescale": rescale}.items() if value != OWN}
         return io.NodeOutput(JointCFG(interval=(sigma_low, sigma_high), **given))
 

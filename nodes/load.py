@@ -5,20 +5,17 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import torch
 from comfy_api.latest import io
 
-from ..jointdit.checkpoints.components import IDENTITY
 from . import folders
-from .memory import DTYPES, ManagedModel, ManagedPipeline, dtype_of, follow_options
-from .sockets import CATEGORY, Model
+from .sockets import CATEGORY, PRECISIONS, Model
 
 
 def _precision() -> io.Input:
     return io.Combo.Input(
         "precision",
-        options=["auto", *DTYPES],
-        default="auto",
+        options=list(PRECISIONS),
+        default=PRECISIONS[0],
         tooltip="Numbers to compute with. auto follows ComfyUI's device and its own options (--force-fp32, "
         "--bf16-unet, --fp32-vae and so on). float16 and bfloat16 halve the memory.",
         advanced=True,
@@ -88,12 +85,9 @@ class LoadModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, precision: str, **names: str) -> io.NodeOutput:
-        folder, joint, adapters = _places_of_model(**names)
-        with torch.inference_mode(False):
-            pipe = ManagedPipeline.from_pretrained(folder, dtype_of(precision), joint=joint, adapters=adapters)
-            if precision == "auto":
-                follow_options(pipe)
-        return io.NodeOutput(ManagedModel(pipe, identity=joint == IDENTITY))
+        from .work.load import load_model
+
+        return io.NodeOutput(load_model(*_places_of_model(**names), precision))
 
 
 def _places_of_model(
@@ -152,12 +146,9 @@ class LoadExperts(io.ComfyNode):
 
     @classmethod
     def execute(cls, precision: str, **names: str) -> io.NodeOutput:
-        video, audio, joint, adapters = _places_of_experts(**names)
-        with torch.inference_mode(False):
-            pipe = ManagedPipeline.from_experts(video, audio, joint, dtype_of(precision), adapters=adapters)
-            if precision == "auto":
-                follow_options(pipe)
-        return io.NodeOutput(ManagedModel(pipe, identity=joint == IDENTITY))
+        from .work.load import load_experts
+
+        return io.NodeOutput(load_experts(*_places_of_experts(**names), precision))
 
 
 def _places_of_experts(

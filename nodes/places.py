@@ -13,7 +13,7 @@ import folder_paths
 from ..jointdit.errors import InputError
 from ..jointdit.media import VIDEO_SUFFIXES
 from ..jointdit.media.files import whole_file
-from ..jointdit.train.run_folder import STATE
+from ..jointdit.train.names import STATE
 from .folders import KEY
 
 logger = logging.getLogger(__name__)

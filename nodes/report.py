@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import torch
 from comfy_api.latest import io
-from torch import Tensor
 
-from ..jointdit.errors import InputError
-from ..jointdit.media import Clip, exact_fps, fit_audio
-from .progress import Progress
-from .sockets import CATEGORY, pixels_of, sound_of
-
-if TYPE_CHECKING:
-    from ..jointdit.evaluate.clip import ClipScores
-
-LEAST_FRAMES = 3
-CAUTION = (
-    "One clip proves little: noise that never stops scores, too. Many clips beside shuffled pairs of them: "
-    "jointdit evaluate FOLDER"
-)
+from .sockets import CATEGORY
 
 
 class SyncReport(io.ComfyNode):
@@ -72,25 +56,7 @@ class SyncReport(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images: Tensor, audio: Mapping[str, Any], fps: float) -> io.NodeOutput:
-        if len(images) < LEAST_FRAMES:
-            raise InputError(f"{len(images)} frames show no motion; give at least {LEAST_FRAMES}")
-        progress, rate, (draw_sync, score_clip) = Progress(2), exact_fps(fps), _measures()
-        samples, sample_rate = sound_of(audio)
-        fitted = fit_audio(samples, round(len(images) / rate * sample_rate))
-        clip = Clip(pixels_of(images), rate, fitted, sample_rate)
-        scores = score_clip(clip)
-        progress(1, 2)
-        plot = torch.from_numpy(draw_sync(clip)).float() / 255
-        progress(2, 2)
-        report = "\n".join([*scores.lines(), CAUTION])
-        return io.NodeOutput(plot[None], report, scores.onset_align, scores.motion_loudness)
+    def execute(cls, **given: Any) -> io.NodeOutput:
+        from .work.report import report_sync
 
-
-def _measures() -> tuple[Callable[[Clip], np.ndarray], Callable[[Clip], ClipScores]]:
-    """Imported here: they need packages that the other nodes do without. Raises InputError that names what is missing
-    with the command that installs it."""
-    from ..jointdit.evaluate import draw_sync
-    from ..jointdit.evaluate.clip import score_clip
-
-    return draw_sync, score_clip
+        return io.NodeOutput(*report_sync(**given))

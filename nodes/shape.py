@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from comfy_api.latest import io
 
 from ..jointdit.errors import InputError
 from ..jointdit.latents import ClipShape
-from ..jointdit.pipeline import JointDiTPipeline
+
+if TYPE_CHECKING:
+    from ..jointdit.pipeline import JointDiTPipeline
 
 STEP = 16  # pixels: a step of the bundled model's sides, and two of Stable Video Diffusion's
 MAX_SIDE, MAX_FRAMES, MAX_FPS = 4096, 1000, 240

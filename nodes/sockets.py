@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..jointdit.errors import InputError
-from ..jointdit.pipeline import Conditions
+
+if TYPE_CHECKING:
+    from ..jointdit.pipeline import Conditions
 
 CATEGORY = "JointDiT"
+PRECISIONS = ("auto", "float32", "float16", "bfloat16")
+OWN_GRID = "model's own"
+OWN_SYNC = -1.0
 CLIP_KEY = "jointdit_clip"  # in a LATENT: the `ClipShape` of each of its clips
 
 Model = io.Custom("JOINTDIT_MODEL")  # `memory.ManagedModel`

@@ -22,14 +22,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..checked import placed, read_object, shown
+from ..checked import placed, shown
 from ..errors import InputError, in_one_line, some
 from ..media.partials import partial_folder
 from .components import COMPONENTS, INDEX
 from .configs import check_configs, no_more_parts_than
+from .index import BUNDLED as BUNDLED
+from .index import read_index as read_index
 from .single_file import align_epsilon
 
-BUNDLED = {"tiny": Path(__file__).parents[1] / "tiny"}
 # Of a Hub repository: settings, and of each component's folder the plain weights, without their variants.
 FETCHED = ["*.json", "*/*.txt", "*/*.model", "*/*model.safetensors", "*/*model-*.safetensors"]
 # Weights of a component by diffusers' or transformers' name, whose variant stands before or after a shard's number.
@@ -75,15 +76,6 @@ def resolve(name: str | os.PathLike[str], local_files_only: bool = True) -> Path
     raise InputError(
         f"no model {str(name)!r}: give {', '.join(BUNDLED)}, a folder with a {INDEX}, or with download a Hub name"
     )
-
-
-def read_index(folder: Path) -> dict[str, Any]:
-    """`model_index.json` of a JointDiT folder."""
-    path = folder / INDEX
-    index = read_object(path, "a JointDiT model folder has this file")
-    if (described := index.get("_class_name")) != "JointDiTPipeline":
-        raise InputError(f"{path}: describes a {shown(described)}, not a JointDiTPipeline")
-    return index
 
 
 def load_components(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:

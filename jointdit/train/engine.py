@@ -33,9 +33,10 @@ from .average import Averaged, update_average
 from .batches import EpochOrder, ReadAhead
 from .cache import LatentCache
 from .checkpoint import load_state, save_state
+from .names import ADAPTERS, BEST, BLOCKS, MODEL, STATE
 from .objective import JointObjective, Losses, to_device
 from .optimizers import bytes_to_come, gather_state, make_optimizer
-from .run_folder import ADAPTERS, BEST, BLOCKS, MODEL, STATE, RunLog, describe, result_path, step_to_resume
+from .run_folder import RunLog, describe, result_path, step_to_resume
 from .schedule import learning_rate
 from .stages import TrainingConfig
 from .validation import Validation, hold_out

@@ -21,8 +21,9 @@ from .cache import LatentCache
 from .cache_index import Measures
 from .engine import Engine
 from .frozen import hold_frozen
+from .names import BEST, BLOCKS
 from .precision import choose_precision, make_accelerator
-from .run_folder import BEST, BLOCKS, describe, locked, result_path, step_to_resume
+from .run_folder import describe, locked, result_path, step_to_resume
 from .stages import STARTS, TrainingConfig
 
 logger = logging.getLogger(__name__)

@@ -17,14 +17,9 @@ from ..media import Clip
 from ..media.files import whole_file
 from .cache import LatentCache
 from .checkpoint import read_counters
+from .names import ADAPTERS, BLOCKS, LOG, MODEL, STATE
 from .stages import MODELS, TrainingConfig
 
-STATE = "state.safetensors"
-BLOCKS = "joint_blocks.safetensors"
-BEST = "best_joint_blocks.safetensors"
-MODEL = "model"
-ADAPTERS = "adapters"
-LOG = "log.jsonl"
 # Options that change no number of a run, so that they may be others when it is resumed.
 FREE = {
     *("output", "memory", "micro_batch", "gradient_checkpointing", "query_chunk", "average_on_host", "shard_optimizer"),

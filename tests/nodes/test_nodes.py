@@ -797,7 +797,7 @@ def test_a_cancelled_training_goes_on_to_the_same_numbers(model, models, videos)
 
 
 def test_less_memory_in_training_changes_the_result_only_where_it_is_said_to(model, models, videos, monkeypatch):
-    engines, module = [], library("nodes.train")
+    engines, module = [], library("nodes.work.train")
 
     class Kept(module.Engine):
         def __post_init__(self):
@@ -864,7 +864,7 @@ def test_a_cache_of_another_model_is_refused(model, videos):
 
 
 def test_the_loss_is_shown_as_a_curve():
-    curve = library("nodes.progress").LossCurve()
+    curve = library("nodes.work.progress").LossCurve()
     pictures = [np.asarray(curve.draw(1 / (1 + step))) for step in range(600)]
     assert all(picture.shape == (256, 512, 3) for picture in pictures)
     rows = [np.flatnonzero(pictures[-1][40:, column, 2] > 200) for column in (30, 480)]
@@ -872,7 +872,7 @@ def test_the_loss_is_shown_as_a_curve():
 
 
 def test_a_loss_that_stays_is_shown_as_a_level_line():
-    curve = library("nodes.progress").LossCurve()
+    curve = library("nodes.work.progress").LossCurve()
     picture = [np.asarray(curve.draw(0.25)) for _ in range(3)][-1]
     assert (picture[40:, 24:488, 2] > 200).any(0).all()
 
@@ -908,15 +908,26 @@ def load_elsewhere(*missing, version="0.33.0"):
     return done.stderr.strip().splitlines()[-1] if done.returncode else int(done.stdout.split()[-1])
 
 
+def test_the_start_of_comfyui_imports_nothing_that_is_only_for_running_a_node():
+    """ComfyUI has torch, numpy, PIL and av by then; diffusers with all that it imports would take it seconds."""
+    heavy = ("diffusers", "transformers", "accelerate", "peft", "torchvision", "scipy", "skimage", "matplotlib")
+    command = [sys.executable, "-c", f"{ELSEWHERE}\nprint(*sys.modules)", str(STAND_IN.parent), "0.33.0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    count, names = done.stdout.splitlines()
+    imported = {name.partition(".")[0] for name in names.split()}
+    assert int(count) == len(GOLDEN) and "torch" in imported and not imported & {*heavy}
+
+
 def test_missing_packages_cost_nothing_where_they_are_optional():
     assert load_elsewhere("websocket", "scipy", "skimage", "sklearn", "matplotlib", "soundfile", "playwright") == len(
         GOLDEN
     )
 
 
-def test_a_missing_requirement_is_named_with_the_command_that_installs_it():
-    error = load_elsewhere("diffusers")
-    assert re.search(r"lacks diffusers; install it with: .*pip install -r .*requirements\.txt", error)
+@pytest.mark.parametrize("missing", ["av", "diffusers", "einops"])  # one that is imported at the start, and others
+def test_a_missing_requirement_is_named_with_the_command_that_installs_it(missing):
+    error = load_elsewhere(missing)
+    assert re.search(rf"lacks {missing}; install it with: .*pip install -r .*requirements\.txt", error)
 
 
 def test_a_comfyui_that_is_too_old_is_told_to_update():

@@ -19,16 +19,13 @@ STAND_IN = Path(__file__).with_name("comfyui_stand_in")
 @cache
 def load_pack() -> ModuleType:
     """The root package under the kind of name that ComfyUI gives it."""
-    sys.path.insert(0, str(STAND_IN))
-    try:
-        name = str(ROOT).replace(".", "_x_")
-        spec = importlib.util.spec_from_file_location(name, ROOT / "__init__.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-        nodes()
-    finally:
-        sys.path.remove(str(STAND_IN))
+    sys.path.insert(0, str(STAND_IN))  # stays there: nodes import when they run
+    name = str(ROOT).replace(".", "_x_")
+    spec = importlib.util.spec_from_file_location(name, ROOT / "__init__.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    nodes()
     return module
 
 
@@ -43,4 +40,4 @@ def nodes() -> dict[str, type]:
 
 def library(name: str) -> ModuleType:
     """A module of the library inside the pack: another copy than the installed one."""
-    return sys.modules[f"{load_pack().__name__}.{name}"]
+    return importlib.import_module(f"{load_pack().__name__}.{name}")

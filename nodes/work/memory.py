@@ -13,9 +13,9 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import nn
 
-from ..jointdit.checkpoints.components import COMPONENTS, TEXT_ENCODERS
-from ..jointdit.latents import ClipShape
-from ..jointdit.pipeline import JointDiTPipeline
+from ...jointdit.checkpoints.components import COMPONENTS, TEXT_ENCODERS
+from ...jointdit.latents import ClipShape
+from ...jointdit.pipeline import JointDiTPipeline
 from .attention import follow_comfyui
 from .progress import Progress
 

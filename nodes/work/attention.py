@@ -9,7 +9,7 @@ from comfy.ldm.modules import attention
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from ..jointdit.pipeline import JointDiTPipeline
+from ...jointdit.pipeline import JointDiTPipeline
 
 FEWER_QUERIES = 1024  # at once in Joint Blocks, where ComfyUI is told to save memory
 

@@ -1,0 +1,32 @@
+"""Folders and files to a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ...jointdit.checkpoints.components import IDENTITY
+from .memory import ManagedModel, ManagedPipeline, dtype_of, follow_options
+
+
+def load_model(folder: Path, joint: Path | str | None, adapters: Path | None, precision: str) -> ManagedModel:
+    """A whole model. joint, adapters: as `JointDiTPipeline.from_pretrained` takes them."""
+    with torch.inference_mode(False):
+        pipe = ManagedPipeline.from_pretrained(folder, dtype_of(precision), joint=joint, adapters=adapters)
+        return _managed(pipe, joint, precision)
+
+
+def load_experts(
+    video: Path, audio: Path, joint: Path | str | None, adapters: Path | None, precision: str
+) -> ManagedModel:
+    """Two experts, joined. The arguments are those of `JointDiTPipeline.from_experts`."""
+    with torch.inference_mode(False):
+        pipe = ManagedPipeline.from_experts(video, audio, joint, dtype_of(precision), adapters=adapters)
+        return _managed(pipe, joint, precision)
+
+
+def _managed(pipe: ManagedPipeline, joint: Path | str | None, precision: str) -> ManagedModel:
+    if precision == "auto":
+        follow_options(pipe)
+    return ManagedModel(pipe, identity=joint == IDENTITY)

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..jointdit.options import words
-from .shape import shape_inputs
+from .shape import MAX_FRAMES, shape_inputs
 from .sockets import CATEGORY, Prepared, model_input
 
 ABSENT = object()  # what ComfyUI asks about a socket that nothing is connected to
@@ -24,7 +24,7 @@ class Condition(io.ComfyNode):
             category=CATEGORY,
             description="Encodes the picture and the texts, and says how long and how large the clip is. Several "
             "pictures in the batch give several clips. With a video it is the sound that is made, and with a sound "
-            "the video.",
+            "the video. A clip that is longer than the model's own is made in windows that overlap.",
             search_aliases=[
                 "image to video with sound",
                 "encode picture and prompt",
@@ -42,12 +42,12 @@ class Condition(io.ComfyNode):
                 io.Video.Input(
                     "video",
                     optional=True,
-                    tooltip="Instead of a picture: this video stays as it is, from its start, and gets a sound.",
+                    tooltip="Instead of a picture: this video, of any length, stays as it is and gets a sound.",
                 ),
                 io.Audio.Input(
                     "audio",
                     optional=True,
-                    tooltip="The picture moves to this sound, which stays as it is. Not with a video.",
+                    tooltip="The picture moves to this sound, of any length, which stays as it is. Not with a video.",
                 ),
                 io.String.Input(
                     "prompt",
@@ -61,7 +61,7 @@ class Condition(io.ComfyNode):
                     default="",
                     tooltip="What should not be heard.",
                 ),
-                *shape_inputs(),
+                *shape_inputs("as long as the given video or sound, or else the model's own (tiny: 20)"),
                 io.Combo.Input(
                     "fit",
                     options=list(words("fit")),
@@ -93,6 +93,26 @@ class Condition(io.ComfyNode):
                     max=2**64 - 1,
                     tooltip="Fixes the noise on the picture. With the same number in JointDiT Sample the clip is "
                     "the one that the command line makes with it.",
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "window",
+                    default=0,
+                    min=0,
+                    max=MAX_FRAMES,
+                    tooltip="A clip of more frames than this is made in windows of so many, each of which goes on from "
+                    "the one before. 0: as many as the model was made for (tiny: 20).",
+                    optional=True,  # graphs that were saved before this input was added stay valid
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "overlap",
+                    default=0,
+                    min=0,
+                    max=MAX_FRAMES - 1,
+                    tooltip="Frames that two windows share at least; more of them cost more windows. 0: two fifths of "
+                    "a window.",
+                    optional=True,
                     advanced=True,
                 ),
             ],

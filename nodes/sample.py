@@ -9,6 +9,8 @@ from comfy_api.latest import io
 from ..jointdit.options import highest, words
 from .sockets import CATEGORY, OWN_GRID, OWN_SYNC, Guide, Prepared, model_input
 
+MAX_CLIPS = 64
+
 
 class Sample(io.ComfyNode):
     """Denoises video and sound together, with a live preview."""
@@ -102,6 +104,24 @@ class Sample(io.ComfyNode):
                     tooltip="Pulls the sound to when the picture moves, without any training: 0.5 is a good start, 0 "
                     "is off. -1: 0.5 where the Joint Blocks are the identity and so do nothing for it, else off.",
                     optional=True,  # graphs that were saved before this input was added stay valid
+                ),
+                io.Int.Input(
+                    "clips",
+                    default=1,
+                    min=1,
+                    max=MAX_CLIPS,
+                    tooltip="How many clips to make of each picture, with this seed and those that follow it.",
+                    optional=True,
+                ),
+                io.Int.Input(
+                    "reuse",
+                    default=1,
+                    min=1,
+                    max=int(highest("reuse")),
+                    tooltip="Run the whole video model in every so many-th step only, and most of it not in between: "
+                    "faster, and a little less exact. 1 is always, exactly.",
+                    optional=True,
+                    advanced=True,
                 ),
             ],
             outputs=[

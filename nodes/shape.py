@@ -16,8 +16,8 @@ STEP = 16  # pixels: a step of the bundled model's sides, and two of Stable Vide
 MAX_SIDE, MAX_FRAMES, MAX_FPS = 4096, 1000, 240
 
 
-def shape_inputs() -> list[io.Input]:
-    """width, height, frames and fps; 0 is the model's own."""
+def shape_inputs(unasked: str = "the model's own (tiny: 20)") -> list[io.Input]:
+    """width, height, frames and fps; 0 is the model's own. unasked: how many frames 0 stands for, in words."""
     return [
         _size("width"),
         _size("height"),
@@ -26,7 +26,7 @@ def shape_inputs() -> list[io.Input]:
             default=0,
             min=0,
             max=MAX_FRAMES,
-            tooltip="Number of frames of the clip, from 2. 0: the model's own (tiny: 20).",
+            tooltip=f"Number of frames of the clip, from 2. 0: {unasked}.",
         ),
         io.Float.Input(
             "fps",
@@ -34,16 +34,21 @@ def shape_inputs() -> list[io.Input]:
             min=0.0,
             max=MAX_FPS,
             step=0.001,
-            tooltip="Frames in a second; the sound lasts frames / fps, 60 s at most. 0: the model's own (tiny: 12.5).",
+            tooltip="Frames in a second; the sound lasts frames / fps. 0: the model's own (tiny: 12.5).",
         ),
     ]
 
 
 def clip_shape(pipe: JointDiTPipeline, width: int, height: int, frames: int, fps: float) -> ClipShape:
     """What the widgets say, 0 as the model's own. Raises InputError where it makes no clip of this model."""
+    check_frames(frames)
+    return pipe.shape(frames or None, fps or None, height or None, width or None)
+
+
+def check_frames(frames: int) -> None:
+    """Raises InputError for a clip of one frame; 0 is the model's own."""
     if frames == 1:
         raise InputError("frames is 1, but one picture does not move; give at least 2, or 0 for the model's own")
-    return pipe.shape(frames or None, fps or None, height or None, width or None)
 
 
 def _size(name: str) -> io.Int.Input:

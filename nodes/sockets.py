@@ -14,15 +14,17 @@ from ..jointdit.errors import InputError
 
 if TYPE_CHECKING:
     from ..jointdit.pipeline import Conditions
+    from ..jointdit.pipeline.windowed import LongPlan
 
 CATEGORY = "JointDiT"
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 OWN_GRID = "model's own"
 OWN_SYNC = -1.0
 CLIP_KEY = "jointdit_clip"  # in a LATENT: the `ClipShape` of each of its clips
+PLAN_KEY = "jointdit_plan"  # in a LATENT of clips of several windows: the `LongPlan` of each
 
 Model = io.Custom("JOINTDIT_MODEL")  # `memory.ManagedModel`
-Prepared = io.Custom("JOINTDIT_CONDITIONS")  # `PreparedClips`
+Prepared = io.Custom("JOINTDIT_CONDITIONS")  # `PreparedClips` or `PreparedLong`
 Guide = io.Custom("JOINTDIT_GUIDANCE")  # `JointCFG`
 Cache = io.Custom("JOINTDIT_CACHE")  # the folder of a latent cache
 
@@ -32,6 +34,18 @@ class PreparedClips:
     """Encoded conditions of B clips, and their pictures as small as their latents: float [B, h, w, 3] in 0..1."""
 
     conditions: Conditions
+    pictures: Tensor
+
+
+@dataclass(frozen=True)
+class PreparedLong:
+    """The same of B clips that are longer than the model's window.
+
+    clips: of each, the conditions of one group of windows after the other.
+    """
+
+    plan: LongPlan
+    clips: tuple[tuple[Conditions, ...], ...]
     pictures: Tensor
 
 

@@ -33,14 +33,13 @@ PYTHON_ONLY = {
 }
 # Nodes that have an option, by its name in Python.
 NODES = {
-    "JointDiTSample": "seed steps sampler audio_substeps audio_grid video_temperature fresh_noise sync".split(),
+    "JointDiTSample": "seed steps sampler audio_substeps audio_grid video_temperature fresh_noise sync reuse".split(),
     "JointDiTCondition": "prompt negative_prompt frames fps fit motion_bucket noise_augmentation".split(),
     "JointDiTJointCFG": ["rescale"],
 }
 # Options that no node has, with the reason.
 NODES_LACK = {
     "sync-interval": "the default suits models of these noise levels",
-    "reuse": "not yet a widget",
     "isolated": "for comparisons; joint_blocks at the identity is near to it",
     "joint-scale": "the two scales that it sets have a widget each",
     **{each.name: "ComfyUI's own memory manager decides" for each in MEMORY},

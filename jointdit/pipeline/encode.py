@@ -75,6 +75,17 @@ class Conditions:
             return "video"
         return "audio" if self.audio_latents is not None else None
 
+    def repeated(self, times: int) -> Conditions:
+        """All B clips, and all of them again."""
+        index = torch.arange(self.batch).repeat(times)
+        given = (self.video_latents, self.audio_latents)
+        sides = (self.conditional, self.unconditional)
+        return Conditions(
+            *(side.select(index.to(side.fps.device)) for side in sides),
+            self.shape,
+            *(None if each is None else each[index.to(each.device)] for each in given),
+        )
+
     def generator(self, seed: int) -> torch.Generator:
         """A generator of this seed as `condition` leaves one, after the noise on the pictures.
 

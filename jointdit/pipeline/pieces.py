@@ -24,6 +24,7 @@ from .encode import as_pixels
 from .settings import chosen
 
 VOCODER_SIGHT = 32  # mel frames on each side beyond which no vocoder of AudioLDM2's kind looks
+NO_SOUND = np.zeros((1, 0), np.float32)
 FRAMES_SEEN = 2  # before the first of a piece, decoded once more, so that its norms and convolutions know them
 
 
@@ -99,6 +100,10 @@ class GivenVideo:
                 yield fit_image(frame, shape.height, shape.width, fit)
                 wanted += 1
 
+    def in_memory(self) -> Clip:
+        """All of its frames, without a sound."""
+        return Clip(np.stack(list(self.frames())), self.shape.fps, NO_SOUND, 16000)
+
     def _shown_at(self, index: int, fps: Fraction) -> int:
         return int((index + Fraction(1, 2)) / fps * self.shape.fps)
 
@@ -111,6 +116,12 @@ class EncodedVideo:
         self._start = 0
         self._seen: list[np.ndarray] = []
         self._latents: Tensor | None = None
+
+    def of(self, group: Windows) -> tuple[list[np.ndarray], Tensor]:
+        """The first frame of each window of a group, and the latents of all of it."""
+        first = group.starts[0].frame
+        seen, latents = self.take(first, first + group.frames)
+        return [seen[start.frame - first] for start in group.starts], latents
 
     @torch.no_grad()
     def take(self, start: int, stop: int) -> tuple[list[np.ndarray], Tensor]:
@@ -129,10 +140,11 @@ class EncodedVideo:
 
 
 class DecodedVideo:
-    """Frames of latents that come in order."""
+    """Frames of latents that come in order. overlap: of chunks, if it is more than the frames that are seen anyway."""
 
-    def __init__(self, pipe: JointDiTComponents, chunk_size: int | None) -> None:
+    def __init__(self, pipe: JointDiTComponents, chunk_size: int | None, overlap: int = 0) -> None:
         self._pipe, self._chunk = pipe, chosen(chunk_size, pipe.memory.decode_chunk)
+        self._overlap = min(max(overlap, FRAMES_SEEN), self._chunk - 1)
         self._before: Tensor | None = None
 
     @torch.no_grad()
@@ -141,9 +153,8 @@ class DecodedVideo:
         seen = 0 if self._before is None else self._before.shape[1]
         parts = latents if self._before is None else torch.cat([self._before, latents], 1)
         self._before = parts[:, -FRAMES_SEEN:]
-        overlap = min(FRAMES_SEEN, self._chunk - 1)
         with self._pipe.using("video_vae"):
-            frames = self._pipe.video_codec.decode_video(parts.to(self._pipe.device), self._chunk, overlap)
+            frames = self._pipe.video_codec.decode_video(parts.to(self._pipe.device), self._chunk, self._overlap)
         return frames[0, seen:].numpy()
 
 

@@ -15,9 +15,9 @@ from ..diffusion.windows import Known
 from ..errors import InputError
 from ..latents import ClipShape, JointLatents, Windows
 from ..media import Clip, fit_audio, resample_audio
-from .long import ONE_WINDOW, OVERLAP
 from .pieces import FRAMES_SEEN, DecodedSound, GivenVideo
 from .settings import SamplingSettings
+from .windowed import ONE_WINDOW, OVERLAP
 
 JointDiTPipeline = Any  # the pipeline imports this module; its class is not known here
 Callback = Callable[[str, int, int], None]

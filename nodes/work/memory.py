@@ -16,7 +16,8 @@ from torch import nn
 from ...jointdit.checkpoints.components import COMPONENTS, TEXT_ENCODERS
 from ...jointdit.latents import ClipShape
 from ...jointdit.pipeline import JointDiTPipeline
-from .attention import follow_comfyui
+from ...jointdit.runtime.memory import chunk_feed_forward
+from .attention import FEWER_QUERIES, follow_comfyui, joint_query_chunk
 from .progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -96,11 +97,16 @@ class ManagedModel:
         return progress
 
     @contextmanager
-    def interruptible(self, names: Iterable[str]) -> Iterator[None]:
-        """While it lasts, Cancel acts before each block of these components. Nothing stays on them."""
+    def interruptible(self, names: Iterable[str], progress: Progress) -> Iterator[None]:
+        """While it lasts, Cancel acts before each block of these components, and the bar moves on. Nothing stays on
+        them."""
         components = [component for name in names if isinstance(component := getattr(self.pipe, name), nn.Module)]
+
+        def before_block(block: nn.Module, given: tuple[Any, ...]) -> None:
+            progress.before_block()
+
         hooks = [
-            block.register_forward_pre_hook(_stop_where_asked)
+            block.register_forward_pre_hook(before_block)
             for component in components
             for part in component.modules()
             if isinstance(part, nn.ModuleList)
@@ -111,6 +117,20 @@ class ManagedModel:
         finally:
             for hook in hooks:
                 hook.remove()
+
+    @contextmanager
+    def chunks(self, wanted: bool) -> Iterator[None]:
+        """While it lasts, where it is wanted, layers compute parts of their input after each other."""
+        if not wanted:
+            yield
+            return
+        self.pipe.joint_blocks.set_memory(FEWER_QUERIES)
+        chunk_feed_forward(self.pipe.video_unet, True)
+        try:
+            yield
+        finally:
+            self.pipe.joint_blocks.set_memory(joint_query_chunk())
+            chunk_feed_forward(self.pipe.video_unet, False)
 
     def pass_memory(self, shape: ClipShape) -> float:
         """Bytes that one guidance pass of one clip needs in the UNets."""
@@ -125,11 +145,6 @@ class ManagedModel:
     def decode_memory(self, height: int, width: int, frames: int) -> float:
         """Bytes that decoding `frames` frames of `height` x `width` latents at once needs."""
         return VAE_VALUES * height * width * frames * self.pipe.video_vae.dtype.itemsize
-
-
-def _stop_where_asked(block: nn.Module, given: tuple[Any, ...]) -> None:
-    """A hook. Raises ComfyUI's interrupt."""
-    comfy.model_management.throw_exception_if_processing_interrupted()
 
 
 def give_to_autograd(component: nn.Module) -> None:

@@ -20,10 +20,23 @@ class Progress:
 
     def __init__(self, total: int) -> None:
         self._bar = comfy.utils.ProgressBar(total)
+        self._done, self._total = 0, total
+        self._blocks, self._blocks_of_a_step = 0, 0.0  # begun in this step, and in the one before
         comfy.model_management.throw_exception_if_processing_interrupted()
+
+    def before_block(self) -> None:
+        """Before each block of a network. From the second step on the bar moves within a step, too: by the blocks that
+        the step before had."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self._blocks += 1
+        if self._blocks < self._blocks_of_a_step and self._done < self._total:
+            self._bar.update_absolute(self._done + self._blocks / self._blocks_of_a_step, self._total)
 
     def __call__(self, done: int, total: int, picture: Image.Image | None = None) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
+        if done > self._done:
+            self._blocks_of_a_step = self._blocks / (done - self._done)
+        self._done, self._total, self._blocks = done, total, 0
         preview = None if picture is None else ("JPEG", picture, PREVIEW_SIZE)
         self._bar.update_absolute(done, total, preview)
 

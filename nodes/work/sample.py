@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, Literal
 
+import comfy.model_management
+import torch
 from einops import rearrange
 from torch import Tensor
 
 from ...jointdit.diffusion.guidance import JointCFG
+from ...jointdit.diffusion.reuse import Reuse
 from ...jointdit.diffusion.schedules import AudioGrid
 from ...jointdit.diffusion.sync_guidance import SyncGuidance
 from ...jointdit.errors import InputError
-from ...jointdit.latents import JointLatents
-from ...jointdit.pipeline import SamplingSettings
+from ...jointdit.latents import ClipShape, JointLatents
+from ...jointdit.pipeline import Conditions, SamplingSettings
 from ...jointdit.pipeline.preview import FastDecoder
-from ..sockets import CLIP_KEY, OWN_GRID, OWN_SYNC, PreparedClips
+from ...jointdit.pipeline.windowed import ONE_WINDOW, GroupSampler, join_groups
+from ..sockets import CLIP_KEY, OWN_GRID, OWN_SYNC, PLAN_KEY, PreparedClips, PreparedLong
 from .memory import DENOISING, ManagedModel, give_to_autograd
 from .progress import contact_sheet
 
+logger = logging.getLogger(__name__)
 LOWEST_START = 0.1  # of the model's own first sigma: what starts lower was made for another model
+MOST_PASSES = 3  # of one clip in an evaluation
+Report = Callable[[int, int, JointLatents | None], None]
 
 
 def sample(
     model: ManagedModel,
-    conditions: PreparedClips,
+    conditions: PreparedClips | PreparedLong,
     seed: int,
     steps: int,
     sampler: str,
@@ -34,12 +44,15 @@ def sample(
     sigmas: Tensor | None = None,
     fresh_noise: float = -1.0,
     sync: float = 0.0,
+    clips: int = 1,
+    reuse: int = 1,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The LATENT of the video and that of the sound."""
-    pipe, prepared = model.pipe, conditions.conditions
+    pipe, long = model.pipe, isinstance(conditions, PreparedLong)
+    one = conditions.clips[0][0] if long else conditions.conditions
     strength = sync
     if sync == OWN_SYNC:
-        strength = SyncGuidance().strength if model.identity and prepared.held != "audio" else 0.0
+        strength = SyncGuidance().strength if model.identity and one.held != "audio" else 0.0
     settings = SamplingSettings(
         steps=None if sigmas is not None else steps or None,
         sigmas=sigmas,
@@ -50,36 +63,97 @@ def sample(
         video_temperature=None if video_temperature < 0 else video_temperature,
         fresh_noise=None if fresh_noise < 0 else fresh_noise,
         sync=SyncGuidance(strength) if strength else None,
+        reuse=Reuse(reuse) if reuse > 1 else None,
     )
-    if sigmas is not None and prepared.held != "video":
+    if sigmas is not None and one.held != "video":
         _check_start(float(sigmas[0]), float(pipe.grid(SamplingSettings()).video_sigmas[0]))
-    total, memory = pipe.grid(settings, prepared.held).steps, prepared.batch * model.pass_memory(prepared.shape)
-    progress = model.start((*DENOISING, "audio_vae") if strength else DENOISING, total, memory)
+    rows = ONE_WINDOW if long else MOST_PASSES * one.batch * clips
+    names = (*DENOISING, "audio_vae") if strength else DENOISING
+    memory = rows / MOST_PASSES * model.pass_memory(one.shape)
+    progress = model.start(names, pipe.grid(settings, one.held).steps, memory)
     if strength:
         give_to_autograd(pipe.audio_vae)  # for its loudness readout
-    picture = prepared.conditional.image_latents[0] * pipe.video_vae.config.scaling_factor
+    picture = one.conditional.image_latents[0] * pipe.video_vae.config.scaling_factor
     decode = FastDecoder(picture, conditions.pictures[0])
 
-    def report(done: int, total: int, estimate: JointLatents) -> None:
-        progress(done, total, contact_sheet(decode(estimate.video[0])))
+    def report(done: int, total: int, estimate: JointLatents | None) -> None:
+        progress(done, total, None if estimate is None else contact_sheet(decode(estimate.video[0])))
 
-    with model.interruptible(DENOISING):
-        latents = pipe.sample(
-            prepared,
-            settings,
-            generator=prepared.generator(seed),
-            max_batch=model.rows_that_fit(prepared.shape),
-            callback=report,
-        )
+    seeds = [(seed + number) % 2**64 for number in range(clips)]
+    with model.interruptible(DENOISING, progress):
+        if long:
+            latents = _sample_long(model, conditions, settings, seeds, report)
+            return _packed(model, latents, {CLIP_KEY: conditions.plan.clip, PLAN_KEY: conditions.plan})
+        return _packed(model, _sample_short(model, one, settings, seeds, report), {CLIP_KEY: one.shape})
+
+
+def _sample_short(
+    model: ManagedModel, one: Conditions, settings: SamplingSettings, seeds: Sequence[int], report: Report
+) -> JointLatents:
+    """Clips of one window: those of all pictures with the first seed, then those with the next."""
+    every = one.repeated(len(seeds))
+
+    def run(rows: int) -> JointLatents:
+        generators = [one.generator(seed) for seed in seeds]
+        each = [generator for generator in generators for _ in range(one.batch)]
+        generator = generators[0] if len(seeds) == 1 else each
+        return model.pipe.sample(every, settings, generator=generator, max_batch=rows, callback=report)
+
+    return _in_memory_there_is(model, one.shape, MOST_PASSES * every.batch, run)
+
+
+def _sample_long(
+    model: ManagedModel, prepared: PreparedLong, settings: SamplingSettings, seeds: Sequence[int], report: Report
+) -> JointLatents:
+    """Clips of several windows, in the same order, one after the other."""
+    plan, runs = prepared.plan, [*product(seeds, prepared.clips)]
+    assert plan.windows is not None
+
+    def make(number: int, seed: int, groups: Sequence[Conditions]) -> JointLatents:
+        def among_all(done: int, total: int, estimate: JointLatents | None) -> None:
+            report(number * total + done, len(runs) * total, estimate)
+
+        def run(rows: int) -> JointLatents:
+            generator = groups[0].generator(seed)
+            sampler = GroupSampler(model.pipe, plan.windows, settings, groups[0].held, generator, among_all)
+            found = [sampler.sample(*each, rows) for each in zip(plan.groups, groups, strict=True)]
+            return join_groups(plan.groups, found)
+
+        return _in_memory_there_is(model, groups[0].shape, ONE_WINDOW, run)
+
+    made = [make(number, *each) for number, each in enumerate(runs)]
+    return JointLatents(torch.cat([each.video for each in made]), torch.cat([each.audio for each in made]))
+
+
+def _in_memory_there_is(
+    model: ManagedModel, shape: ClipShape, rows: int, run: Callable[[int], JointLatents]
+) -> JointLatents:
+    """Runs with so many rows of one evaluation at once, or with as many as fit. Where that was too much it starts anew
+    with half as many, and last in chunks."""
+    rows, in_chunks = min(rows, model.rows_that_fit(shape)), False
+    while True:
+        try:
+            with model.chunks(in_chunks):
+                return run(rows)
+        except comfy.model_management.OOM_EXCEPTION:
+            if in_chunks:
+                raise
+            rows, in_chunks = max(1, rows // 2), rows == 1
+            smaller = "parts of its layers" if in_chunks else f"{rows} passes"
+            logger.warning("JointDiT: not enough memory to sample so much at once; trying %s at once", smaller)
+        comfy.model_management.soft_empty_cache()
+
+
+def _packed(model: ManagedModel, latents: JointLatents, about: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Latents in the form of stock nodes. Raises InputError where they are no numbers."""
     if not (latents.video.isfinite().all() and latents.audio.isfinite().all()):
         raise InputError(
             "the clip left the range of its numbers; take precision bfloat16 or float32 in the load node, or lower "
             "scales in JointDiT JointCFG"
         )
-    unscaled = latents.video / pipe.video_vae.config.scaling_factor
-    video = {"samples": rearrange(unscaled, "b f c h w -> (b f) c h w").cpu(), CLIP_KEY: prepared.shape}
-    audio = {"samples": latents.audio.contiguous().cpu(), "type": "audio", CLIP_KEY: prepared.shape}
-    return video, audio
+    unscaled = latents.video / model.pipe.video_vae.config.scaling_factor
+    video = {"samples": rearrange(unscaled, "b f c h w -> (b f) c h w").cpu(), **about}
+    return video, {"samples": latents.audio.contiguous().cpu(), "type": "audio", **about}
 
 
 def _check_start(asked: float, own: float) -> None:

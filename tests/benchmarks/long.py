@@ -30,7 +30,7 @@ from jointdit.evaluate.heard import events_heard, mean_loudness
 from jointdit.evaluate.matching import match_events
 from jointdit.latents import Windows
 from jointdit.media import Piece, write_pieces
-from jointdit.pipeline.long import OVERLAP, TOGETHER
+from jointdit.pipeline.windowed import OVERLAP, TOGETHER
 from jointdit.synthetic.captions import draw_caption
 from jointdit.synthetic.effects import REGISTRY
 from jointdit.synthetic.textures import procedural_picture

@@ -20,7 +20,7 @@ from comfyui_process import PACK
 from PIL import Image
 from tiny_models import write_trained
 
-from jointdit import InputError, JointDiTPipeline
+from jointdit import InputError, JointDiTPipeline, SamplingSettings
 from jointdit.cli import main
 from jointdit.comfyui.client import ComfyClient
 from jointdit.comfyui.results import shown_texts
@@ -34,7 +34,7 @@ RUN_SECONDS = 600
 
 def graph(name="image_to_sounding_video", **changes):
     found = read_workflow(API / f"{name}.json")
-    for key, value in ({"model": "small"} | SMALL | changes).items():
+    for key, value in ({"model": "small", "window": 4} | SMALL | changes).items():
         set_input(found, f"{key}={value}")
     return found
 
@@ -81,6 +81,36 @@ def test_a_given_video_keeps_its_frames_and_gets_a_sound(comfyui, tmp_path):
     assert clip.frames.shape == given.frames.shape and clip.fps == given.fps
     assert np.abs(clip.frames.astype(int) - given.frames).mean() < 8  # coded twice
     assert clip.audio.shape[1] == round(1.6 * clip.sample_rate) and abs(clip.audio).max() > 0.001
+
+
+def test_a_long_video_gets_a_sound_in_windows_and_a_bar_of_them_all(comfyui, tmp_path):
+    client, reports = ComfyClient(comfyui.url), []
+    long = read_workflow(API / "sound_a_long_video.json")
+    set_input(long, "steps=2")
+    outputs, refusals = client.run(long, lambda *progress: reports.append(progress))
+    (path,) = client.download(outputs, tmp_path)
+    clip, given = read_clip(path), read_clip(comfyui.base / "input" / "jointdit_hammers.mp4")
+    assert not refusals and clip.frames.shape == given.frames.shape == (60, 128, 128, 3)
+    assert clip.audio.shape[1] == round(4.8 * clip.sample_rate) and abs(clip.audio).max() > 0.001
+    assert max(total for node, _, total in reports if "Sample" in node) == 2 * 5
+
+
+def test_a_clip_is_extended_as_the_library_extends_it(comfyui, tmp_path):
+    longer = read_workflow(API / "extend_a_clip.json")
+    given = {"frames": 9, "window": 4, "width": 48, "height": 40, "fps": 8.0}
+    for key, value in ({"model": "small", "steps": 2, "seed": 5, "picture_seed": 5} | given).items():
+        set_input(longer, f"{key}={value}")
+    (decoder,) = (number for number, node in longer.items() if node["class_type"] == "JointDiTDecodeVideo")
+    longer["saver"] = {"class_type": "SaveImage", "inputs": {"images": [decoder, 0], "filename_prefix": "longer"}}
+    client = ComfyClient(comfyui.url)
+    outputs, refusals = client.run(longer, lambda *progress: None)
+    assert not refusals
+    paths = sorted(path for path in client.download(outputs, tmp_path) if path.suffix == ".png")
+    pipe = JointDiTPipeline.from_pretrained(comfyui.base / "models" / "jointdit" / "small")
+    picture, settings = read_image(comfyui.base / "input" / "example.png"), SamplingSettings(steps=2)
+    clip = pipe.long(picture, settings=settings, generator=torch.Generator().manual_seed(5), **given).read()
+    frames = np.stack([read_image(path) for path in paths]).astype(int)
+    assert frames.shape == (9, 40, 48, 3) and np.abs(frames - clip.frames).max() <= 1
 
 
 def test_a_picture_moves_to_a_given_sound_which_stays(comfyui, tmp_path):
@@ -206,7 +236,9 @@ def test_the_readme_makes_the_same_clip_with_curl(comfyui, tmp_path):
 def test_a_cancel_acts_within_a_step_and_the_next_run_is_as_always(comfyui):
     """A single step of many frames takes minutes on a CPU. Cancelled, it ends within one block of a network."""
     client = ComfyClient(comfyui.url)
-    body = json.dumps({"prompt": graph(frames=300, fps=30.0, width=256, height=256, steps=1, seed=200)}).encode()
+    body = json.dumps(
+        {"prompt": graph(frames=300, window=300, fps=30.0, width=256, height=256, steps=1, seed=200)}
+    ).encode()
     request = urllib.request.Request(f"{comfyui.url}/prompt", body, {"Content-Type": "application/json"})
     before = comfyui.log.read_text().count("JointDiT video unet")
     with urllib.request.urlopen(request, timeout=60) as reply:

@@ -22,8 +22,10 @@ from tiny_models import write_experts, write_trained
 
 from jointdit import Clip, JointDiTPipeline
 from jointdit.diffusion.guidance import DEFAULTS
+from jointdit.diffusion.reuse import Reuse
 from jointdit.evaluate import draw_sync
 from jointdit.evaluate.clip import score_clip
+from jointdit.pipeline import GivenVideo, SamplingSettings
 from jointdit.synthetic import render_scene
 from jointdit.train.cache import LatentCache
 from jointdit.train.engine import Engine
@@ -124,6 +126,8 @@ def run(kind, /, **given):
     """Executes a node as ComfyUI does, in inference mode and with the defaults of its widgets."""
     node = NODES[f"JointDiT{kind}"]
     defaults = {each.id: each.default for each in node.define_schema().inputs if each.default is not None}
+    if kind == "Condition":
+        defaults["window"] = SHAPE["frames"]  # more than these experts were made for
     with torch.inference_mode():
         return node.execute(**{**defaults, **given}).args
 
@@ -261,11 +265,122 @@ def test_a_shorter_video_makes_a_shorter_clip_unless_frames_are_asked_for(model)
         run("Condition", model=model, video=video, **SHAPE | {"frames": 6})
 
 
-def test_a_long_video_is_refused_before_it_fills_the_memory(model):
-    pixel = torch.rand(1, 1, 1, 3).expand(481, 1, 1, 3)
-    video = InputImpl.VideoFromComponents(Types.VideoComponents(images=pixel, frame_rate=Fraction(8)))
-    with pytest.raises(ValueError, match="lasts 60 s.*Trim Video"):
+def test_a_long_part_of_a_video_is_refused_before_it_fills_the_memory(model):
+    video = InputImpl.VideoFromFile("long.mp4", start_time=1, duration=61)
+    with pytest.raises(ValueError, match="part of a video lasts 61 s.*60 at most.*cut it shorter"):
         run("Condition", model=model, video=video, **SHAPE)
+
+
+WINDOWS = SHAPE | {"frames": 9, "window": 4, "overlap": 2}
+
+
+def long_clip(models, *given, **options):
+    """What the library makes of them, read."""
+    settings, generator = SamplingSettings(steps=2), torch.Generator().manual_seed(5)
+    return library_pipe(models).long(*given, settings=settings, generator=generator, **options).read()
+
+
+def test_a_picture_goes_on_beyond_the_window_as_in_the_library(model, models, pictures):
+    record.shown.clear()
+    video, audio, fps = make(model, pictures[:1], seed=5, condition=WINDOWS | {"prompt": "a ball"})
+    bar = [shown[:2] for shown in record.shown if shown[1] == 8]  # two steps of four windows
+    assert bar == sorted(bar) and bar[-1] == (8, 8) and {(0, 8), (2, 8), (4, 8), (6, 8)} <= {*bar}
+    (images,) = run("DecodeVideo", model=model, video=video)[0]
+    (sound,) = run("DecodeAudio", model=model, audio=audio)[0]
+    clip = long_clip(models, (pictures[0] * 255).round().byte().numpy(), "a ball", **WINDOWS)
+    assert np.array_equal((images * 255).round().byte().numpy(), clip.frames) and fps == 8
+    np.testing.assert_array_equal(sound["waveform"][0].numpy(), clip.audio)
+
+
+def test_a_video_of_any_length_gets_the_sound_that_the_library_makes(model, models, tmp_path):
+    """From a file, which is not taken into memory."""
+    frames = (torch.rand(21, 60, 90, 3, generator=torch.Generator().manual_seed(1)) * 255).byte().numpy()
+    path = tmp_path / "given.mp4"
+    Clip(frames, Fraction(16), np.zeros((1, 0), np.float32), 16000).save(path)
+    options = WINDOWS | {"frames": 0}
+    conditions, _ = run("Condition", model=model, video=InputImpl.VideoFromFile(str(path)), picture_seed=5, **options)
+    _, audio = run("Sample", model=model, conditions=conditions, seed=5, steps=2)
+    (sound,) = run("DecodeAudio", model=model, audio=audio)[0]
+    clip = long_clip(models, video=GivenVideo.of(path), **options | {"frames": None})
+    np.testing.assert_array_equal(sound["waveform"][0].numpy(), clip.audio)
+    assert clip.audio.shape[1] == 21 * 1000 and np.abs(clip.audio).max() > 0
+
+
+def test_pictures_move_to_a_long_sound_as_in_the_library(model, models, pictures):
+    samples = torch.rand(1, 2, 49000, generator=torch.Generator().manual_seed(2)) - 0.5
+    sound, options = {"waveform": samples, "sample_rate": 44100}, WINDOWS | {"frames": 0}
+    conditions, _ = run("Condition", model=model, image=pictures, audio=sound, picture_seed=5, **options)
+    video, _ = run("Sample", model=model, conditions=conditions, seed=5, steps=2)
+    first, second = run("DecodeVideo", model=model, video=video)[0]
+    picture, options = (pictures[0] * 255).round().byte().numpy(), options | {"frames": None}
+    clip = long_clip(models, picture, audio=(samples[0].numpy(), 44100), **options)
+    assert np.array_equal((first * 255).round().byte().numpy(), clip.frames) and len(first) == len(second) == 9
+    assert not torch.equal(first, second)
+
+
+def test_after_a_cancel_among_windows_the_next_run_is_as_always(model, pictures):
+    conditions, _ = run("Condition", model=model, image=pictures[:1], **WINDOWS)
+    before, _ = run("Sample", model=model, conditions=conditions, steps=1)
+    record.interrupt_after = 40
+    with pytest.raises(manager.InterruptProcessingException):
+        run("Sample", model=model, conditions=conditions, steps=4)
+    again, _ = run("Sample", model=model, conditions=conditions, steps=1)
+    assert torch.equal(before["samples"], again["samples"])
+
+
+def test_several_clips_of_a_picture_have_the_seeds_that_follow(model, pictures):
+    many, sounds, _ = make(model, pictures, condition=SHAPE, seed=5, clips=2)
+    for number, seed in enumerate((5, 6)):
+        conditions, _ = run("Condition", model=model, image=pictures, **SHAPE, picture_seed=5)
+        video, audio = run("Sample", model=model, conditions=conditions, seed=seed, steps=2)
+        ours = many["samples"][8 * number : 8 * (number + 1)]  # two pictures of four frames
+        torch.testing.assert_close(ours, video["samples"], rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            sounds["samples"][2 * number : 2 * (number + 1)], audio["samples"], rtol=0, atol=1e-4
+        )
+    conditions, _ = run("Condition", model=model, image=pictures[:1], **WINDOWS)
+    two, _ = run("Sample", model=model, conditions=conditions, seed=5, steps=1, clips=2)
+    second, _ = run("Sample", model=model, conditions=conditions, seed=6, steps=1)
+    assert torch.equal(two["samples"][9:], second["samples"])
+
+
+def test_reuse_is_the_librarys(model, models, pictures):
+    video, _, _ = make(model, pictures[:1], seed=5, steps=3, reuse=2)
+    (images,) = run("DecodeVideo", model=model, video=video)[0]
+    picture, generator = (pictures[0] * 255).round().byte().numpy(), torch.Generator().manual_seed(5)
+    clips = [
+        library_pipe(models)(picture, steps=3, generator=generator.manual_seed(5), reuse=reuse, **SHAPE)
+        for reuse in (Reuse(2), None)
+    ]
+    ours = (images * 255).round().byte().numpy()
+    assert np.array_equal(ours, clips[0].frames) and not np.array_equal(ours, clips[1].frames)
+
+
+def test_the_bar_moves_within_a_step(model, pictures):
+    record.shown.clear()
+    make(model, pictures[:1], steps=3)
+    values = [value for value, total, _ in record.shown if total == 3]
+    second, third = ([value for value in values if low < value < low + 1] for low in (1, 2))
+    assert min(len(second), len(third)) > 10 and second == sorted(second) and third == sorted(third)
+
+
+@pytest.mark.parametrize("chunks", [False, True], ids=("passes", "chunks"))
+def test_sampling_goes_on_with_less_at_once_when_memory_is_short(model, pictures, monkeypatch, caplog, chunks):
+    plain, *_ = make(model, pictures[:1])
+    trunk, asked = model.pipe.model.trunk, []
+
+    def short(stem, isolated, *rest):
+        asked.append(len(isolated))
+        if len(isolated) > 1 or (chunks and not all(block.query_chunk for block in model.pipe.joint_blocks.blocks)):
+            raise torch.OutOfMemoryError
+        return trunk(stem, isolated, *rest)
+
+    monkeypatch.setattr(model.pipe.model, "trunk", short)
+    video, *_ = make(model, pictures[:1])
+    torch.testing.assert_close(video["samples"], plain["samples"], rtol=0, atol=1e-4)
+    assert asked[0] == 3 and set(asked[2:]) == {1}
+    assert ("trying parts of its layers" if chunks else "trying 1 passes") in caplog.text
+    assert not any(block.query_chunk for block in model.pipe.joint_blocks.blocks)
 
 
 def test_pictures_move_to_a_given_sound_as_in_the_library(model, models, pictures):

@@ -63,6 +63,8 @@ def test_there_are_workflows_and_each_has_both_formats_and_a_thumbnail():
         "prompt_with_and_without_jointcfg",
         "real_experts",
         "sound_a_video",
+        "sound_a_long_video",
+        "extend_a_clip",
         "animate_to_a_sound",
         "train_on_a_folder",
         "sync_report",

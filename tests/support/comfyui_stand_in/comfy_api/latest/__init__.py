@@ -35,6 +35,22 @@ class Input:
 
 
 class InputImpl:
+    class VideoFromFile(Input.Video):
+        def __init__(self, file: str, *, start_time: float = 0, duration: float = 0) -> None:
+            self._file, self._part = file, (start_time, duration)
+
+        def get_stream_source(self) -> str:
+            return self._file
+
+        def get_active_trim_window(self) -> tuple[float, float]:
+            return self._part
+
+        def get_duration(self) -> float:
+            return self._part[1]
+
+        def get_components(self) -> Types.VideoComponents:
+            raise AssertionError("a whole file is not taken into memory")
+
     class VideoFromComponents(Input.Video):
         def __init__(self, components: Types.VideoComponents) -> None:
             self._components = components

@@ -43,6 +43,9 @@ def draw(server: str, folder: Path) -> None:
         page.goto(server)
         page.wait_for_function("window.app?.graph")
         page.locator("#splash-loader").wait_for(state="hidden")
+        page.wait_for_timeout(5000)
+        page.keyboard.press("Escape")  # a new installation opens its templates
+        page.wait_for_timeout(2000)
         for help_page in sorted(folder.glob("*.md")):
             x, y, width, height = page.evaluate(SHOW, help_page.stem)
             page.wait_for_timeout(3000)  # until it is drawn

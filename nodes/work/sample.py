@@ -99,7 +99,7 @@ def _sample_short(
         generator = generators[0] if len(seeds) == 1 else each
         return model.pipe.sample(every, settings, generator=generator, max_batch=rows, callback=report)
 
-    return _in_memory_there_is(model, one.shape, MOST_PASSES * every.batch, run)
+    return _as_memory_allows(model, one.shape, MOST_PASSES * every.batch, run)
 
 
 def _sample_long(
@@ -119,13 +119,13 @@ def _sample_long(
             found = [sampler.sample(*each, rows) for each in zip(plan.groups, groups, strict=True)]
             return join_groups(plan.groups, found)
 
-        return _in_memory_there_is(model, groups[0].shape, ONE_WINDOW, run)
+        return _as_memory_allows(model, groups[0].shape, ONE_WINDOW, run)
 
     made = [make(number, *each) for number, each in enumerate(runs)]
     return JointLatents(torch.cat([each.video for each in made]), torch.cat([each.audio for each in made]))
 
 
-def _in_memory_there_is(
+def _as_memory_allows(
     model: ManagedModel, shape: ClipShape, rows: int, run: Callable[[int], JointLatents]
 ) -> JointLatents:
     """Runs with so many rows of one evaluation at once, or with as many as fit. Where that was too much it starts anew

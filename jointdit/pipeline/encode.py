@@ -78,13 +78,14 @@ class Conditions:
     def repeated(self, times: int) -> Conditions:
         """All B clips, and all of them again."""
         index = torch.arange(self.batch).repeat(times)
-        given = (self.video_latents, self.audio_latents)
-        sides = (self.conditional, self.unconditional)
-        return Conditions(
-            *(side.select(index.to(side.fps.device)) for side in sides),
-            self.shape,
-            *(None if each is None else each[index.to(each.device)] for each in given),
+        conditional, unconditional = (
+            side.select(index.to(side.fps.device)) for side in (self.conditional, self.unconditional)
         )
+        video, audio = (
+            None if given is None else given[index.to(given.device)]
+            for given in (self.video_latents, self.audio_latents)
+        )
+        return Conditions(conditional, unconditional, self.shape, video, audio)
 
     def generator(self, seed: int) -> torch.Generator:
         """A generator of this seed as `condition` leaves one, after the noise on the pictures.

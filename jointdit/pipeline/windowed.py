@@ -118,8 +118,7 @@ class GroupConditions:
     ) -> None:
         prompt = heard(pipe, [prompt])[0]
         self._pipe, self._prompts = pipe, (prompt, negative_prompt)
-        self._generator = None if generator is None else torch.Generator(generator.device)
-        self._start = None if generator is None else generator.get_state()
+        self._start = None if generator is None else (generator.device, generator.get_state())
         self._options = {"fit": fit, "motion_bucket": motion_bucket, "noise_augmentation": noise_augmentation}
         self._texts = encode_texts(pipe, [prompt], [negative_prompt])
 
@@ -128,13 +127,15 @@ class GroupConditions:
     ) -> Conditions:
         """pictures: one for each window.    video, audio: latents of a given modality, [1, T, ...] of the group."""
         count = len(group.starts)
-        if self._generator is not None:
-            self._generator.set_state(self._start)
+        generator = None
+        if self._start is not None:
+            device, state = self._start
+            generator = torch.Generator(device).set_state(state)
         conditions = self._pipe.condition(
             pictures,
             *([prompt] * count for prompt in self._prompts),
             group.shape,
-            self._generator,
+            generator,
             given_video=video is not None,
             texts=tuple(text.select([0] * count) for text in self._texts),
             **self._options,

@@ -85,7 +85,7 @@ def decode_audio(model: ManagedModel, audio: Mapping[str, Any]) -> list[dict[str
     windows = plan.windows if plan and plan.windows.audio_latents == samples.shape[2] else None
     progress = model.start(SOUND, 1)
     with model.interruptible(SOUND, progress):
-        if windows is None:
+        if plan is None or windows is None:
             shape = audio.get(CLIP_KEY) or _whole(samples, layout)
             waveforms = list(pipe.decode_audio(samples.to(pipe.device), shape))
         else:

@@ -30,7 +30,8 @@ class Progress:
         comfy.model_management.throw_exception_if_processing_interrupted()
         self._blocks += 1
         if self._blocks < self._blocks_of_a_step and self._done < self._total:
-            self._bar.update_absolute(self._done + self._blocks / self._blocks_of_a_step, self._total)
+            value = self._done + self._blocks / self._blocks_of_a_step
+            self._bar.update_absolute(value, self._total)  # pyright: ignore[reportArgumentType]: it takes fractions, too
 
     def __call__(self, done: int, total: int, picture: Image.Image | None = None) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()

@@ -48,8 +48,8 @@ def sample(
     reuse: int = 1,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The LATENT of the video and that of the sound."""
-    pipe, long = model.pipe, isinstance(conditions, PreparedLong)
-    one = conditions.clips[0][0] if long else conditions.conditions
+    pipe = model.pipe
+    one = conditions.clips[0][0] if isinstance(conditions, PreparedLong) else conditions.conditions
     strength = sync
     if sync == OWN_SYNC:
         strength = SyncGuidance().strength if model.identity and one.held != "audio" else 0.0
@@ -67,7 +67,7 @@ def sample(
     )
     if sigmas is not None and one.held != "video":
         _check_start(float(sigmas[0]), float(pipe.grid(SamplingSettings()).video_sigmas[0]))
-    rows = ONE_WINDOW if long else MOST_PASSES * one.batch * clips
+    rows = ONE_WINDOW if isinstance(conditions, PreparedLong) else MOST_PASSES * one.batch * clips
     names = (*DENOISING, "audio_vae") if strength else DENOISING
     memory = rows / MOST_PASSES * model.pass_memory(one.shape)
     progress = model.start(names, pipe.grid(settings, one.held).steps, memory)
@@ -81,7 +81,7 @@ def sample(
 
     seeds = [(seed + number) % 2**64 for number in range(clips)]
     with model.interruptible(DENOISING, progress):
-        if long:
+        if isinstance(conditions, PreparedLong):
             latents = _sample_long(model, conditions, settings, seeds, report)
             return _packed(model, latents, {CLIP_KEY: conditions.plan.clip, PLAN_KEY: conditions.plan})
         return _packed(model, _sample_short(model, one, settings, seeds, report), {CLIP_KEY: one.shape})
@@ -106,8 +106,8 @@ def _sample_long(
     model: ManagedModel, prepared: PreparedLong, settings: SamplingSettings, seeds: Sequence[int], report: Report
 ) -> JointLatents:
     """Clips of several windows, in the same order, one after the other."""
-    plan, runs = prepared.plan, [*product(seeds, prepared.clips)]
-    assert plan.windows is not None
+    plan, windows, runs = prepared.plan, prepared.plan.windows, [*product(seeds, prepared.clips)]
+    assert windows is not None
 
     def make(number: int, seed: int, groups: Sequence[Conditions]) -> JointLatents:
         def among_all(done: int, total: int, estimate: JointLatents | None) -> None:
@@ -115,7 +115,7 @@ def _sample_long(
 
         def run(rows: int) -> JointLatents:
             generator = groups[0].generator(seed)
-            sampler = GroupSampler(model.pipe, plan.windows, settings, groups[0].held, generator, among_all)
+            sampler = GroupSampler(model.pipe, windows, settings, groups[0].held, generator, among_all)
             found = [sampler.sample(*each, rows) for each in zip(plan.groups, groups, strict=True)]
             return join_groups(plan.groups, found)
 

@@ -212,5 +212,5 @@ def words(name: str) -> tuple[str, ...]:
 def highest(name: str) -> float:
     """The largest number that an option may be."""
     kind = DECLARED[name].kind
-    assert isinstance(kind, Whole | Number), name
+    assert isinstance(kind, Range), name
     return kind.highest

@@ -69,7 +69,7 @@ from jointdit.models.experts.attention import shorten_cross_attention
 from jointdit.models.joint_block import JointBlocks
 from jointdit.models.model import Conditioning, JointDiTModel
 from jointdit.pipeline import Conditions
-from jointdit.pipeline.long import OVERLAP, TOGETHER
+from jointdit.pipeline.windowed import OVERLAP, TOGETHER
 from jointdit.runtime.memory import PRESETS, Memory, chunk_feed_forward
 from jointdit.runtime.offload import unet_blocks
 from jointdit.runtime.speed import Speed, graphs_compiled

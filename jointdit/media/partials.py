@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -15,7 +14,6 @@ from filelock import FileLock, Timeout
 
 PREFIX, SUFFIX = ".jointdit-", ".partial"
 LOCK = ".jointdit-lock"
-CLAIM_SECONDS = 60.0  # far more than lies between making a folder and locking it
 
 
 @contextmanager
@@ -47,12 +45,12 @@ def _claim(parent: Path) -> tuple[Path, FileLock]:
             lock.acquire()
         except NotImplementedError:  # a file system without locks: nobody can tell what is left over there
             return folder, lock
-        except Timeout:
+        except (Timeout, FileNotFoundError, FileExistsError):  # another process has just taken it for a leftover
             continue
         except BaseException:  # Ctrl-C
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        if (folder / LOCK).exists():  # or another process took it for a leftover before it was locked
+        if (folder / LOCK).exists():  # or it was taken before it was locked
             return folder, lock
         lock.release()
 
@@ -62,9 +60,16 @@ def remove_leftovers(parent: Path) -> None:
     """Removes what killed processes left in a folder. Once a process: a folder may hold very many files."""
     for folder in parent.glob(f"{PREFIX}*{SUFFIX}"):
         with suppress(Timeout, OSError, NotImplementedError):
-            if (folder / LOCK).exists():
-                with FileLock(folder / LOCK, timeout=0):
-                    shutil.rmtree(folder, ignore_errors=True)
-            elif time.time() - folder.stat().st_mtime < CLAIM_SECONDS:
-                continue
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder that nobody has locked."""
+    try:
+        folder.rmdir()  # who has just made it and did not lock it yet makes it again, or another one
+    except FileNotFoundError:
+        return  # or the lock would make it again
+    except OSError:  # it is not empty
+        with FileLock(folder / LOCK, timeout=0):
             shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # Windows deletes no file that is open

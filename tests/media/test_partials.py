@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from jointdit.checkpoints.folders import save_components
 from jointdit.datasets.recordings import find_recordings
 from jointdit.errors import InputError
 from jointdit.media.files import refuse_sources, target_file, whole_file, write_json
-from jointdit.media.partials import partial_folder, remove_leftovers
+from jointdit.media.partials import LOCK, partial_folder, remove_leftovers
 
 WRITE = """
 import sys, time
@@ -67,13 +68,31 @@ def test_many_writers_of_one_file_do_not_disturb_each_other(tmp_path):
     assert not failed and os.listdir(tmp_path) == ["a.json"]
 
 
-def test_a_folder_that_was_not_locked_in_time_is_removed_too(tmp_path):
-    stale, fresh = tmp_path / ".jointdit-a.partial", tmp_path / ".jointdit-b.partial"
-    for folder in (stale, fresh):
-        folder.mkdir()
-    os.utime(stale, (0, 0))
+@pytest.mark.parametrize("content", [[], [LOCK], ["a.mp4"]], ids=["before its lock", "empty", "while it was removed"])
+def test_what_a_kill_left_at_any_moment_is_removed_by_the_next_run(content, tmp_path):
+    left = tmp_path / ".jointdit-a.partial"
+    left.mkdir()
+    for name in content:
+        (left / name).touch()
     write_json(tmp_path / "a.json", {})
-    assert not stale.exists() and fresh.exists(), "which may be locked in a moment"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_who_loses_a_folder_before_it_is_locked_works_all_the_same(tmp_path, monkeypatch):
+    """A run that starts at this moment takes it for a leftover."""
+    make = tempfile.mkdtemp
+
+    def mkdtemp(**options: object) -> str:
+        monkeypatch.setattr(tempfile, "mkdtemp", make)
+        made = make(**options)
+        remove_leftovers.cache_clear()
+        remove_leftovers(tmp_path)
+        assert not os.path.exists(made)
+        return made
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    write_json(tmp_path / "a.json", {})
+    assert os.listdir(tmp_path) == ["a.json"]
 
 
 def test_videos_in_work_are_no_recordings(tmp_path):

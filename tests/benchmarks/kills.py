@@ -209,8 +209,8 @@ def commands(base: Path, server: str) -> dict[str, Command]:
         for index in range(4):
             video(videos / "dog" / f"{index}.mp4", seconds=1.4)
         _whole(["cache", str(videos), str(source), *shape])
-    options = {"cache": source, "output": base / "train", "steps": 6, "batch": 1, "held_out": 2, "samples": 0}
-    options |= {"precision": "float32", "tensorboard": "false", "log_every": 1, "validate_every": 3, "save_every": 2}
+    options = {"cache": source, "output": base / "train", "steps": 4, "batch": 1, "held_out": 2, "samples": 0}
+    options |= {"precision": "float32", "tensorboard": "false", "log_every": 1, "validate_every": 4, "save_every": 1}
     changes = [word for name, value in options.items() for word in ("--set", f"{name}={value}")]
     made, cache, fetched, saved = (base / name for name in ("generate", "cache", "fetch-models", "run-workflow"))
     quick = ["--seed", "1", "--steps", "2", "--frames", "8", "--size", "64x64", "--wav", "--quiet"]

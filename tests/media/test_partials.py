@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from jointdit.checkpoints.folders import save_components
 from jointdit.datasets.recordings import find_recordings
 from jointdit.errors import InputError
+from jointdit.media import partials
 from jointdit.media.files import refuse_sources, target_file, whole_file, write_json
 from jointdit.media.partials import LOCK, partial_folder, remove_leftovers
 
 WRITE = """
 import sys, time
+from jointdit.media import partials
 from jointdit.media.files import whole_file
 with whole_file(sys.argv[1]) as partial:
     partial.write_text("half")
@@ -80,19 +84,56 @@ def test_what_a_kill_left_at_any_moment_is_removed_by_the_next_run(content, tmp_
 
 def test_who_loses_a_folder_before_it_is_locked_works_all_the_same(tmp_path, monkeypatch):
     """A run that starts at this moment takes it for a leftover."""
-    make = tempfile.mkdtemp
+    make, made = os.mkdir, []
 
-    def mkdtemp(**options: object) -> str:
-        monkeypatch.setattr(tempfile, "mkdtemp", make)
-        made = make(**options)
-        remove_leftovers.cache_clear()
-        remove_leftovers(tmp_path)
-        assert not os.path.exists(made)
-        return made
+    def mkdir(path: str, *options: object) -> None:
+        make(path, *options)
+        if len(made) < 3:
+            made.append(path)
+            remove_leftovers.cache_clear()
+            remove_leftovers(tmp_path)
+            assert not os.path.exists(path)
 
-    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    monkeypatch.setattr(os, "mkdir", mkdir)
     write_json(tmp_path / "a.json", {})
-    assert os.listdir(tmp_path) == ["a.json"]
+    assert os.listdir(tmp_path) == ["a.json"] and made
+
+
+class Stop(KeyboardInterrupt):
+    """Ctrl-C, or SIGTERM."""
+
+
+def stopped(write: Callable[[], None], moment: int) -> bool:
+    """Whether a writer came to a moment, which is counted from 1, and was stopped there: as a function of `partials`
+    begins or one that it calls, or as one in C ends. There Python looks for signals."""
+    count = 0
+
+    def look(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        frames = {"call": (frame, frame.f_back), "c_return": (frame,)}.get(event, ())
+        if any(each is not None and each.f_code.co_filename == partials.__file__ for each in frames):
+            count += 1
+            if count == moment:
+                raise Stop
+
+    before = sys.getprofile()
+    sys.setprofile(look)
+    try:
+        write()
+    except Stop:
+        pass
+    finally:
+        sys.setprofile(before)
+    return count >= moment
+
+
+def test_a_signal_at_any_moment_leaves_nothing_in_work(tmp_path):
+    moment = 1
+    while stopped(lambda: write_json(tmp_path / "a.json", {}), moment):
+        gc.collect()
+        assert set(os.listdir(tmp_path)) <= {"a.json"}, moment
+        moment += 1
+    assert moment > 15
 
 
 def test_videos_in_work_are_no_recordings(tmp_path):

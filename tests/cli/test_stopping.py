@@ -16,6 +16,7 @@ import pytest
 from sounding_videos import video
 
 from jointdit.cli import main
+from jointdit.cli.stopping import Terminated, terminable
 from jointdit.synthetic import synthesize
 from jointdit.train.checkpoint import read_counters
 from jointdit.train.run_folder import locked
@@ -74,6 +75,31 @@ def test_what_sigkill_left_is_gone_after_the_next_run(tmp_path):
     assert status == -signal.SIGKILL and in_work(clips)
     assert main(["synth", str(clips), "--frames", "6", "--size", "16x16", "--quiet"]) == 0
     assert sorted(os.listdir(clips)) == ["000000.json", "000000.mp4"]
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_that_falls_into_a_finalizer_is_not_lost(number, error, capfd):
+    """There Python drops what is raised; a library that parses as it is imported spends much time in such ones."""
+
+    class Finalized:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)  # it is raised here
+
+    with pytest.raises(error), terminable():
+        finalized = Finalized()
+        del finalized
+        for _ in range(500):
+            time.sleep(0.01)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_run_that_finds_all_done_removes_what_a_kill_left_too(tmp_path):
+    left = tmp_path / ".jointdit-a.partial"
+    left.mkdir()
+    (left / "index.json").touch()
+    with locked(tmp_path):
+        assert not left.exists()
 
 
 def test_sigterm_ends_a_training_after_the_step(videos, tmp_path):

@@ -20,13 +20,13 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from ..checked import placed, read_object, shown
 from ..errors import InputError, in_one_line, some
 from ..media.partials import partial_folder
 from .components import COMPONENTS, INDEX
 from .configs import check_configs, no_more_parts_than
+from .finite import check_finite
 from .single_file import align_epsilon
 
 BUNDLED = {"tiny": Path(__file__).parents[1] / "tiny"}
@@ -189,18 +189,6 @@ def stored_shapes(path: Path) -> Iterator[tuple[str, list[int]]]:
                 yield name, list(file.get_slice(name).get_shape())
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: damaged ({in_one_line(error)}); fetch or save it again") from error
-
-
-def check_finite(place: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raises InputError that names a tensor with NaN or infinity in it: what it computes would be nothing, without a
-    word of where that came from. (The least and the largest are NaN where one number is, and are found at the speed of
-    reading, some 5 GB/s a core; `isfinite` takes ten times as long.)"""
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and tensor.numel() and not all(end.isfinite() for end in tensor.aminmax()):
-            raise InputError(
-                f"{place}: {name} has numbers that are NaN or infinite in {str(tensor.dtype).removeprefix('torch.')}; "
-                "fetch or save it again, or load it as float32 or bfloat16, which hold larger numbers"
-            )
 
 
 def save_components(folder: Path, components: Mapping[str, Any], index: Mapping[str, Any]) -> None:

@@ -123,7 +123,9 @@ def load_component(cls: type[Any], folder: Path, dtype: torch.dtype) -> Any:
         model: Any = cls.from_pretrained(folder, local_files_only=True, **options)
     except InputError:
         raise
-    except BROKEN as error:
+    except Exception as error:
+        if type(error) is not Exception and not isinstance(error, BROKEN):  # the first is all that tokenizers raises
+            raise
         raise InputError(f"{folder}: cannot be loaded as {cls.__name__} ({in_one_line(error)})") from error
     check_finite(folder, model.state_dict())
     if epsilon := getattr(model.config, "_resnet_epsilon", None):

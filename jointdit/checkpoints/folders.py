@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from ..errors import InputError, in_one_line, some
 from ..media.partials import partial_folder
 from .components import COMPONENTS, INDEX
 from .configs import check_configs, no_more_parts_than
+from .download import fetch
 from .finite import check_finite
+from .hub import Unreachable, look_up_repository
 from .single_file import align_epsilon
 
 BUNDLED = {"tiny": Path(__file__).parents[1] / "tiny"}
@@ -67,14 +69,25 @@ def resolve(name: str | os.PathLike[str], local_files_only: bool = True) -> Path
     if folder.is_dir():
         return folder
     if str(name).count("/") == 1:
-        try:
-            return Path(snapshot_download(str(name), allow_patterns=FETCHED, local_files_only=local_files_only))
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            if not local_files_only:
-                raise InputError(f"{name}: cannot be fetched ({in_one_line(error)})") from error
+        if not local_files_only:
+            try:
+                return fetch(look_up_repository(str(name), FETCHED))
+            except Unreachable:
+                if (cached := _cached(str(name))) is None:
+                    raise
+                return cached
+        if (cached := _cached(str(name))) is not None:
+            return cached
     raise InputError(
         f"no model {str(name)!r}: give {', '.join(BUNDLED)}, a folder with a {INDEX}, or with download a Hub name"
     )
+
+
+def _cached(name: str) -> Path | None:
+    """A repository's files in the Hugging Face cache."""
+    with suppress(HfHubHTTPError, OSError, ValueError):
+        return Path(snapshot_download(name, allow_patterns=FETCHED, local_files_only=True))
+    return None
 
 
 def read_index(folder: Path) -> dict[str, Any]:

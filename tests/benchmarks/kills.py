@@ -186,17 +186,21 @@ def cached(folder: Path) -> Result:
 
 
 def trained(folder: Path) -> Result:
-    """The weights of a run, byte for byte, and the steps of its log."""
+    """The weights of a run, to the last bit, and the steps of its log."""
+    from safetensors.torch import load_file
+
     from jointdit.train.checkpoint import read_counters
     from jointdit.train.run_folder import BEST, BLOCKS, LOG, STATE
 
-    found = files(folder)
     lines = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
     steps = [f"{line['step']} {'validation' if 'gain' in line else 'loss'}" for line in lines]
-    counters = read_counters(folder / STATE)
-    return {"names": sorted(found), "steps": steps, "step": counters["step"]} | {
-        name: found[name] for name in (BEST, BLOCKS)
+    weights = {  # the order of what stands before them in the file changes from run to run
+        f"{name} {key}": hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+        for name in (BEST, BLOCKS)
+        for key, tensor in load_file(folder / name).items()
     }
+    step = read_counters(folder / STATE)["step"]
+    return {"names": sorted(names(folder)), "steps": steps, "step": step} | weights
 
 
 def commands(base: Path, server: str) -> dict[str, Command]:
@@ -243,7 +247,8 @@ def attempt(name: str, command: Command, expected: Result, moment: Moment) -> di
     killed = run(command.argv, moment)
     command.folder.mkdir(exist_ok=True)
     number = moment.signal
-    if killed.status not in (0, -signal.SIGKILL if number == signal.SIGKILL else 143):
+    # SIGTERM has its own status while the command does not listen yet, or no longer.
+    if killed.status not in (0, -number) and (number, killed.status) != (signal.SIGTERM, 143):
         wrong.append(f"status {killed.status}")
     if any(word in killed.complaint for word in ("Traceback", "this is a bug")):
         wrong.append(f"said {killed.complaint[-2000:]!r}")

@@ -271,9 +271,9 @@ def attempt(name: str, command: Command, expected: Result, moment: Moment) -> di
     return {"command": name, "moment": str(moment), "status": killed.status, "wrong": wrong}
 
 
-def moments(name: str, whole: Run) -> Iterator[Moment]:
+def moments(name: str, whole: Run, seed: int) -> Iterator[Moment]:
     """Random ones, the same for every start of this program as far as the command's work is the same."""
-    drawn = random.Random(name)
+    drawn = random.Random(f"{name} {seed}")
     index = 0
     while True:
         number = (signal.SIGTERM, signal.SIGKILL)[index % 2]
@@ -285,7 +285,9 @@ def moments(name: str, whole: Run) -> Iterator[Moment]:
         index += 1
 
 
-def try_command(name: str, command: Command, kills: int, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def try_command(
+    name: str, command: Command, kills: int, rows: list[dict[str, Any]], seed: int
+) -> Iterator[dict[str, Any]]:
     """Attempts, until so many commands were killed before they were done. rows: what was tried before."""
     shutil.rmtree(command.folder, ignore_errors=True)
     command.folder.mkdir()
@@ -299,7 +301,7 @@ def try_command(name: str, command: Command, kills: int, rows: list[dict[str, An
     shown = f"{whole.seconds:.2f} s of processor time, {whole.operations} operations"
     print(f"{name}: a whole run takes {shown}", flush=True)
     killed = sum(row["status"] != 0 for row in rows)
-    drawn = islice(moments(name, whole), len(rows), None)
+    drawn = islice(moments(name, whole, seed), len(rows), None)
     while killed < kills:
         row = attempt(name, command, expected, next(drawn))
         killed += row["status"] != 0
@@ -351,6 +353,7 @@ def main() -> int:
     names = ["generate", "cache", "train", "fetch-models", "run-workflow"]
     parser.add_argument("--kills", type=int, default=20, help="of each command")
     parser.add_argument("--commands", nargs="+", choices=names, default=names)
+    parser.add_argument("--seed", type=int, default=0, help="another one draws other moments")
     parser.add_argument("--json", type=Path, help="what was tried; what is there already is not tried again")
     arguments = parser.parse_args()
     rows = json.loads(arguments.json.read_text())["rows"] if arguments.json and arguments.json.exists() else []
@@ -359,7 +362,8 @@ def main() -> int:
         for name, command in commands(Path(folder), server).items():
             if name not in arguments.commands:
                 continue
-            for row in try_command(name, command, arguments.kills, [each for each in rows if each["command"] == name]):
+            own = [each for each in rows if each["command"] == name]
+            for row in try_command(name, command, arguments.kills, own, arguments.seed):
                 rows.append(row)
                 print(json.dumps(row), flush=True)
                 if arguments.json:

@@ -11,18 +11,11 @@ def some(names: list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def in_one_line(error: object, longest: int = 300) -> str:
-    """The message of another library's error, for one line of ours: without line breaks and what a terminal would act
-    upon, and not without end."""
-    text = "".join(character if character.isprintable() else " " for character in str(error))
-    text = " ".join(text.split()) or ("" if isinstance(error, str) else type(error).__name__)
-    return text if len(text) <= longest else f"{text[:longest]} ..."
-
-
-def shortened(text: str, limit: int) -> str:
-    """A text on one line, of at most `limit` characters and a mark where its middle is left out; what no terminal shows
-    is escaped."""
-    line = " ".join(text.split()).encode(errors="backslashreplace").decode()
-    if len(line) <= limit:
+def in_one_line(text: object, longest: int = 300) -> str:
+    """A value, or the message of another library's error, for one line of ours: without line breaks, what a terminal
+    would act upon or cannot show escaped, and not without end: of what is longer, the middle is left out."""
+    line = " ".join(str(text).split()) or (type(text).__name__ if isinstance(text, BaseException) else "")
+    line = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
+    if len(line) <= longest:
         return line
-    return f"{line[: limit - limit // 3]} [...] {line[-(limit // 3) :]}"
+    return f"{line[: longest - longest // 3]} [...] {line[-(longest // 3) :]}"

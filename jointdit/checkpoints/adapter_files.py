@@ -7,17 +7,20 @@ The scale is alpha / r of the adapter's settings in the metadata, and 1 without 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..checked import Count, checked, fit, parse_json, placed
 from ..errors import InputError, some
 from ..media.files import whole_file
+from .finite import check_finite
 
 FILES = {"video_unet": "video.safetensors", "audio_unet": "audio.safetensors"}  # by component
 PREFIX = "unet."  # as diffusers' pipelines write it; files of a UNet alone have none
@@ -27,6 +30,14 @@ METADATA = "lora_adapter_metadata"  # diffusers' key of the settings
 UNREAD = ("use_dora", "use_rslora", "lora_bias", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
 
 Matrices = Mapping[str, tuple[Tensor, Tensor]]  # by layer: A [r, in] and B [out, r]
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """PEFT's settings of an adapter's strength."""
+
+    r: Count = 1
+    lora_alpha: float = 1.0
 
 
 def save_adapters(folder: Path, adapters: Mapping[str, Matrices]) -> None:
@@ -80,15 +91,19 @@ def _read(path: Path) -> tuple[dict[str, Tensor], float]:
     """The matrices of a file without the prefix, and their scale."""
     try:
         with safe_open(path, framework="pt") as file:
-            settings = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            metadata = (file.metadata() or {}).get(METADATA, "{}")
             tensors = {key.removeprefix(PREFIX): file.get_tensor(key) for key in file.keys()}
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: not a readable .safetensors file ({error})") from error
+    with placed(f"{path}: its settings"):
+        settings = fit(dict[str, Any], parse_json(metadata), METADATA)
+        settings = {key.removeprefix(PREFIX): value for key, value in settings.items()}
+        scale = checked(_Scale, settings, only_known=False)
     if other := [key for key in tensors if not key.endswith((DOWN, UP))]:
         raise InputError(f"{path}: not an adapter in diffusers' format, which has no {some(other)}")
+    check_finite(path, tensors)
     if not tensors:
         raise InputError(f"{path}: no adapter in it; train or fetch it again")
-    settings = {key.removeprefix(PREFIX): value for key, value in settings.items()}
     if unread := [name for name in UNREAD if settings.get(name)]:
         raise InputError(f"{path}: an adapter with {some(unread)}, which is not supported; fuse it with diffusers")
-    return tensors, settings.get("lora_alpha", 1) / settings.get("r", 1)
+    return tensors, scale.lora_alpha / scale.r

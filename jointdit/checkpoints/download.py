@@ -13,19 +13,16 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HTTPError
 from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import build_hf_headers
 
 from ..errors import InputError
-from ..version import __version__
-from .hub import RESUME, Download, File, explained, in_bytes, partial_file, size_of
+from .hub import RESUME, Download, File, explained, headers, in_bytes, partial_file, pieces, size_of
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -55,9 +52,11 @@ def fetch(download: Download, report: Report = lambda here, total: None) -> Path
     Whatever happens, what has arrived stays for the next call, and nothing is at the target before all of it is.
     """
     if download.is_complete:
+        if not download.in_cache:
+            shutil.rmtree(download.store, ignore_errors=True)  # a kill after the rename leaves it
         return download.target
     check_place(download)
-    with explained(download.endpoint, download.model.repository, download.store), _small_pieces():
+    with explained(download.endpoint, download.repository, download.store), pieces(PIECE):
         download.store.mkdir(parents=True, exist_ok=True)
         for file in download.files:
             others = sum(map(download.arrived, download.files)) - download.arrived(file)
@@ -79,7 +78,7 @@ def _receive(download: Download, file: File, report: Callable[[int], None]) -> N
     while (start := size_of(arriving)) < file.size:
         try:
             with _Sink(arriving, file.size, report) as sink:
-                http_get(download.url(file), sink, resume_size=start, headers=_headers())
+                http_get(download.url(file), sink, resume_size=start, headers=headers())
             break
         except _TooMuch:
             break
@@ -93,7 +92,7 @@ def _receive(download: Download, file: File, report: Callable[[int], None]) -> N
     if size != file.size or _checksum(arriving, file) != file.checksum:
         arriving.unlink()
         wrong = "its checksum is wrong" if size == file.size else f"{size} bytes came instead of {file.size}"
-        raise InputError(f"{download.model.repository}/{file.path}: {wrong}; it was deleted, and {RESUME}")
+        raise InputError(f"{download.repository}/{file.path}: {wrong}; it was deleted, and {RESUME}")
     os.replace(arriving, whole)
 
 
@@ -140,26 +139,9 @@ def _assemble(download: Download) -> None:
 def _link(download: Download) -> None:
     """Lets huggingface_hub find the files, which are in its cache already, in a snapshot of the repository."""
     for file in download.files:
-        path = hf_hub_download(download.model.repository, file.path, endpoint=download.endpoint)
+        path = hf_hub_download(download.repository, file.path, endpoint=download.endpoint)
         if Path(path) != download.home(file):
-            raise InputError(f"{download.model.repository}: changed while it was fetched; give the same command again")
-
-
-@contextmanager
-def _small_pieces() -> Iterator[None]:
-    """`http_get` hands over whole pieces. Of its own, 10 MiB each, a broken connection would lose the last."""
-    before = constants.DOWNLOAD_CHUNK_SIZE
-    constants.DOWNLOAD_CHUNK_SIZE = PIECE
-    try:
-        yield
-    finally:
-        constants.DOWNLOAD_CHUNK_SIZE = before
-
-
-def _headers() -> dict[str, str]:
-    # A transfer that is compressed on the way could not resume in the middle of the file.
-    identity = {"Accept-Encoding": "identity"}
-    return build_hf_headers(library_name="jointdit", library_version=__version__, headers=identity)
+            raise InputError(f"{download.repository}: changed while it was fetched; give the same command again")
 
 
 def _checksum(path: Path, file: File) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from ..checked import placed, shown
 from ..errors import InputError, in_one_line, some
 from ..media.partials import partial_folder
 from .components import COMPONENTS, INDEX
 from .configs import check_configs, no_more_parts_than
+from .download import fetch
+from .finite import check_finite
+from .hub import Unreachable, look_up_repository
 from .index import BUNDLED as BUNDLED
 from .index import read_index as read_index
 from .single_file import align_epsilon
@@ -68,14 +70,25 @@ def resolve(name: str | os.PathLike[str], local_files_only: bool = True) -> Path
     if folder.is_dir():
         return folder
     if str(name).count("/") == 1:
-        try:
-            return Path(snapshot_download(str(name), allow_patterns=FETCHED, local_files_only=local_files_only))
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            if not local_files_only:
-                raise InputError(f"{name}: cannot be fetched ({in_one_line(error)})") from error
+        if not local_files_only:
+            try:
+                return fetch(look_up_repository(str(name), FETCHED))
+            except Unreachable:
+                if (cached := _cached(str(name))) is None:
+                    raise
+                return cached
+        if (cached := _cached(str(name))) is not None:
+            return cached
     raise InputError(
         f"no model {str(name)!r}: give {', '.join(BUNDLED)}, a folder with a {INDEX}, or with download a Hub name"
     )
+
+
+def _cached(name: str) -> Path | None:
+    """A repository's files in the Hugging Face cache."""
+    with suppress(HfHubHTTPError, OSError, ValueError):
+        return Path(snapshot_download(name, allow_patterns=FETCHED, local_files_only=True))
+    return None
 
 
 def load_components(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
@@ -115,7 +128,9 @@ def load_component(cls: type[Any], folder: Path, dtype: torch.dtype) -> Any:
         model: Any = cls.from_pretrained(folder, local_files_only=True, **options)
     except InputError:
         raise
-    except BROKEN as error:
+    except Exception as error:
+        if type(error) is not Exception and not isinstance(error, BROKEN):  # the first is all that tokenizers raises
+            raise
         raise InputError(f"{folder}: cannot be loaded as {cls.__name__} ({in_one_line(error)})") from error
     check_finite(folder, model.state_dict())
     if epsilon := getattr(model.config, "_resnet_epsilon", None):
@@ -181,18 +196,6 @@ def stored_shapes(path: Path) -> Iterator[tuple[str, list[int]]]:
                 yield name, list(file.get_slice(name).get_shape())
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: damaged ({in_one_line(error)}); fetch or save it again") from error
-
-
-def check_finite(place: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raises InputError that names a tensor with NaN or infinity in it: what it computes would be nothing, without a
-    word of where that came from. (The least and the largest are NaN where one number is, and are found at the speed of
-    reading, some 5 GB/s a core; `isfinite` takes ten times as long.)"""
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and tensor.numel() and not all(end.isfinite() for end in tensor.aminmax()):
-            raise InputError(
-                f"{place}: {name} has numbers that are NaN or infinite in {str(tensor.dtype).removeprefix('torch.')}; "
-                "fetch or save it again, or load it as float32 or bfloat16, which hold larger numbers"
-            )
 
 
 def save_components(folder: Path, components: Mapping[str, Any], index: Mapping[str, Any]) -> None:

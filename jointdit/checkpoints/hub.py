@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url
+from huggingface_hub import ModelInfo, constants, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
-from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.file_download import http_get, repo_folder_name
+from huggingface_hub.utils import build_hf_headers, filter_repo_objects, validate_repo_id
 
-from ..checked import shown
+from ..checked import parse_json, shown
 from ..errors import InputError, in_one_line
 from ..version import __version__
-from .published import MODELS, Published, needed_files
+from .published import MODELS, needed_files
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 RESUME = "the same command resumes where it stopped"
 PARTIAL = ".incomplete"  # as huggingface_hub calls partial files in its cache
@@ -23,6 +30,12 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 CHECKSUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 PLAIN = re.compile(r"([\w-][\w.-]*/)*[\w-][\w.-]*", re.ASCII)
 LARGEST = 2**63  # bytes of a file
+# What the hub says of a repository: a hundred bytes or two a file. It is taken in pieces, with a look at the clock.
+REPLY_BYTES, REPLY_SECONDS, REPLY_PIECE = 32 * 10**6, 120.0, 256
+
+
+class Unreachable(InputError):
+    """There is no connection to the hub."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,8 @@ class Download:
     target: the model's folder or single file, once it is complete.    store: where its files gather until then.
     """
 
-    model: Published
+    repository: str
+    single_file: str | None
     files: tuple[File, ...]
     commit: str
     licence: str
@@ -53,7 +67,7 @@ class Download:
 
     @property
     def page(self) -> str:
-        return f"{self.endpoint}/{self.model.repository}"
+        return f"{self.endpoint}/{self.repository}"
 
     @property
     def size(self) -> int:
@@ -70,11 +84,11 @@ class Download:
 
     def home(self, file: File) -> Path:
         """Where the file ends up."""
-        return self.target if file.path == self.model.single_file else self.target / file.path
+        return self.target if file.path == self.single_file else self.target / file.path
 
     def url(self, file: File) -> str:
         """Where the hub serves the file."""
-        return hf_hub_url(self.model.repository, file.path, revision=self.commit, endpoint=self.endpoint)
+        return hf_hub_url(self.repository, file.path, revision=self.commit, endpoint=self.endpoint)
 
     def arrived(self, file: File) -> int:
         """How much of the file is in the store."""
@@ -96,46 +110,103 @@ def look_up(
     checkpoint = model.single_file if single_file else None
     if single_file and checkpoint is None:
         raise InputError(f"{name}: is not published as a single file; fetch it without --single-file")
-    api = HfApi(endpoint=endpoint, library_name="jointdit", library_version=__version__)
-    with explained(api.endpoint, model.repository):
-        try:
-            info = api.model_info(model.repository, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-            if info.sha is None or info.siblings is None:
-                raise ValueError("no commit or no files")
-            if not COMMIT.fullmatch(info.sha):  # it becomes the name of a folder
-                raise ValueError(f"{shown(info.sha)} is no commit")
-            # A path that is written in an unusual way is another one, or none; what is needed has none such.
-            found = {entry.rfilename: entry for entry in info.siblings if PLAIN.fullmatch(entry.rfilename)}
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-            told = in_one_line(repr(error))
-            raise InputError(f"{api.endpoint}: does not answer as the Hugging Face Hub does ({told})") from error
-    files = []
-    for path in needed_files(model, found, half, checkpoint):
-        entry = found[path]
-        checksum = entry.lfs["sha256"] if entry.lfs else entry.blob_id
-        size = entry.size if type(entry.size) is int and 0 <= entry.size < LARGEST else None
-        if size is None or not isinstance(checksum, str) or not CHECKSUM.fullmatch(checksum):
-            remedy = f"; {_log_in(api.endpoint, model.repository)}" if info.gated else ""
-            raise InputError(f"{api.endpoint}: does not tell size and checksum of {model.repository}/{path}{remedy}")
-        files.append(File(path, size, checksum))
-
+    endpoint = endpoint or constants.ENDPOINT
+    info = _ask(endpoint, model.repository)
+    files = _files(endpoint, info, needed_files(model, _paths(info), half, checkpoint))
     title = checkpoint or model.name
-    cache = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=model.repository, repo_type="model"))
+    cache = _cache(model.repository)
     if folder is None:
-        snapshot = cache / "snapshots" / info.sha
+        snapshot = cache / "snapshots" / str(info.sha)
         target, store = snapshot / title if checkpoint else snapshot, cache / "blobs"
     else:
         target, store = folder.absolute() / title, folder.absolute() / f".{title}{PARTIAL}"
     card = info.card_data or {}
     licence = in_one_line(card.get("license_name") or card.get("license") or model.licence, 100)
+    gated, in_cache = bool(info.gated), folder is None
     return Download(
-        model, tuple(files), info.sha, licence, bool(info.gated), api.endpoint, target, store, in_cache=folder is None
+        model.repository, checkpoint, files, str(info.sha), licence, gated, endpoint, target, store, in_cache
     )
+
+
+def look_up_repository(repository: str, patterns: list[str]) -> Download:
+    """What the files of any repository take whose paths match, in the Hugging Face cache. Raises InputError as
+    `look_up` does, and if nothing matches."""
+    try:
+        validate_repo_id(repository)
+    except ValueError as error:
+        raise InputError(f"{in_one_line(repository)}: not the name of a repository ({in_one_line(error)})") from error
+    endpoint = constants.ENDPOINT
+    info = _ask(endpoint, repository)
+    files = _files(endpoint, info, sorted(filter_repo_objects(_paths(info), allow_patterns=patterns)))
+    if not files:
+        raise InputError(f"{repository}: has no model in diffusers' layout; give another name")
+    cache = _cache(repository)
+    target, store = cache / "snapshots" / str(info.sha), cache / "blobs"
+    return Download(repository, None, files, str(info.sha), "", bool(info.gated), endpoint, target, store, True)
+
+
+def _cache(repository: str) -> Path:
+    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type="model"))
+
+
+def _ask(endpoint: str, repository: str) -> ModelInfo:
+    """What the hub says of a repository. Raises InputError for an answer that is none, or has no end."""
+    reply = _Reply()
+    with explained(endpoint, repository):
+        try:
+            with pieces(REPLY_PIECE):
+                http_get(f"{endpoint}/api/models/{repository}?blobs=true", reply, headers=headers(), _nb_retries=0)
+            info = ModelInfo(**parse_json(reply.getvalue()))
+            if info.sha is None or info.siblings is None:
+                raise ValueError("no commit or no files")
+            if not COMMIT.fullmatch(info.sha):  # it becomes the name of a folder
+                raise ValueError(f"{shown(info.sha)} is no commit")
+            _paths(info)
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            told = in_one_line(error if isinstance(error, InputError) else repr(error))
+            raise InputError(f"{endpoint}: does not answer as the Hugging Face Hub does ({told})") from error
+    return info
+
+
+class _Reply(io.BytesIO):
+    """What the hub says. Raises InputError where it does not come to an end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._end = time.monotonic() + REPLY_SECONDS
+
+    def write(self, data: ReadableBuffer) -> int:
+        size = super().write(data)
+        if self.tell() > REPLY_BYTES:
+            raise InputError(f"a list of files of more than {in_bytes(REPLY_BYTES)}")
+        if time.monotonic() > self._end:
+            raise InputError(f"a list of files that takes more than {REPLY_SECONDS:g} seconds")
+        return size
+
+
+def _paths(info: ModelInfo) -> list[str]:
+    """A path that is written in an unusual way is another one, or none; what is needed has none such."""
+    return [entry.rfilename for entry in info.siblings or () if PLAIN.fullmatch(entry.rfilename)]
+
+
+def _files(endpoint: str, info: ModelInfo, paths: list[str]) -> tuple[File, ...]:
+    """The files at these paths. Raises InputError for one whose size and checksum are not told."""
+    entries = {entry.rfilename: entry for entry in info.siblings or ()}
+    files = []
+    for path in paths:
+        entry = entries[path]
+        checksum = entry.lfs["sha256"] if entry.lfs else entry.blob_id
+        size = entry.size if type(entry.size) is int and 0 <= entry.size < LARGEST else None
+        if size is None or not isinstance(checksum, str) or not CHECKSUM.fullmatch(checksum):
+            remedy = f"; {_log_in(endpoint, info.id)}" if info.gated else ""
+            raise InputError(f"{endpoint}: does not tell size and checksum of {info.id}/{path}{remedy}")
+        files.append(File(path, size, checksum))
+    return tuple(files)
 
 
 def check_access(download: Download) -> None:
     """Raises InputError if this user may not have the files, or not before accepting their licence."""
-    with explained(download.endpoint, download.model.repository):
+    with explained(download.endpoint, download.repository):
         get_hf_file_metadata(download.url(download.files[0]), library_name="jointdit", library_version=__version__)
 
 
@@ -157,11 +228,30 @@ def explained(endpoint: str, repository: str, store: Path | None = None) -> Iter
                 f"{error.filename or store}: cannot be written ({error.strerror.lower()}); correct that or choose "
                 f"another place; {RESUME}"
             ) from error
-        raise InputError(f"{endpoint}: the connection failed ({error or type(error).__name__}); {RESUME}") from error
+        raise Unreachable(f"{endpoint}: the connection failed ({error or type(error).__name__}); {RESUME}") from error
 
 
 def _log_in(endpoint: str, repository: str) -> str:
     return f"accept the licence on {endpoint}/{repository}, and log in with: hf auth login"
+
+
+def headers() -> dict[str, str]:
+    """Of every request."""
+    # A transfer that is compressed on the way could not resume in the middle of the file.
+    identity = {"Accept-Encoding": "identity"}
+    return build_hf_headers(library_name="jointdit", library_version=__version__, headers=identity)
+
+
+@contextmanager
+def pieces(size: int) -> Iterator[None]:
+    """`http_get` hands over pieces of so many bytes. Of its own, 10 MiB each, a broken connection would lose the
+    last."""
+    before = constants.DOWNLOAD_CHUNK_SIZE
+    constants.DOWNLOAD_CHUNK_SIZE = size
+    try:
+        yield
+    finally:
+        constants.DOWNLOAD_CHUNK_SIZE = before
 
 
 def partial_file(whole: Path) -> Path:

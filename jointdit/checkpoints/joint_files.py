@@ -16,7 +16,8 @@ from ..errors import InputError, in_one_line
 from ..media.files import whole_file
 from ..models.joint_block import JointBlocks
 from .configs import no_more_parts_than
-from .folders import check_finite, stored_shapes
+from .finite import check_finite
+from .folders import stored_shapes
 
 
 def joint_block_settings(blocks: JointBlocks) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 
 from ..errors import InputError, some
 from ..media.files import source_file
+from .finite import check_finite
 from .single_file_names import PICTURE_VAE, UNET, VAE, VISION, Models, Source, component_sources
 
 # The other parts of the original code's model: CLIP's text tower, the second decoder, averages.
@@ -88,7 +89,7 @@ def load_single_file(path: Path, dtype: torch.dtype = torch.float32, frames: int
     frames: how many the weights were finetuned for, 14 or 25. They do not show it; where None the file's name tells
     (25 with "xt" in it, else 14 with "svd" or "img2vid").
 
-    Raises InputError that names the file, and the tensor that is missing, unknown or misshapen.
+    Raises InputError that names the file, and the tensor that is missing, unknown, misshapen or not finite.
     """
     path = source_file(path)
     models = empty_components(frames or frames_of(path))
@@ -100,7 +101,8 @@ def load_single_file(path: Path, dtype: torch.dtype = torch.float32, frames: int
             for name, model in models.items():
                 tensors = model.state_dict()
                 for ours, theirs in sources[name].items():
-                    tensors[ours] = theirs.take(file.get_tensor(theirs.key))
+                    tensors[ours] = theirs.take(file.get_tensor(theirs.key)).to(dtype)
+                    check_finite(path, {theirs.key: tensors[ours]})
                 model.load_state_dict({name: tensor.to(dtype) for name, tensor in tensors.items()}, assign=True)
                 model.eval()
     except (OSError, SafetensorError) as error:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ..errors import shortened
+from ..errors import in_one_line
 from ..version import __version__
 from . import cache, doctor, evaluate, fetch_models, generate, run_workflow, synth, train, ui
 from .complaints import complaint
@@ -88,7 +88,7 @@ def _report_bug(error: Exception, shown: bool) -> None:
             where = f"its trace is in {file.name}, and --debug shows it"
         except OSError:
             where = "its trace could be written nowhere; --debug shows it"
-    what = shortened(f"{type(error).__name__}: {error}", SHOWN_OF_BUG)
+    what = in_one_line(f"{type(error).__name__}: {error}", SHOWN_OF_BUG)
     print(f"jointdit: this is a bug, please report it ({what}); {where}", file=sys.stderr)
 
 
@@ -104,4 +104,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(message: str) -> None:
-    print("jointdit: error:", shortened(message, LONGEST), file=sys.stderr)
+    print("jointdit: error:", in_one_line(message, LONGEST), file=sys.stderr)

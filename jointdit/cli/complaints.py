@@ -11,7 +11,7 @@ OUT_OF_MEMORY = re.compile("out of memory|not enough memory|[Cc]an(?:'|no)t allo
 CORRECTABLE = (InputError, OSError, MemoryError, RuntimeError)  # some of these are
 
 
-def complaint(error: BaseException) -> str | None:
+def complaint(error: Exception) -> str | None:
     """What the user is told; None for a bug."""
     if is_memory(error):
         return f"memory ran out; ask for less at once ({error})"
@@ -21,6 +21,11 @@ def complaint(error: BaseException) -> str | None:
         return f"{error.filename}: {str(error.strerror).lower()}"
     if isinstance(error, OSError) and error.errno is not None:
         return f"the system refused ({str(error.strerror).lower()}); see to it and give the command again"
+    if type(error).__name__ == "SafetensorError":  # not imported for its sake alone
+        from ..media.files import system_reason
+
+        if (reason := system_reason(error)) is not None:
+            return f"the system refused ({reason}); see to it and give the command again"
     return None
 
 

@@ -79,7 +79,7 @@ def _show(download: Download) -> None:
     from ..checkpoints.hub import in_bytes
 
     terms = " and must be accepted there" if download.gated else ""
-    print(f"{download.model.repository}, licence {download.licence}, which is on {download.page}{terms}")
+    print(f"{download.repository}, licence {download.licence}, which is on {download.page}{terms}")
     for file in download.files:
         print(f"  {in_bytes(file.size):>9}  {file.path}")
     here = f", {in_bytes(download.size - download.missing)} of them here" if download.missing < download.size else ""

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, shortened
+from ..errors import InputError, in_one_line
 from ..options import DECLARED, Choice, Declared, Flag, Kind, Range
 from ..toml_files import path_beside, read_toml, refuse_unknown
 
@@ -81,7 +81,7 @@ def _value(option: Option, text: str) -> object:
     try:
         return option.read(text)
     except ValueError as error:
-        raise InputError(f"{option.shown} {shortened(text, SHOWN)}: {error}") from None
+        raise InputError(f"{option.shown} {in_one_line(text, SHOWN)}: {error}") from None
 
 
 def read_files(options: Mapping[str, Any], *more: Path | None) -> list[Path]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+AGAIN_SECONDS = 0.05  # until a signal that was lost is given again
 
 
 class Terminated(KeyboardInterrupt):
@@ -21,13 +24,30 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM raises Terminated in this block, once; it is left alone where somebody else handles it."""
+    """SIGTERM raises Terminated in this block, once; it is left alone where somebody else handles it.
+
+    Neither it nor Ctrl-C is lost where Python drops exceptions, such as in a finalizer: it comes again.
+    """
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
+    dropped = sys.unraisablehook
+
+    def notice(unraisable: sys.UnraisableHookArgs) -> None:
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            return dropped(unraisable)
+        number = signal.SIGINT
+        if isinstance(unraisable.exc_value, Terminated):
+            number = signal.SIGTERM
+            signal.signal(number, stop)
+        # Not now: it would be dropped here as well.
+        threading.Timer(AGAIN_SECONDS, signal.raise_signal, [number]).start()
+
     signal.signal(signal.SIGTERM, stop)
+    sys.unraisablehook = notice
     try:
         yield
     finally:
+        sys.unraisablehook = dropped
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, shortened
+from ..errors import InputError, in_one_line
 from ..media import VIDEO_SUFFIXES, Clip, read_clip
 from ..synthetic import EFFECTS
 from .align import AlignScores, Curves, align_clips
@@ -64,7 +64,7 @@ def clip_files(folder: Path, match: str = "*") -> list[Path]:
     try:
         found = sorted(folder.glob(match))
     except (NotImplementedError, ValueError, IndexError, OSError) as error:  # IndexError: of "."
-        shown = shortened(repr(match), 60).strip("'")
+        shown = in_one_line(repr(match), 60).strip("'")
         raise InputError(f"--match {shown}: {str(error).lower()}; give one such as 'joint_*'") from error
     paths = [path for path in found if path.suffix.lower() in VIDEO_SUFFIXES]
     if len(paths) < 2:

@@ -10,7 +10,7 @@ from os import PathLike
 
 import numpy as np
 
-from ..errors import InputError, shortened
+from ..errors import InputError, in_one_line
 from ..latents import ClipShape
 from .encode import write_video
 
@@ -29,7 +29,7 @@ def exact_fps(fps: int | float | str | Fraction) -> Fraction:
     except (ValueError, OverflowError, ZeroDivisionError):
         value = Fraction(0)
     if not MIN_FPS <= value <= MAX_FPS:
-        shown = shortened(str(fps), 40)
+        shown = in_one_line(str(fps), 40)
         raise InputError(f"fps is {shown}, but must be from 1/1000 to {MAX_FPS}, for example 12.5 or 24000/1001")
     if isinstance(fps, Rational):
         return value.limit_denominator(MAX_DENOMINATOR)

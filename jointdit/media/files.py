@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from ..errors import InputError
 from .partials import partial_folder
@@ -94,8 +97,18 @@ def _target(path: str | PathLike[str], overwrite: bool) -> Path:
 def _refusals(path: str | PathLike[str]) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({_reason(error)}); choose another place") from error
+    except (OSError, SafetensorError) as error:
+        if (reason := system_reason(error)) is None:
+            raise
+        raise InputError(f"{path}: cannot be written ({reason}); choose another place") from error
+
+
+def system_reason(error: Exception) -> str | None:
+    """What the system says in an error, also in one of safetensors, which has it in its text; None if it is no such."""
+    if isinstance(error, SafetensorError):
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        return os.strerror(int(number[1])).lower() if number else None
+    return _reason(error) if isinstance(error, OSError) else None
 
 
 def _reason(error: Exception) -> str:

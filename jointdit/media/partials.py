@@ -3,9 +3,8 @@ that process was killed."""
 
 from __future__ import annotations
 
+import secrets
 import shutil
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -15,7 +14,6 @@ from filelock import FileLock, Timeout
 
 PREFIX, SUFFIX = ".jointdit-", ".partial"
 LOCK = ".jointdit-lock"
-CLAIM_SECONDS = 60.0  # far more than lies between making a folder and locking it
 
 
 @contextmanager
@@ -26,12 +24,22 @@ def partial_folder(parent: Path) -> Iterator[Path]:
     of a process that dies, so that one in work, of whatever process, is never taken for a leftover.
     """
     remove_leftovers(parent)
-    folder, lock = _claim(parent)
-    try:
+    folder, lock = _name(parent)
+    try:  # first of all: Ctrl-C and SIGTERM come between any two lines
+        while not _claim(folder, lock):
+            folder, lock = _name(parent)
         yield folder
     finally:
-        lock.release()  # Windows deletes no file that is open
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            _discard(folder, lock)
+        except KeyboardInterrupt:
+            _discard(folder, lock)
+            raise
+
+
+def _discard(folder: Path, lock: FileLock) -> None:
+    lock.release()  # Windows deletes no file that is open
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_partial(path: Path) -> bool:
@@ -39,22 +47,22 @@ def is_partial(path: Path) -> bool:
     return any(name.startswith(PREFIX) and name.endswith(SUFFIX) for name in path.parts)
 
 
-def _claim(parent: Path) -> tuple[Path, FileLock]:
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=SUFFIX, dir=parent))
-        lock = FileLock(folder / LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except NotImplementedError:  # a file system without locks: nobody can tell what is left over there
-            return folder, lock
-        except Timeout:
-            continue
-        except BaseException:  # Ctrl-C
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        if (folder / LOCK).exists():  # or another process took it for a leftover before it was locked
-            return folder, lock
-        lock.release()
+def _name(parent: Path) -> tuple[Path, FileLock]:
+    """A folder that is not there yet, and its lock."""
+    folder = parent / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
+    return folder, FileLock(folder / LOCK, timeout=0)
+
+
+def _claim(folder: Path, lock: FileLock) -> bool:
+    """Makes the folder and locks it; False where another process took it for a leftover before it was locked."""
+    folder.mkdir(mode=0o700)
+    try:
+        lock.acquire()
+    except NotImplementedError:  # a file system without locks: nobody can tell what is left over there
+        return True
+    except (Timeout, FileNotFoundError, FileExistsError):
+        return False
+    return (folder / LOCK).exists()
 
 
 @lru_cache(maxsize=1024)
@@ -62,9 +70,16 @@ def remove_leftovers(parent: Path) -> None:
     """Removes what killed processes left in a folder. Once a process: a folder may hold very many files."""
     for folder in parent.glob(f"{PREFIX}*{SUFFIX}"):
         with suppress(Timeout, OSError, NotImplementedError):
-            if (folder / LOCK).exists():
-                with FileLock(folder / LOCK, timeout=0):
-                    shutil.rmtree(folder, ignore_errors=True)
-            elif time.time() - folder.stat().st_mtime < CLAIM_SECONDS:
-                continue
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder that nobody has locked."""
+    try:
+        folder.rmdir()  # who has just made it and did not lock it yet makes it again, or another one
+    except FileNotFoundError:
+        return  # or the lock would make it again
+    except OSError:  # it is not empty
+        with FileLock(folder / LOCK, timeout=0):
             shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # Windows deletes no file that is open

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from ..errors import InputError
 from ..media import Clip
 from ..media.files import whole_file
+from ..media.partials import remove_leftovers
 from .cache import LatentCache
 from .checkpoint import read_counters
 from .names import ADAPTERS, BLOCKS, LOG, MODEL, STATE
@@ -29,7 +30,7 @@ FREE = {
 
 @contextmanager
 def locked(folder: Path, name: str = "lock", work: str = "training") -> Iterator[None]:
-    """Keeps other runs out of a folder, until the block or its process ends.
+    """Keeps other runs out of a folder, until the block or its process ends. What killed runs left in work is removed.
 
     name: of the file that is locked.    work: what runs, for the message.
     Raises InputError if another run is in it.
@@ -37,6 +38,7 @@ def locked(folder: Path, name: str = "lock", work: str = "training") -> Iterator
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / name, timeout=0):
+            remove_leftovers(folder)  # here too: a run that finds all done writes nothing
             yield
     except Timeout as error:
         raise InputError(

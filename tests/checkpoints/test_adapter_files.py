@@ -109,6 +109,30 @@ def test_an_adapter_that_does_not_fit_is_one_clear_error(tmp_path, tensors, sett
     assert all(torch.equal(tensor, before[name]) for name, tensor in video.state_dict().items())
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("-inf")])
+def test_an_adapter_that_is_no_number_is_named_with_its_tensor(tmp_path, number):
+    path, video = tmp_path / "video.safetensors", video_unet()
+    up = torch.ones(32, 2)
+    up[3, 1] = number
+    tensors = {f"unet.{LAYER}.lora_A.weight": torch.ones(2, 32), f"unet.{LAYER}.lora_B.weight": up}
+    save_file(tensors, path)
+    with pytest.raises(
+        InputError, match=f"{path}: {LAYER}.lora_B.weight has numbers that are NaN or infinite"
+    ) as caught:
+        fuse_adapter(video, path)
+    assert "\n" not in str(caught.value) and all(tensor.isfinite().all() for tensor in video.state_dict().values())
+
+
+@pytest.mark.parametrize("settings", ['{"r": 0}', '{"r": "x"}', "[1]", '{"lora_alpha": null}', "[" * 5000, "NaN", "{"])
+def test_settings_of_an_adapter_that_cannot_be_are_one_clear_error(tmp_path, settings):
+    path = tmp_path / "video.safetensors"
+    tensors = {f"unet.{LAYER}.lora_A.weight": torch.ones(2, 32), f"unet.{LAYER}.lora_B.weight": torch.ones(32, 2)}
+    save_file(tensors, path, {"lora_adapter_metadata": settings})
+    with pytest.raises(InputError, match=f"{path}: ") as caught:
+        fuse_adapter(video_unet(), path)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_folder_of_adapters_loads_on_every_surface(tmp_path, capsys):
     torch.manual_seed(0)
     adapters = tmp_path / "adapters"

@@ -242,6 +242,15 @@ def test_settings_of_a_joint_block_file_are_compared_before_anything_is_made(con
     assert told in str(error.value) and time.monotonic() - start < 2
 
 
+@pytest.mark.parametrize("change", [{"version": 1}, {"normalizer": {"type": "x"}}, {"decoder": {"type": 7}}])
+def test_a_tokenizer_that_its_library_cannot_read_is_named(change, tmp_path):
+    """tokenizers raises a bare Exception."""
+    folder = Path(shutil.copytree(BUNDLED["tiny"] / "tokenizer", tmp_path / "tokenizer"))
+    content = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(content | change))
+    assert f"{folder}: cannot be loaded" in refused("tokenizer", tmp_path)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_weights_that_are_no_numbers_are_named_where_they_are_loaded(value, models, tmp_path):
     folder = Path(shutil.copytree(models / "vocoder", tmp_path / "vocoder"))

@@ -214,8 +214,43 @@ def test_a_name_is_fetched_when_a_loader_is_asked_to_without_what_is_not_needed(
     plain = [path for path in SVD_FILES if path.endswith((".json", "model.safetensors"))]
     assert published(folder) == {path: content(path) for path in plain}
     assert resolve(SVD) == folder, "from the cache"
-    with pytest.raises(InputError, match="nobody/nothing: cannot be fetched"):
+    with pytest.raises(InputError, match="nobody/nothing: the hub does not have it"):
         resolve("nobody/nothing", local_files_only=False)
+    with pytest.raises(InputError, match="not the name of a repository"):
+        resolve("no body/no..thing", local_files_only=False)
+    hub.repositories["nobody/nothing"] = {"README.md": b"soon"}
+    with pytest.raises(InputError, match="nobody/nothing: has no model"):
+        resolve("nobody/nothing", local_files_only=False)
+
+
+def test_a_name_that_was_fetched_is_used_without_a_connection(hub, monkeypatch) -> None:
+    folder = resolve(SVD, local_files_only=False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert resolve(SVD, local_files_only=False) == folder
+    with pytest.raises(InputError, match="the connection failed"):
+        resolve(AUDIO, local_files_only=False)
+
+
+def test_what_does_not_end_is_refused_for_a_name_that_a_loader_fetches(hub, hub_cache) -> None:
+    path = "unet/diffusion_pytorch_model.safetensors"
+    hub.served, hub.breaks = {path: bytes(2 * MEGABYTE)}, [Break(2 * MEGABYTE, "endless")]
+    with pytest.raises(InputError, match=f"{path}: .* bytes came instead of {len(content(path))}") as caught:
+        resolve(SVD, local_files_only=False)
+    assert "\n" not in str(caught.value)
+    assert sum(file.stat().st_size for file in hub_cache.rglob("*") if file.is_file()) < MEGABYTE
+
+
+@pytest.mark.parametrize("many", ["bytes", "seconds"])
+def test_a_list_of_files_that_does_not_end_is_refused(many, hub, tmp_path, refused, monkeypatch) -> None:
+    monkeypatch.setattr("jointdit.checkpoints.hub.REPLY_BYTES", 10**5 if many == "bytes" else 10**12)
+    monkeypatch.setattr("jointdit.checkpoints.hub.REPLY_SECONDS", 60.0 if many == "bytes" else 0.3)
+    hub.endless = "/api/models/"
+    line = refused("svd", "--to", tmp_path, "--yes")
+    told = "of more than 100.00 kB" if many == "bytes" else "that takes more than 0.3 seconds"
+    assert f"{hub.url}: does not answer as the Hugging Face Hub does (a list of files {told})" in line
+    with pytest.raises(InputError, match="a list of files"):
+        resolve(SVD, local_files_only=False)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_broken_connection_is_taken_up_again(hub, tmp_path) -> None:
@@ -477,6 +512,13 @@ def test_a_disk_that_fills_up_under_way_takes_one_line(hub, tmp_path) -> None:
     unet = digest(UNET, content(UNET))
     names = {Path(line).name for line in rest.splitlines()}
     assert f"{unet}.incomplete" in names and not {unet, "model_index.json"} & names
+
+
+def test_what_a_kill_after_the_last_file_leaves_is_gone_after_the_next_run(hub, tmp_path) -> None:
+    fetched("svd", "--to", tmp_path)
+    (tmp_path / ".stable-video-diffusion-img2vid.incomplete").mkdir()
+    fetched("svd", "--to", tmp_path)
+    assert os.listdir(tmp_path) == ["stable-video-diffusion-img2vid"]
 
 
 def test_ctrl_c_leaves_what_has_arrived_to_go_on(hub, tmp_path) -> None:

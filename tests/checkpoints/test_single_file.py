@@ -138,6 +138,25 @@ def test_a_wrong_tensor_is_named_with_the_file(small, tmp_path, key, change, mes
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("number", [float("nan"), 1e9])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "model.diffusion_model.input_blocks.1.0.time_mixer.mix_factor",
+        "conditioner.embedders.0.open_clip.model.visual.proj",
+        "first_stage_model.decoder.up.1.block.0.time_stack.in_layers.0.bias",
+    ],
+)
+def test_a_tensor_that_is_no_number_is_named_with_the_file(small, tmp_path, key, number):
+    """1e9 is infinite in half precision."""
+    tensors = file_tensors(small[1])
+    tensors[key] = tensors[key].clone()
+    tensors[key].view(-1)[0] = number
+    save_file(tensors, tmp_path / "svd.safetensors")
+    with pytest.raises(InputError, match=rf"/svd\.safetensors: {key} has numbers that are NaN or infinite in float16"):
+        load_single_file(tmp_path / "svd.safetensors", torch.float16)
+
+
 @pytest.mark.parametrize(
     ("component", "module", "name"),
     [

@@ -66,8 +66,15 @@ def test_an_error_of_the_system_names_the_option(tmp_path, capsys):
     assert f"--keep: {tmp_path / 'file' / 'clips'}: not a directory" in refused(capsys, *argv, *QUICK)
 
 
-def test_an_error_of_the_system_without_a_file_is_no_bug(tmp_path):
-    script = BROKEN.format(bug="raise OSError(28, 'No space left on device')")
+@pytest.mark.parametrize(
+    "error",
+    [
+        "OSError(28, 'No space left on device')",
+        "__import__('safetensors').SafetensorError('I/O error: No space left on device (os error 28)')",
+    ],
+)
+def test_an_error_of_the_system_without_a_file_is_no_bug(error, tmp_path):
+    script = BROKEN.format(bug=f"raise {error}")
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "no space left on device" in done.stderr and done.stderr.count("\n") == 1
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from sounding_videos import video
 
 from jointdit.cli import main
+from jointdit.cli.stopping import Terminated, terminable
 from jointdit.synthetic import synthesize
 from jointdit.train.checkpoint import read_counters
 from jointdit.train.run_folder import locked
@@ -76,6 +79,31 @@ def test_what_sigkill_left_is_gone_after_the_next_run(tmp_path):
     assert sorted(os.listdir(clips)) == ["000000.json", "000000.mp4"]
 
 
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_that_falls_into_a_finalizer_is_not_lost(number, error, capfd):
+    """There Python drops what is raised; a library that parses as it is imported spends much time in such ones."""
+
+    class Finalized:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)  # it is raised here
+
+    with pytest.raises(error), terminable():
+        finalized = Finalized()
+        del finalized
+        for _ in range(500):
+            time.sleep(0.01)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_run_that_finds_all_done_removes_what_a_kill_left_too(tmp_path):
+    left = tmp_path / ".jointdit-a.partial"
+    left.mkdir()
+    (left / "index.json").touch()
+    with locked(tmp_path):
+        assert not left.exists()
+
+
 def test_sigterm_ends_a_training_after_the_step(videos, tmp_path):
     cache, run = tmp_path / "cache", tmp_path / "run"
     shape = ["--frames", "4", "--size", "32x32", "--fps", "12.5", "--quiet"]
@@ -130,3 +158,36 @@ def test_a_training_does_not_write_the_joint_blocks_that_it_starts_from(tmp_path
     changes = [f"output={run}", f"joint={run / 'joint_blocks.safetensors'}", f"cache={tmp_path}"]
     line = refused(capsys, "train", "a", *(word for change in changes for word in ("--set", change)))
     assert "is read" in line
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """No file can have more bytes: a write stops in the middle, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_takes_one_line_and_the_next_run_goes_on(videos, tmp_path, capsys):
+    cache, run = tmp_path / "cache", tmp_path / "run"
+    argv = ["cache", videos, cache, "--frames", "4", "--size", "64x64", "--fps", "12.5", "--quiet"]
+    with disk_of(20_000):
+        line = refused(capsys, *argv)
+    assert str(cache) in line and "cannot be written (file too large)" in line and line.count("\n") == 1
+    assert not in_work(cache) and not list(cache.glob("shard-*"))
+    assert main([str(word) for word in argv]) == 0
+
+    options = {"cache": cache, "output": run, "steps": 3, "batch": 1, "held_out": 1, "samples": 0, "save_every": 1}
+    options |= {"precision": "float32", "tensorboard": "false", "log_every": 1}
+    changes = [word for name, value in options.items() for word in ("--set", f"{name}={value}")]
+    argv = ["train", "a", *changes, "--quiet"]
+    with disk_of(200_000):
+        line = refused(capsys, *argv)
+    assert str(run) in line and "cannot be written (file too large)" in line and line.count("\n") == 1
+    assert not in_work(run) and not list(run.glob("*.safetensors"))
+    assert main([str(word) for word in argv]) == 0
+    assert [json.loads(each)["step"] for each in (run / "log.jsonl").read_text().splitlines()] == [1, 2, 3]
+    assert read_counters(run / "state.safetensors")["step"] == 3

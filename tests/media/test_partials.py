@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from jointdit.checkpoints.folders import save_components
 from jointdit.datasets.recordings import find_recordings
 from jointdit.errors import InputError
+from jointdit.media import partials
 from jointdit.media.files import refuse_sources, target_file, whole_file, write_json
-from jointdit.media.partials import partial_folder, remove_leftovers
+from jointdit.media.partials import LOCK, partial_folder, remove_leftovers
 
 WRITE = """
 import sys, time
+from jointdit.media import partials
 from jointdit.media.files import whole_file
 with whole_file(sys.argv[1]) as partial:
     partial.write_text("half")
@@ -67,13 +72,68 @@ def test_many_writers_of_one_file_do_not_disturb_each_other(tmp_path):
     assert not failed and os.listdir(tmp_path) == ["a.json"]
 
 
-def test_a_folder_that_was_not_locked_in_time_is_removed_too(tmp_path):
-    stale, fresh = tmp_path / ".jointdit-a.partial", tmp_path / ".jointdit-b.partial"
-    for folder in (stale, fresh):
-        folder.mkdir()
-    os.utime(stale, (0, 0))
+@pytest.mark.parametrize("content", [[], [LOCK], ["a.mp4"]], ids=["before its lock", "empty", "while it was removed"])
+def test_what_a_kill_left_at_any_moment_is_removed_by_the_next_run(content, tmp_path):
+    left = tmp_path / ".jointdit-a.partial"
+    left.mkdir()
+    for name in content:
+        (left / name).touch()
     write_json(tmp_path / "a.json", {})
-    assert not stale.exists() and fresh.exists(), "which may be locked in a moment"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_who_loses_a_folder_before_it_is_locked_works_all_the_same(tmp_path, monkeypatch):
+    """A run that starts at this moment takes it for a leftover."""
+    make, made = os.mkdir, []
+
+    def mkdir(path: str, *options: object) -> None:
+        make(path, *options)
+        if len(made) < 3:
+            made.append(path)
+            remove_leftovers.cache_clear()
+            remove_leftovers(tmp_path)
+            assert not os.path.exists(path)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    write_json(tmp_path / "a.json", {})
+    assert os.listdir(tmp_path) == ["a.json"] and made
+
+
+class Stop(KeyboardInterrupt):
+    """Ctrl-C, or SIGTERM."""
+
+
+def stopped(write: Callable[[], None], moment: int) -> bool:
+    """Whether a writer came to a moment, which is counted from 1, and was stopped there: as a function of `partials`
+    begins or one that it calls, or as one in C ends. There Python looks for signals."""
+    count = 0
+
+    def look(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        frames = {"call": (frame, frame.f_back), "c_return": (frame,)}.get(event, ())
+        if any(each is not None and each.f_code.co_filename == partials.__file__ for each in frames):
+            count += 1
+            if count == moment:
+                raise Stop
+
+    before = sys.getprofile()
+    sys.setprofile(look)
+    try:
+        write()
+    except Stop:
+        pass
+    finally:
+        sys.setprofile(before)
+    return count >= moment
+
+
+def test_a_signal_at_any_moment_leaves_nothing_in_work(tmp_path):
+    moment = 1
+    while stopped(lambda: write_json(tmp_path / "a.json", {}), moment):
+        gc.collect()
+        assert set(os.listdir(tmp_path)) <= {"a.json"}, moment
+        moment += 1
+    assert moment > 15
 
 
 def test_videos_in_work_are_no_recordings(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -12,8 +13,11 @@ import soundfile
 from hypothesis import strategies as st
 from PIL import Image, features
 
+from jointdit.media import read_audio, read_clip, read_image
+
 LEVELS = np.random.default_rng(0).integers(0, 256, (6, 32, 48, 3)).astype(np.uint8)
 SAMPLES = np.random.default_rng(1).uniform(-0.5, 0.5, (2, 6000)).astype(np.float32)
+SECONDS = 5  # of sound or video that are read; more is slow, not wrong
 
 
 def _picture(format: str, **options: object) -> bytes:
@@ -89,3 +93,17 @@ def damaged(draw: Callable, files: dict[str, bytes]) -> tuple[str, bytes]:
     elif change == "zeros":
         data[at : at + length] = bytes(len(data[at : at + length]))
     return name, bytes(data)
+
+
+def read(kind: str, path: Path) -> None:
+    """Reads a file of one of the kinds in every way; what comes must be arrays as they are promised."""
+    if kind == "picture":
+        picture = read_image(path)
+        assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+    if kind != "picture":
+        for rate in (None, 16000):
+            audio, heard = read_audio(path, rate, max_seconds=SECONDS)
+            assert audio.dtype == np.float32 and np.isfinite(audio).all() and heard == (rate or heard)
+    if kind == "video":
+        clip = read_clip(path, max_seconds=SECONDS, sample_rate=16000)
+        assert clip.frames.dtype == np.uint8 and (clip.seconds <= SECONDS + 1 or len(clip.frames) == 1)

@@ -7,10 +7,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from functools import cache
+from copy import deepcopy
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import damage
 import torch
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -28,7 +30,7 @@ from jointdit.train.stages import TEMPLATES, read_config
 
 TINY = BUNDLED["tiny"]
 WORKFLOWS = sorted((Path(__file__).parents[2] / "workflows").rglob("*.json"))
-SECONDS = 20.0  # that a case may take on a busy machine
+SECONDS = 60.0  # that a case may take on a busy machine
 
 ODD = st.one_of(
     st.none(),
@@ -56,10 +58,9 @@ def mutants(draw: st.DrawFn, value: Any) -> Any:
                 kind = draw(st.sampled_from(["replace", "replace", "leave out", "new"]))
                 if kind == "leave out":
                     del inner[key]
-                elif kind == "new" and isinstance(inner, dict):
-                    inner[draw(st.text(max_size=4))] = draw(ODD)
                 else:
-                    inner[key] = draw(ODD)
+                    place = draw(st.text(max_size=4)) if kind == "new" and isinstance(inner, dict) else key
+                    inner[place] = deepcopy(draw(ODD))  # which the next change may change inside
                 break
             inner = inner[key]
     return value
@@ -238,3 +239,21 @@ KINDS = {
     "workflows": workflows,
     "replies": replies,
 }
+
+
+@st.composite
+def media_files(draw: st.DrawFn, folder: Path, kind: str) -> Callable[[], object]:
+    """A damaged picture, sound or video."""
+    name, content = draw(damage.damaged(_corpus()[kind]))
+    path = folder / f"a.{name}"
+    path.write_bytes(content)
+    return lambda: damage.read(kind, path)
+
+
+@cache
+def _corpus() -> dict[str, dict[str, bytes]]:
+    return damage.corpus()
+
+
+# Which have tests of their own, in tests/media.
+MEDIA = {f"{kind}s": partial(media_files, kind=kind) for kind in ("picture", "sound", "video")}

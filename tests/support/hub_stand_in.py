@@ -56,6 +56,7 @@ class Hub:
     sizes: dict[str, int] = field(default_factory=dict)
     served: dict[str, bytes] = field(default_factory=dict)
     page: bytes | None = None  # answers every question instead
+    endless: str | None = None  # answers to paths with this in them do not end
     requests: list[Request] = field(default_factory=list)
     stalled: threading.Event = field(default_factory=threading.Event)
 
@@ -155,6 +156,8 @@ class _HubHandler(_Handler):
         path = unquote(urlsplit(self.path).path)
         if self.hub.page is not None:
             return self.answer(200, self.hub.page)
+        if self.hub.endless is not None and self.hub.endless in path:
+            return self.answer(200, b"{", Break(1, "endless"))
         for part, status in self.hub.refusals.items():
             if part in path:
                 return self.answer(status)

@@ -44,7 +44,8 @@ def page(comfyui):
 def open_template(page, comfyui, name):
     """As a click in the template browser does."""
     page.goto(f"{comfyui.url}/?template={name}&source={PACK}")
-    page.wait_for_function(f"window.app?.graph && {SAMPLER}")
+    count = len(json.loads((ROOT / "workflows" / f"{name}.json").read_text())["nodes"])
+    page.wait_for_function(f"window.app?.graph?.nodes.length === {count}")
     page.locator("#splash-loader").wait_for(state="hidden")
 
 

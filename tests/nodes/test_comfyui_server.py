@@ -100,6 +100,24 @@ def test_the_sync_report_is_drawn_and_told(comfyui, tmp_path, capsys):
     assert re.search(r"\d+ events seen, \d+ heard.*\nonset alignment: \d", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize(
+    ("name", "times", "scale"),
+    [("finish_a_clip", 2, 2), ("finish_a_clip_with_models", 2, 4), ("finish_a_clip_with_models", 4, 4)],
+)
+def test_a_finished_clip_has_more_frames_and_pixels_and_the_same_sound(comfyui, tmp_path, name, times, scale):
+    given = read_clip(comfyui.base / "input" / "jointdit_ball.mp4")
+    (clip,) = run_workflow(comfyui, tmp_path, name, *([f"times.value={times}"] if "models" in name else []))
+    assert clip.fps == times * given.fps and clip.frames.shape == (times * len(given.frames), *[128 * scale] * 2, 3)
+    assert clip.audio.shape == given.audio.shape and clip.sample_rate == given.sample_rate
+    assert np.corrcoef(clip.audio[0], given.audio[0])[0, 1] > 0.99  # coded once more
+    frames, small = given.frames.astype(float), clip.frames.reshape(-1, 128, scale, 128, scale, 3).mean((2, 4))
+    between = (frames + np.concatenate([frames[1:], frames[-1:]])) / 2
+    held = len(frames) - 1  # the last frame stays until the sound ends
+    assert np.abs(small[::times] - frames).mean() < 4
+    assert np.abs(small[1::times] - between)[:held].mean() < 4 < np.abs(small[1::times] - frames)[:held].mean()
+    assert np.abs(small[held * times :] - frames[-1]).mean() < 4
+
+
 def test_training_on_a_folder_goes_on_after_a_cancel_and_its_result_makes_a_clip(comfyui, tmp_path):
     client, reports = ComfyClient(comfyui.url), []
     training = read_workflow(API / "train_on_a_folder.json")

@@ -54,7 +54,7 @@ STOCK = {
     "UpscaleModelLoader": ({"model_name": "COMBO"}, ["UPSCALE_MODEL"]),
     "ImageUpscaleWithModel": ({"upscale_model": "UPSCALE_MODEL", "image": "IMAGE"}, ["IMAGE"]),
 }
-GROWN = re.compile(r"(?<=^images\.image)\d+$|(?<=^values\.)[a-z]$")  # of inputs that a node has as many of as are linked
+GROWN = re.compile(r"(?<=^images\.image)\d+$|(?<=^values\.)[a-z]$")  # of inputs that grow
 WIDGETS = ("INT", "FLOAT", "STRING", "COMBO")
 EVERY = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 

@@ -84,8 +84,9 @@ class Server:
 
 
 def furnish(base: Path) -> None:
-    """ComfyUI's folders with this extension, small models (experts, a whole one, "small", and what was trained for it,
-    "trained", those that finish a clip), and as input what the shipped workflows do not bring: a picture, and videos in a folder of a caption."""
+    """ComfyUI's folders with this extension, small models (experts, a whole one, "small", what was trained for it,
+    "trained", and those that finish a clip), and as input what the shipped workflows do not bring: a picture, and
+    videos in a folder of a caption."""
     from finishing_models import write_finishing_models  # heavy: not for every test session
     from tiny_models import write_experts, write_trained
 

@@ -78,6 +78,19 @@ def test_a_run_in_the_page_shows_moving_pictures_and_then_the_video(page, comfyu
     page.wait_for_function("document.querySelector('video').webkitAudioDecodedByteCount > 0")
 
 
+def test_the_nodes_speak_the_language_of_the_page(page, comfyui):
+    japanese = page.context.browser.new_page(locale="ja-JP")
+    japanese.set_default_timeout(PATIENCE)
+    open_template(japanese, comfyui, "image_to_sounding_video")
+    title, inputs, outputs, widgets = japanese.evaluate(f"""() => [
+      {SAMPLER}.title, {SAMPLER}.inputs.map(each => each.localized_name),
+      {SAMPLER}.outputs.map(each => each.localized_name), {SAMPLER}.widgets.map(each => each.label),
+    ]""")
+    japanese.close()
+    assert title == "JointDiT サンプリング" and {"条件付け", "ガイダンス"} <= set(inputs)
+    assert outputs == ["動画", "音声"] and {"シード", "生成後の制御", "ステップ数"} <= set(widgets)
+
+
 def shown_video(page):
     """The video in Save Video. The page gives up loading it after some seconds, so a slow machine asks again."""
     page.wait_for_function(f"{SAVER}.images?.length", polling=1000)

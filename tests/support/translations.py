@@ -64,16 +64,13 @@ def _inputs(inputs: list[Any], owner: str = "") -> Iterator[tuple[str, dict[str,
             yield from _inputs(getattr(option, "inputs", []), f"{owner}{each.id}_")
 
 
-def translated(
-    data: Any, language: str, rows: Mapping[str, Mapping[str, str]], missing: dict[str, str], at: str
-) -> Any:
-    """The data with every text in the language. Into `missing` goes what the table lacks, and where it is shown."""
+def translated(data: Any, words: Mapping[str, str], missing: dict[str, str], at: str) -> Any:
+    """The data with each text as `words` has it. Into `missing` goes what they lack, and where it is shown."""
     if isinstance(data, dict):
-        return {key: translated(each, language, rows, missing, f"{at}.{key}") for key, each in data.items()}
-    text = rows.get(data, {}).get(language)
-    if not text:
+        return {key: translated(each, words, missing, f"{at}.{key}") for key, each in data.items()}
+    if not words.get(data):
         missing[data] = at
-    return text
+    return words.get(data)
 
 
 def folder(language: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from blueprints import NAME
 from comfy_pack import ROOT, load_pack, nodes
 from comfyui_process import PACK
 from PIL import Image
@@ -98,6 +99,25 @@ def test_the_sync_report_is_drawn_and_told(comfyui, tmp_path, capsys):
     with Image.open(plot) as picture:
         assert picture.width > picture.height > 300
     assert re.search(r"\d+ events seen, \d+ heard.*\nonset alignment: \d", capsys.readouterr().out)
+
+
+def test_the_blueprint_is_served_and_makes_a_clip(comfyui, tmp_path):
+    (identity,) = [key for key, each in comfyui.json("/global_subgraphs").items() if each["name"] == NAME]
+    served = comfyui.json(f"/global_subgraphs/{identity}")
+    assert served["info"]["node_pack"].endswith(PACK)
+    (tmp_path / "blueprint.json").write_text(served["data"])
+    flat = read_workflow(tmp_path / "blueprint.json")
+    ids = {node["class_type"]: identity for identity, node in flat.items()}
+    flat[ids["JointDiTCondition"]]["inputs"]["image"] = ["picture", 0]
+    flat["picture"] = {"class_type": "LoadImage", "inputs": {"image": "example.png"}}
+    video = {"video": [ids["JointDiTMux"], 0], "filename_prefix": "one_node", "format": "auto", "format.codec": "auto"}
+    flat["saver"] = {"class_type": "SaveVideo", "inputs": {**video, "codec": "auto"}}
+    for change in ("model=small", "frames=4", "fps=8", "width=48", "height=40", "steps=2"):
+        set_input(flat, change)
+    client = ComfyClient(comfyui.url)
+    outputs, refusals = client.run(flat, lambda *progress: None)
+    (path,) = client.download(outputs, tmp_path)
+    assert not refusals and read_clip(path).frames.shape == (4, 40, 48, 3)
 
 
 @pytest.mark.parametrize(

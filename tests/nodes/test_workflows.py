@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 
+import blueprints
 import pytest
 from comfy_pack import ROOT, load_pack, nodes
 from PIL import Image
 
 from jointdit import InputError
-from jointdit.comfyui.workflow import NOTES, api_format, read_workflow, set_file, set_input
+from jointdit.comfyui.page import NOTES
+from jointdit.comfyui.workflow import api_format, read_workflow, set_file, set_input
 
 load_pack()
 NODES = nodes()
@@ -98,6 +100,22 @@ def test_api_format_is_derived_from_the_page(path):
     command = f"jointdit run-workflow workflows/{path.name} --save-api workflows/api/{path.name}"
     assert api == read_workflow(path), f"write it again: {command}"
     assert read_workflow(FOLDER / "api" / path.name) == api
+
+
+def test_the_blueprint_is_what_the_workflow_is():
+    written = blueprints.PATH.read_text(encoding="utf-8")
+    assert written == blueprints.encoded(), "run python tests/support/blueprints.py"
+    (node,) = json.loads(written)["nodes"]
+    assert [each["name"] for each in node["inputs"]] == [name for _, name in blueprints.INPUTS]
+    whole = {each["class_type"]: each for each in read_workflow(FOLDER / "image_to_sounding_video.json").values()}
+    alone = read_workflow(blueprints.PATH)
+    assert {each["class_type"] for each in alone.values()} == whole.keys() - {"LoadImage", "SaveVideo"}
+    for each in alone.values():
+        values = {name: value for name, value in whole[each["class_type"]]["inputs"].items() if name != "image"}
+        links = {name for name, value in values.items() if isinstance(value, list)}
+        assert each["inputs"].keys() == values.keys()
+        assert all(each["inputs"][name] == value for name, value in values.items() if name not in links)
+        assert all(each["inputs"][name][0] in alone for name in links)
 
 
 @EVERY

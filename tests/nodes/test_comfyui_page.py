@@ -81,6 +81,13 @@ def test_a_run_in_the_page_shows_moving_pictures_and_then_the_video(page, comfyu
     page.wait_for_function("document.querySelector('video').webkitAudioDecodedByteCount > 0")
 
 
+def test_a_missing_model_is_named_with_a_button_that_downloads_it(page, comfyui):
+    open_template(page, comfyui, "real_experts")
+    page.get_by_text("svd_xt.safetensors is missing").wait_for()
+    page.get_by_role("button", name="View details").click()
+    page.get_by_role("button", name="Download").first.wait_for()
+
+
 def test_one_node_found_by_its_name_makes_a_clip(page, comfyui):
     """And what is sent to the server is what this project makes of the saved page."""
     open_template(page, comfyui, "image_to_sounding_video")

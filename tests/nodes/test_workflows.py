@@ -11,6 +11,7 @@ from comfy_pack import ROOT, load_pack, nodes
 from PIL import Image
 
 from jointdit import InputError
+from jointdit.checkpoints.published import MODELS
 from jointdit.comfyui.page import NOTES
 from jointdit.comfyui.workflow import api_format, read_workflow, set_file, set_input
 
@@ -57,6 +58,11 @@ STOCK = {
     "ImageUpscaleWithModel": ({"upscale_model": "UPSCALE_MODEL", "image": "IMAGE"}, ["IMAGE"]),
 }
 GROWN = re.compile(r"(?<=^images\.image)\d+$|(?<=^values\.)[a-z]$")  # of inputs that grow
+FOLDERS = {
+    "JointDiTLoadExperts": "checkpoints",
+    "FrameInterpolationModelLoader": "frame_interpolation",
+    "UpscaleModelLoader": "upscale_models",
+}
 WIDGETS = ("INT", "FLOAT", "STRING", "COMBO")
 EVERY = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 
@@ -140,6 +146,30 @@ def test_a_source_is_named_only_as_a_repository(path):
     """ComfyUI-Manager looks up `aux_id` as owner/repository on GitHub."""
     for node in json.loads(path.read_text())["nodes"]:
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", node.get("properties", {}).get("aux_id", "none/given"))
+
+
+@EVERY
+def test_a_model_that_the_page_offers_is_one_that_its_node_has_chosen_at_its_address(path):
+    for node in json.loads(path.read_text())["nodes"]:
+        models = node["properties"].get("models", [])
+        assert not models or any(each["name"] in node["widgets_values"] for each in models)
+        for each in models:
+            assert re.fullmatch(r"https://huggingface\.co/[\w/.-]+/resolve/main/[\w/.-]+", each["url"])
+            assert each["url"].endswith(f"/{each['name']}") and each["name"].endswith(".safetensors")
+            assert each["directory"] == FOLDERS[node["type"]]
+
+
+def test_single_files_of_the_experts_are_offered_from_where_fetch_models_takes_them():
+    offered = [
+        each["url"]
+        for node in json.loads((FOLDER / "real_experts.json").read_text())["nodes"]
+        for each in node["properties"].get("models", [])
+    ]
+    assert sorted(offered) == sorted(
+        f"https://huggingface.co/{model.repository}/resolve/main/{model.single_file}"
+        for model in MODELS.values()
+        if model.single_file
+    )
 
 
 @EVERY

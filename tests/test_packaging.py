@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -81,6 +84,55 @@ def test_only_the_library_is_packaged_and_all_of_it() -> None:
 
 def test_the_version_is_one() -> None:
     assert PROJECT["project"]["version"] == jointdit.__version__
+
+
+RELEASE = {
+    "GITHUB_REPOSITORY": "someone/pack",
+    "GITHUB_REF_NAME": f"v{jointdit.__version__}",
+    "COMFY_PUBLISHER_ID": "me",
+}
+
+
+def release(tmp_path: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    """The release's preparation in a checkout of its own."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "release.py", tmp_path / ".ci")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    command = [sys.executable, str(tmp_path / ".ci" / "release.py")]
+    return subprocess.run(command, env=os.environ | RELEASE | changes, capture_output=True, text=True, timeout=60)
+
+
+def test_a_release_has_the_addresses_of_the_repository_that_publishes_it(tmp_path: Path) -> None:
+    assert release(tmp_path).returncode == 0
+    made = tomllib.loads((tmp_path / "pyproject.toml").read_text())
+    urls, ours = made["project"].pop("urls"), PROJECT["tool"]["comfy"]
+    assert urls["Repository"] == "https://github.com/someone/pack"
+    comfy = made["tool"].pop("comfy")
+    assert comfy["PublisherId"] == "me" and comfy["DisplayName"] == ours["DisplayName"]
+    files = f"https://raw.githubusercontent.com/someone/pack/v{jointdit.__version__}"
+    for name in ("Icon", "Banner"):
+        assert comfy[name] == f"{files}/{ours[name]}"
+    assert made["project"] == PROJECT["project"]
+    assert made["tool"] == {name: each for name, each in PROJECT["tool"].items() if name != "comfy"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"GITHUB_REF_NAME": "v9.9.9"}, "another version"), ({"COMFY_PUBLISHER_ID": ""}, "an id")],
+)
+def test_a_release_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, str], message: str) -> None:
+    done = release(tmp_path, **change)
+    assert done.returncode == 1 and message in done.stderr
+    assert (tmp_path / "pyproject.toml").read_text() == (ROOT / "pyproject.toml").read_text()
+
+
+def test_icon_and_banner_have_the_shapes_that_the_registry_asks_for() -> None:
+    sizes = {}
+    for name in ("Icon", "Banner"):
+        root = ElementTree.parse(ROOT / PROJECT["tool"]["comfy"][name]).getroot()
+        sizes[name] = int(root.attrib["width"]), int(root.attrib["height"])
+    (width, height), (long, high) = sizes["Icon"], sizes["Banner"]
+    assert width == height <= 400 and long * 9 == high * 21
 
 
 def test_the_command_is_installed() -> None:

@@ -4,46 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..checked import checked, fit, parse_json, placed, read_text
+from ..checked import checked, parse_json, placed, read_text
 from ..errors import InputError, in_one_line
+from .page import Source, flat_nodes
 
 Graph = dict[str, dict[str, Any]]
 
-NOTES = {"Note", "MarkdownNote"}
-AFTER_GENERATE = {"fixed", "increment", "decrement", "randomize"}  # the page's own value behind a seed
-BUTTONS = ("IMAGEUPLOAD", "AUDIOUPLOAD", "AUDIO_UI")
 # The stock nodes that load a file from the server's input folder, and the widget with its name.
 LOADERS = {"image": ("LoadImage", "image"), "video": ("LoadVideo", "file"), "audio": ("LoadAudio", "audio")}
-MUTED, BYPASSED = 2, 4
 SHOWN = 100  # characters of what was given that a message repeats
-
-
-@dataclass(frozen=True)
-class PageInput:
-    """An input as the page saves it. widget: whatever, if it has one. link: a number of `links`."""
-
-    name: str
-    type: Any = ""
-    link: int | None = None
-    widget: Any = None
-
-
-@dataclass(frozen=True)
-class PageNode:
-    """A node as the page saves it."""
-
-    id: int | str
-    type: str
-    mode: int = 0
-    inputs: list[PageInput] | None = None
-    widgets_values: list[Any] | dict[str, Any] | None = None
-    title: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,46 +56,16 @@ def read_workflow(path: str | PathLike[str]) -> Graph:
 def api_format(workflow: Mapping[str, Any]) -> Graph:
     """The page's format to the API's, without muted nodes, notes and what only the page knows.
 
-    Widget values stand in the order of the inputs that have a widget; ComfyUI's page stores them so since 1.16.
-    Raises InputError for what is of another shape.
+    What is in a subgraph takes its place. Raises InputError for what is of another shape.
     """
-    links = [fit(tuple[int, int | str, int], _first_three(link), "links") for link in workflow["links"]]
-    sources = {number: [str(node), slot] for number, node, slot in links}
-    nodes = [checked(PageNode, node, only_known=False, key=f"nodes[{at}]") for at, node in enumerate(workflow["nodes"])]
-    graph: Graph = {}
-    for node in sorted(nodes, key=lambda node: (isinstance(node.id, str), node.id)):
-        if node.type in NOTES or node.mode == MUTED:
-            continue
-        named = f"node {in_one_line(node.id, 20)} ({in_one_line(node.type, 60)})"
-        if node.mode == BYPASSED:
-            raise InputError(f"{named} is bypassed; use Export (API) on the page")
-        if isinstance(node.widgets_values, dict):
-            raise InputError(f"{named} keeps its values by name; use Export (API) on the page")
-        inputs: dict[str, Any] = {}
-        values = _widget_values(node.widgets_values or [])
-        for each in node.inputs or []:
-            value = next(values, None) if each.widget is not None else None
-            if each.link is not None:
-                if each.link not in sources:
-                    raise InputError(f"{named}: its link {each.link} is missing; save the workflow again")
-                inputs[each.name] = sources[each.link]
-            elif each.widget is not None and each.type not in BUTTONS:
-                inputs[each.name] = value
-        title = node.type if node.title is None else node.title
-        graph[str(node.id)] = {"class_type": node.type, "inputs": inputs, "_meta": {"title": title}}
-    return graph
-
-
-def _first_three(link: Any) -> Any:
-    return link[:3] if isinstance(link, list) else link
-
-
-def _widget_values(values: list[Any]) -> Iterator[Any]:
-    after_number = False
-    for value in values:
-        if not (after_number and isinstance(value, str) and value in AFTER_GENERATE):
-            yield value
-        after_number = isinstance(value, int)
+    return {
+        str(node.id): {
+            "class_type": node.type,
+            "inputs": {name: list(value) if isinstance(value, Source) else value for name, value in given.items()},
+            "_meta": {"title": node.type if node.title is None else node.title},
+        }
+        for node, given in flat_nodes(workflow)
+    }
 
 
 def set_input(graph: Graph, assignment: str) -> None:

@@ -8,7 +8,10 @@ import shutil
 
 import numpy as np
 import pytest
+from blueprints import NAME
 from comfyui_process import PACK, ROOT
+
+from jointdit.comfyui.workflow import api_format
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install '.[test]'")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -44,7 +47,8 @@ def page(comfyui):
 def open_template(page, comfyui, name):
     """As a click in the template browser does."""
     page.goto(f"{comfyui.url}/?template={name}&source={PACK}")
-    page.wait_for_function(f"window.app?.graph && {SAMPLER}")
+    count = len(json.loads((ROOT / "workflows" / f"{name}.json").read_text())["nodes"])
+    page.wait_for_function(f"window.app?.graph?.nodes.length === {count}")
     page.locator("#splash-loader").wait_for(state="hidden")
 
 
@@ -75,6 +79,58 @@ def test_a_run_in_the_page_shows_moving_pictures_and_then_the_video(page, comfyu
     assert (width, height) == (128, 128) and seconds == pytest.approx(1.6, abs=0.01)
     video.evaluate("video => { video.muted = true; return video.play(); }")
     page.wait_for_function("document.querySelector('video').webkitAudioDecodedByteCount > 0")
+
+
+def test_a_missing_model_is_named_with_a_button_that_downloads_it(page, comfyui):
+    open_template(page, comfyui, "real_experts")
+    page.get_by_text("svd_xt.safetensors is missing").wait_for()
+    page.get_by_role("button", name="View details").click()
+    page.get_by_role("button", name="Download").first.wait_for()
+
+
+def test_one_node_found_by_its_name_makes_a_clip(page, comfyui):
+    """And what is sent to the server is what this project makes of the saved page."""
+    open_template(page, comfyui, "image_to_sounding_video")
+    page.evaluate("for (const node of [...app.graph.nodes]) app.graph.remove(node)")
+    page.mouse.dblclick(700, 600)
+    page.keyboard.type(NAME)
+    page.get_by_text(NAME).last.wait_for()
+    page.wait_for_timeout(2000)  # until it is first in the list
+    page.keyboard.press("Enter")
+    page.wait_for_function("app.graph.nodes.length === 1")
+    saved, sent = page.evaluate("""async () => {
+      const [one] = app.graph.nodes;
+      const [loader, saver] = ["LoadImage", "SaveVideo"].map(type => app.graph.add(LiteGraph.createNode(type)));
+      loader.widgets[0].value = "example.png";
+      for (const [name, value] of [["steps", 2], ["seed", 5], ["prompt", "heavy rain"]])
+        one.widgets.find(widget => widget.name === name).value = value;
+      loader.connect(0, one, one.findInputSlot("image"));
+      one.connect(one.findOutputSlot("video"), saver, 0);
+      return [app.graph.serialize(), (await app.graphToPrompt()).output];
+    }""")
+    given = {node["class_type"]: node["inputs"] for node in sent.values()}
+    assert given["JointDiTSample"].items() >= {"steps": 2, "seed": 5}.items()
+    assert given["JointDiTCondition"]["prompt"] == "heavy rain" and len(sent) == 8
+    assert {key: node["inputs"] for key, node in api_format(saved).items()} == {
+        key: node["inputs"] for key, node in sent.items()
+    }
+    page.get_by_test_id("queue-button").click()
+    video = shown_video(page)
+    page.wait_for_function("document.querySelector('video').readyState >= 2")
+    assert video.evaluate("video => video.duration") == pytest.approx(1.6, abs=0.01)
+
+
+def test_the_nodes_speak_the_language_of_the_page(page, comfyui):
+    japanese = page.context.browser.new_page(locale="ja-JP")
+    japanese.set_default_timeout(PATIENCE)
+    open_template(japanese, comfyui, "image_to_sounding_video")
+    title, inputs, outputs, widgets = japanese.evaluate(f"""() => [
+      {SAMPLER}.title, {SAMPLER}.inputs.map(each => each.localized_name),
+      {SAMPLER}.outputs.map(each => each.localized_name), {SAMPLER}.widgets.map(each => each.label),
+    ]""")
+    japanese.close()
+    assert title == "JointDiT サンプリング" and {"条件付け", "ガイダンス"} <= set(inputs)
+    assert outputs == ["動画", "音声"] and {"シード", "生成後の制御", "ステップ数"} <= set(widgets)
 
 
 def shown_video(page):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 
+import blueprints
 import pytest
 from comfy_pack import ROOT, load_pack, nodes
 from PIL import Image
 
 from jointdit import InputError
-from jointdit.comfyui.workflow import NOTES, api_format, read_workflow, set_file, set_input
+from jointdit.checkpoints.published import MODELS
+from jointdit.comfyui.page import NOTES
+from jointdit.comfyui.workflow import api_format, read_workflow, set_file, set_input
 
 load_pack()
 NODES = nodes()
@@ -38,6 +41,27 @@ STOCK = {
         },
         ["VIDEO"],
     ),
+    "ImageFromBatch": ({"image": "IMAGE", "batch_index": "INT", "length": "INT"}, ["IMAGE"]),
+    "RebatchImages": ({"images": "IMAGE", "batch_size": "INT"}, ["IMAGE"]),
+    "BatchImagesNode": ({"images.image*": "IMAGE"}, ["IMAGE"]),
+    "ImageBlend": (
+        {"image1": "IMAGE", "image2": "IMAGE", "blend_factor": "FLOAT", "blend_mode": "COMBO"},
+        ["IMAGE"],
+    ),
+    "ImageScaleBy": ({"image": "IMAGE", "upscale_method": "COMBO", "scale_by": "FLOAT"}, ["IMAGE"]),
+    "ComfyMathExpression": ({"values.*": "FLOAT,INT,BOOLEAN", "expression": "STRING"}, ["FLOAT", "INT", "BOOLEAN"]),
+    "PrimitiveInt": ({"value": "INT"}, ["INT"]),
+    "GetImageSize": ({"image": "IMAGE"}, ["INT", "INT", "INT"]),
+    "FrameInterpolationModelLoader": ({"model_name": "COMBO"}, ["INTERP_MODEL"]),
+    "FrameInterpolate": ({"interp_model": "INTERP_MODEL", "images": "IMAGE", "multiplier": "INT"}, ["IMAGE"]),
+    "UpscaleModelLoader": ({"model_name": "COMBO"}, ["UPSCALE_MODEL"]),
+    "ImageUpscaleWithModel": ({"upscale_model": "UPSCALE_MODEL", "image": "IMAGE"}, ["IMAGE"]),
+}
+GROWN = re.compile(r"(?<=^images\.image)\d+$|(?<=^values\.)[a-z]$")  # of inputs that grow
+FOLDERS = {
+    "JointDiTLoadExperts": "checkpoints",
+    "FrameInterpolationModelLoader": "frame_interpolation",
+    "UpscaleModelLoader": "upscale_models",
 }
 WIDGETS = ("INT", "FLOAT", "STRING", "COMBO")
 EVERY = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
@@ -68,6 +92,8 @@ def test_there_are_workflows_and_each_has_both_formats_and_a_thumbnail():
         "animate_to_a_sound",
         "train_on_a_folder",
         "sync_report",
+        "finish_a_clip",
+        "finish_a_clip_with_models",
     }
     assert {path.stem for path in (FOLDER / "api").glob("*.json")} == names
     assert {path.stem for path in FOLDER.glob("*.jpg")} == names
@@ -84,6 +110,22 @@ def test_api_format_is_derived_from_the_page(path):
     assert read_workflow(FOLDER / "api" / path.name) == api
 
 
+def test_the_blueprint_is_what_the_workflow_is():
+    written = blueprints.PATH.read_text(encoding="utf-8")
+    assert written == blueprints.encoded(), "run python tests/support/blueprints.py"
+    (node,) = json.loads(written)["nodes"]
+    assert [each["name"] for each in node["inputs"]] == [name for _, name in blueprints.INPUTS]
+    whole = {each["class_type"]: each for each in read_workflow(FOLDER / "image_to_sounding_video.json").values()}
+    alone = read_workflow(blueprints.PATH)
+    assert {each["class_type"] for each in alone.values()} == whole.keys() - {"LoadImage", "SaveVideo"}
+    for each in alone.values():
+        values = {name: value for name, value in whole[each["class_type"]]["inputs"].items() if name != "image"}
+        links = {name for name, value in values.items() if isinstance(value, list)}
+        assert each["inputs"].keys() == values.keys()
+        assert all(each["inputs"][name] == value for name, value in values.items() if name not in links)
+        assert all(each["inputs"][name][0] in alone for name in links)
+
+
 @EVERY
 def test_nodes_of_the_page_have_the_inputs_and_outputs_of_their_schemas(path):
     for node in json.loads(path.read_text())["nodes"]:
@@ -96,8 +138,8 @@ def test_nodes_of_the_page_have_the_inputs_and_outputs_of_their_schemas(path):
             schema = NODES[kind].define_schema()
             inputs = {name: each.io_type for name, each in schema_inputs(kind, node).items()}
             outputs = [each.io_type for each in schema.outputs]
-        assert {each["name"]: each["type"] for each in node["inputs"]} == inputs
-        assert [each["name"] for each in node["inputs"]] == list(inputs)
+        shown = {GROWN.sub("*", each["name"]): each["type"] for each in node["inputs"]}
+        assert shown == inputs and list(shown) == list(inputs)
         assert [each["type"] for each in node["outputs"]] == outputs
 
 
@@ -109,12 +151,36 @@ def test_a_source_is_named_only_as_a_repository(path):
 
 
 @EVERY
+def test_a_model_that_the_page_offers_is_one_that_its_node_has_chosen_at_its_address(path):
+    for node in json.loads(path.read_text())["nodes"]:
+        models = node["properties"].get("models", [])
+        assert not models or any(each["name"] in node["widgets_values"] for each in models)
+        for each in models:
+            assert re.fullmatch(r"https://huggingface\.co/[\w/.-]+/resolve/main/[\w/.-]+", each["url"])
+            assert each["url"].endswith(f"/{each['name']}") and each["name"].endswith(".safetensors")
+            assert each["directory"] == FOLDERS[node["type"]]
+
+
+def test_single_files_of_the_experts_are_offered_from_where_fetch_models_takes_them():
+    offered = [
+        each["url"]
+        for node in json.loads((FOLDER / "real_experts.json").read_text())["nodes"]
+        for each in node["properties"].get("models", [])
+    ]
+    assert sorted(offered) == sorted(
+        f"https://huggingface.co/{model.repository}/resolve/main/{model.single_file}"
+        for model in MODELS.values()
+        if model.single_file
+    )
+
+
+@EVERY
 def test_links_join_sockets_of_one_type(path):
     page = json.loads(path.read_text())
     by_id = {node["id"]: node for node in page["nodes"]}
     for link, source, out, target, into, kind in page["links"]:
         output, given = by_id[source]["outputs"][out], by_id[target]["inputs"][into]
-        assert output["type"] == kind and given["type"] in (kind, "*")
+        assert output["type"] == kind and (kind in given["type"].split(",") or given["type"] == "*")
         assert link in output["links"] and given["link"] == link
     linked = [each["link"] for node in page["nodes"] for each in node["inputs"] if each["link"] is not None]
     assert sorted(linked) == sorted(link[0] for link in page["links"])

@@ -84,9 +84,11 @@ class Server:
 
 
 def furnish(base: Path) -> None:
-    """ComfyUI's folders with this extension, small models (experts, a whole one, "small", and what was trained for it,
-    "trained"), and as input what the shipped workflows do not bring: a picture, and videos in a folder of a caption."""
-    from tiny_models import write_experts, write_trained  # heavy: not for every test session
+    """ComfyUI's folders with this extension, small models (experts, a whole one, "small", what was trained for it,
+    "trained", and those that finish a clip), and as input what the shipped workflows do not bring: a picture, and
+    videos in a folder of a caption."""
+    from finishing_models import write_finishing_models  # heavy: not for every test session
+    from tiny_models import write_experts, write_trained
 
     from jointdit import Clip, JointDiTPipeline
     from jointdit.synthetic import render_scene
@@ -100,6 +102,7 @@ def furnish(base: Path) -> None:
         path = base / "input" / f"{name}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         Clip(scene.frames, scene.fps, scene.audio[None], scene.sample_rate).save(path)
+    write_finishing_models(base / "models")
     video, audio = write_experts(base / "models" / "diffusers")
     pipe, folder = JointDiTPipeline.from_experts(video, audio), base / "models" / "jointdit"
     pipe.save_pretrained(folder / "small")

@@ -9,20 +9,26 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from einops import rearrange
 from PIL import Image
 from torch import Tensor
+from transformers import CLIPTextModel
 
+from ..checkpoints.components import TEXT_ENCODERS
 from ..diffusion.schedules import Modality
 from ..encoders.autoencoders import to_model_range
 from ..encoders.conditioning import (
     TextEmbeddings,
     add_image_residual,
+    encode_audioldm2_text,
     encode_clip_image,
+    encode_clip_text,
     join,
     pad_text,
     without_image,
@@ -34,7 +40,6 @@ from ..media.image import Fit
 from ..models.model import Conditioning
 from .components import JointDiTComponents
 from .settings import chosen
-from .texts import encode_texts, heard
 
 MAX_SECONDS = 60  # a minute of sound is 1,500 audio latents of AudioLDM2, 24,000 tokens
 MAX_AUDIO_TOKENS = 32_000  # of one clip, whatever the layout: each of them attends to all
@@ -154,7 +159,7 @@ def condition(
     given_video: bool = False,
     texts: tuple[TextEmbeddings, TextEmbeddings] | None = None,
 ) -> Conditions:
-    """Encodes B pictures and texts; an empty or blank text is none, and so is a prompt that the model does not know.
+    """Encodes B pictures and texts; an empty or blank text is none.
 
     generator: its first draw is the noise on the pictures.
     fit: how a picture of another shape fills the frame (`fit_image`).
@@ -172,7 +177,6 @@ def condition(
     with pipe.using("image_encoder"):
         image_embeds = encode_clip_image(pipe.feature_extractor, pipe.image_encoder, pixels)
 
-    prompts = heard(pipe, prompts)
     positive, negative = texts or encode_texts(pipe, prompts, negative_prompts)
     length = max(positive.audio_embeds_1.shape[1], negative.audio_embeds_1.shape[1])
     with_text, with_negative = (
@@ -188,11 +192,40 @@ def condition(
         for text in (positive, negative)
     )
     suggest = pipe.defaults.suggest_beside_video or not given_video
-    without_prompt = torch.tensor([suggest and not text for text in prompts], device=pipe.device)
+    without_prompt = torch.tensor([suggest and not _unless_blank(text) for text in prompts], device=pipe.device)
     dtype = pipe.video_unet.dtype
     with pipe.using("joint_blocks"):
         conditional = add_image_residual(pipe.joint_blocks, with_text.to(dtype), without_prompt)
     return Conditions(conditional, without_image(with_negative.to(dtype)), shape)
+
+
+@torch.no_grad()
+def encode_texts(
+    pipe: JointDiTComponents, prompts: Sequence[str | None], negative_prompts: Sequence[str | None]
+) -> tuple[TextEmbeddings, TextEmbeddings]:
+    """B prompts and B negative prompts; an empty or blank text is none."""
+    texts, negative_texts = ([_unless_blank(text) for text in each] for each in (prompts, negative_prompts))
+    with pipe.using(*TEXT_ENCODERS):
+        return encode_text(pipe, texts), encode_text(pipe, negative_texts, beside=texts)
+
+
+def encode_text(pipe: JointDiTComponents, texts: Sequence[str], beside: Sequence[str] | None = None) -> TextEmbeddings:
+    """Texts through this model's own encoders, each distinct one once.
+
+    beside: the texts that these are the negatives of, as `encode_audioldm2_text` has it.
+    """
+    if isinstance(pipe.text_encoder, CLIPTextModel):
+        distinct = list(dict.fromkeys(texts))
+        encoded = encode_clip_text(pipe.tokenizer, pipe.text_encoder, distinct)
+        return encoded.select([distinct.index(text) for text in texts])
+    names = (*TEXT_ENCODERS, "tokenizer", "tokenizer_2", "vocoder")
+    parts: dict[str, Any] = {name: getattr(pipe, name) for name in names}
+    parts |= {"vae": pipe.audio_vae, "unet": pipe.audio_unet, "scheduler": pipe.audio_scheduler}
+    parts["feature_extractor"] = None
+    encoders = diffusers.AudioLDM2Pipeline(**parts)  # imported here: `tiny` has no need of it
+    pairs = list(zip(texts, beside or [""] * len(texts), strict=True))
+    once = {pair: encode_audioldm2_text(encoders, *pair) for pair in dict.fromkeys(pairs)}
+    return TextEmbeddings.cat([once[pair] for pair in pairs])
 
 
 @torch.no_grad()
@@ -235,3 +268,7 @@ def as_picture(image: Picture) -> np.ndarray:
 def as_pixels(frames: np.ndarray) -> Tensor:
     """uint8 [..., H, W, 3] -> [..., 3, H, W] in -1..1."""
     return to_model_range(rearrange(torch.from_numpy(frames), "... h w c -> ... c h w"))
+
+
+def _unless_blank(text: str | None) -> str:
+    return text if text and text.strip() else ""

@@ -26,7 +26,7 @@ from ..errors import InputError
 from ..latents import JointLatents, Windows
 from ..media import Clip, fit_audio
 from ..media.image import Fit
-from . import decode, encode, texts
+from . import decode, encode
 from .components import JointDiTComponents
 from .encode import Conditions, Generators, Picture
 from .long import make_long
@@ -80,8 +80,7 @@ class JointDiTPipeline(JointDiTComponents):
     shape = encode.clip_shape
     encode_video = encode.encode_video
     encode_audio = encode.encode_audio
-    encode_text = texts.encode_text
-    recognise = texts.recognise
+    encode_text = encode.encode_text
     condition = encode.condition
     decode_video = decode.decode_video
     decode_audio = decode.decode_audio

@@ -133,8 +133,6 @@ class Defaults:
     audio_start: first timestep of this model's own audio grid; None is AudioLDM2's.
     guidance: arguments of `JointCFG`.
     scale_range: lowest and highest scale of guidance that the model was made for; None is any.
-    subjects: all that the model was made for, by name with a prompt for it; empty is anything. Prompts about none of
-    them count as no prompt (`recognise`).
     """
 
     frames: Annotated[int, Between(1, 1000)] = 14
@@ -155,7 +153,6 @@ class Defaults:
     audio_start: float | None = None
     guidance: dict[str, Any] = field(default_factory=dict)
     scale_range: tuple[float, float] | None = None
-    subjects: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises InputError for values that no clip can be sampled with, as a file may have them."""

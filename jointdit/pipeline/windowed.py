@@ -17,10 +17,9 @@ from ..diffusion.windows import Known
 from ..errors import InputError
 from ..latents import ClipShape, JointLatents, Windows
 from ..media.image import Fit
-from .encode import Conditions, Picture
+from .encode import Conditions, Picture, encode_texts
 from .pieces import GivenVideo
 from .settings import SamplingSettings, chosen
-from .texts import encode_texts, heard
 
 JointDiTPipeline = Any  # the pipeline imports this module; its class is not known here
 OVERLAP = Fraction(2, 5)  # of a window
@@ -116,7 +115,6 @@ class GroupConditions:
         motion_bucket: float | None = None,
         noise_augmentation: float | None = None,
     ) -> None:
-        prompt = heard(pipe, [prompt])[0]
         self._pipe, self._prompts = pipe, (prompt, negative_prompt)
         self._start = None if generator is None else (generator.device, generator.get_state())
         self._options = {"fit": fit, "motion_bucket": motion_bucket, "noise_augmentation": noise_augmentation}

@@ -111,7 +111,6 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
             command.add_argument("--bfloat16", action="store_true", help="autocast, for processors that have it")
         case "words":
             command.add_argument("--wordnet", type=Path, help="folder of WordNet 3.0 (/usr/share/wordnet)")
-            command.add_argument("--sentences", type=Path, help="folder of all-MiniLM-L6-v2, the teacher")
         case "suggestions":
             command.add_argument("--output", type=Path, required=True, help="folder of the model with what was learned")
         case "export" | "pair":

@@ -5,65 +5,82 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ...synthetic import EFFECTS
+import numpy as np
+
 from .recipe import WordStage
-from .sentences import NOTHING, SentenceTeacher
-from .wordnet import WordNet, content_words
-
-NAMES = (*EFFECTS, None)  # by the number of a label
+from .wordnet import WordNet, content_words, nearness
 
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The words of each effect, and under None those of no effect.
+    """The words of each effect.
 
-    words: the nearest first, with their parts of speech (letters of WordNet).    glosses: of these words.
-    irregular: forms by word and ending.
+    words: by effect, the nearest first, with their parts of speech (letters of WordNet).    glosses: by effect.
+    others: words of no effect, with their parts of speech.    irregular: forms by word and ending.
     """
 
-    words: Mapping[str | None, Mapping[str, str]]
-    glosses: Mapping[str | None, Sequence[str]]
+    words: Mapping[str, Mapping[str, str]]
+    glosses: Mapping[str, Sequence[str]]
+    others: Mapping[str, str]
     irregular: Mapping[tuple[str, str], str]
 
     @classmethod
-    def judged(cls, net: WordNet, teacher: SentenceTeacher, settings: WordStage) -> Lexicon:
-        """All single words of `net`, by what the teacher hears in them. Of those near nothing, the ones of many senses,
-        which are the common ones."""
-        known = [word for word in net.senses if word.isalpha() and len(word) > 2 and word not in net.names]
-        scores = teacher.scores(known)
-        labels = scores.argmax(1).numpy()
-        words: dict[str | None, dict[str, str]] = {}
-        glosses: dict[str | None, Sequence[str]] = {}
-        for label, name in enumerate(NAMES):
-            rows = (labels == label).nonzero()[0]
-            own = [known[row] for row in rows[scores[rows, label].argsort(descending=True).numpy()]]
-            if label == NOTHING:
-                own = [word for word in own if sum(map(len, net.senses[word].values())) > settings.senses]
-            else:
-                own = own[: settings.words_per_effect]
-            words[name] = {word: "".join(net.senses[word]) for word in own}
-            synsets = dict.fromkeys(each[0] for word in own for each in net.senses[word].values())
-            glosses[name] = [net.glosses[synset] for synset in synsets]
-        return cls(words, glosses, irregular_forms(net))
+    def near(cls, net: WordNet, seeds: Mapping[str, Sequence[str]], settings: WordStage) -> Lexicon:
+        """What `net` has near the senses `seeds` of each effect and not near those of the others."""
+        row, found, anywhere = nearness(net, seeds)
+        total = found.sum(1)
+        share = found / np.maximum(total, 1e-300)[:, None]
+        lift = found / (anywhere + settings.rare)[:, None]
+        words, glosses = {}, {}
+        for column, (effect, names) in enumerate(seeds.items()):
+            score = np.where(share[:, column] > settings.clear, lift[:, column], 0)
+            kept = [net.words[number] for number in np.argsort(-score, kind="stable") if score[number] > settings.near]
+            kept = [word for word in kept if word not in net.names][: settings.words_per_effect]
+            words[effect] = {word: "".join(net.senses[word]) for word in kept}
+            synsets = [net.sense(name) for name in names]
+            nearest = kept[: settings.words_per_effect // 2]
+            synsets += [each[0] for word in nearest for each in net.senses[word].values()]
+            glosses[effect] = [net.glosses[synset] for synset in dict.fromkeys(synsets)]
+        counts = {word: sum(len(each) for each in net.senses[word].values()) for word in net.words}
+        others = {
+            word: "".join(net.senses[word])
+            for word in net.words
+            if word.isalpha() and word not in net.names and counts[word] > 2 and lift[row[word]].max() < settings.near
+        }
+        return cls(words, glosses, others, _irregular(net))
+
+    def split(self, share: float, rng: np.random.Generator) -> tuple[Lexicon, Lexicon | None]:
+        """All but a random share of the words, and that share; None if the share is zero."""
+        held_out = {word for words in self.words.values() for word in words if rng.random() < share}
+        if not held_out:
+            return self, None
+        words = {effect: {w: p for w, p in words.items() if w in held_out} for effect, words in self.words.items()}
+        return self.without(held_out), replace(self, words=words)
 
     def forms(self) -> dict[str, float]:
-        """The single words of all forms of the words, with weights: the nearest of an effect count most."""
+        """The single words of all forms of the words of effects, with weights: the nearest count most."""
         found: defaultdict[str, float] = defaultdict(float)
-        for name, words in self.words.items():
+        for words in self.words.values():
             for rank, (word, parts) in enumerate(words.items()):
                 for ending in endings(parts):
                     for single in content_words(self.inflect(word, ending)):
-                        found[single] += weight_of(rank) if name else UNUSUAL
+                        found[single] += weight_of(rank)
         return dict(found)
 
     def inflect(self, word: str, ending: str) -> str:
         """The word with the ending s, ing or ed, or none."""
         return self.irregular.get((word, ending)) or (inflect(word, ending) if ending else word)
 
-
-UNUSUAL = 1e-3  # weight of a word of no effect
+    def without(self, held_out: set[str]) -> Lexicon:
+        """All but some words, and the glosses that have none of them."""
+        return Lexicon(
+            {effect: {w: p for w, p in words.items() if w not in held_out} for effect, words in self.words.items()},
+            {effect: [g for g in each if not held_out & {*content_words(g)}] for effect, each in self.glosses.items()},
+            self.others,
+            self.irregular,
+        )
 
 
 def endings(parts: str) -> list[str]:
@@ -76,7 +93,7 @@ def weight_of(rank: int) -> float:
     return (rank + 30) ** -0.75
 
 
-def irregular_forms(net: WordNet) -> dict[tuple[str, str], str]:
+def _irregular(net: WordNet) -> dict[tuple[str, str], str]:
     """Irregular plurals, past forms and participles: of each word and ending, the first of the list."""
     found: dict[tuple[str, str], str] = {}
     for part in "nv":

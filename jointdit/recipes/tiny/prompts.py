@@ -1,4 +1,4 @@
-"""Prompts as people might write them, of words that are near an effect, or near none."""
+"""Prompts as people might write them, of words that are near an effect."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Prompts:
     def __init__(self, lexicon: Lexicon, near_shares: Sequence[float], from_glosses: float) -> None:
         self.lexicon, self.near_shares, self.from_glosses = lexicon, near_shares, from_glosses
         self.pools: dict[str | None, dict[str, Pool]] = {
-            effect: {kind: _pool(words, kind, even=effect is None) for kind in "wnv"}
-            for effect, words in lexicon.words.items()
+            effect: {kind: _pool(words, kind) for kind in "wnv"} for effect, words in lexicon.words.items()
         }
+        self.pools[None] = {kind: _pool(lexicon.others, kind, even=True) for kind in "wnv"}
 
-    def draw(self, rng: np.random.Generator, effect: str | None) -> str:
+    def draw(self, rng: np.random.Generator, effect: str) -> str:
         """One prompt."""
         if rng.random() < self.from_glosses:
             return self._part_of_gloss(rng, effect)
@@ -43,10 +43,10 @@ class Prompts:
         while True:
             words = _Words(rng, self, effect, share)
             text = words.phrase()
-            if words.near or effect is None:
+            if words.near:
                 return re.sub(r"\ba (?=[aeiou])", "an ", re.sub(" +", " ", text).strip())
 
-    def _part_of_gloss(self, rng: np.random.Generator, effect: str | None) -> str:
+    def _part_of_gloss(self, rng: np.random.Generator, effect: str) -> str:
         """Three to eight words in a row of a definition or an example."""
         gloss = _any(rng, self.lexicon.glosses[effect])
         parts = re.split(r"[;:]", re.sub(r"\([^)]*\)|\"", "", gloss))
@@ -74,7 +74,7 @@ class _Words:
     """Draws the words of one prompt, each of which is near the effect with the chance `share`, and else of no effect.
     near: whether one was."""
 
-    def __init__(self, rng: np.random.Generator, prompts: Prompts, effect: str | None, share: float) -> None:
+    def __init__(self, rng: np.random.Generator, prompts: Prompts, effect: str, share: float) -> None:
         self.rng, self.prompts, self.effect, self.share, self.near = rng, prompts, effect, share, False
 
     def word(self, kind: str, ending: str | None) -> str:

@@ -258,37 +258,36 @@ class Suggestions:
 class WordStage(Stage):
     """How the text encoder learns words that captions do not have.
 
-    wordnet: folder of WordNet 3.0.    sentences: folder of all-MiniLM-L6-v2, the teacher.
-    words_per_effect: at most.    senses: a word of no effect is used if it has more.
-    prompts: drawn for the teacher to label, half of words near an effect.    held_out: of these, for the scores.
+    wordnet: folder of WordNet 3.0.
+    near: how much more often than by chance a random walk must be at a word.    clear: share of the walks there that
+    must be of one effect.    rare: added to chance, since a word with few links is near everything by accident.
+    words_per_effect: at most.    held_out: share of the words that only the log's scores use.
     captions: drawn from `caption_seed` on; `held_out_seed` is for the scores.
-    captions_per_step, prompts_per_step: of a batch.    nothing_share: of its prompts, how many are near no effect.
-    near_shares: of a prompt's words, how many are near its effect; one of these is drawn.
-    from_glosses: share of the prompts that are parts of definitions.
+    captions_per_step, prompts_per_step: of a batch.    near_shares: of a prompt's words, how many are near its effect;
+    one of these is drawn.    from_glosses: share of the prompts that are parts of definitions.
     before_end: weight of the states before the end of a prompt, which cannot know all of it.
     keep_captions: weight of answering captions as before.
     more_tokens: for the new words, since a word that is one token is learned soonest.    layers: of the new encoder.
     """
 
-    budget: Budget = Budget(steps=6000)
+    budget: Budget = Budget(steps=9000)
     rate: float = 2e-3
     wordnet: Path = Path("/usr/share/wordnet")
-    sentences: Path = Path("all-MiniLM-L6-v2")
+    near: float = 2.0
+    clear: float = 0.6
+    rare: float = 3e-6
     words_per_effect: int = 450
-    senses: int = 2
-    prompts: int = 40_000
-    held_out: int = 2_000
+    held_out: float = 0.0
     captions: int = 12_000
     caption_seed: int = 40_000
     held_out_seed: int = 50_000
-    captions_per_step: int = 48
-    prompts_per_step: int = 144
-    nothing_share: float = 0.4
+    captions_per_step: int = 64
+    prompts_per_step: int = 192
     near_shares: tuple[float, ...] = (1.0, 0.7, 0.4)
     from_glosses: float = 0.15
     before_end: float = 0.3
     keep_captions: float = 4.0
-    more_tokens: int = 8000
+    more_tokens: int = 2400
     layers: int = 3
 
 

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizerFast, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from jointdit.errors import InputError
-from jointdit.recipes.tiny.lexicon import NAMES, Lexicon, inflect, irregular_forms
-from jointdit.recipes.tiny.other_things import OTHER_THINGS
+from jointdit.evaluate.prompts import UNSEEN_WORDS
+from jointdit.recipes.tiny.lexicon import Lexicon, inflect
 from jointdit.recipes.tiny.prompts import Prompts
 from jointdit.recipes.tiny.recipe import Architecture, Budget, WordStage
-from jointdit.recipes.tiny.sentences import BENEFIT, NOTHING, SentenceTeacher
 from jointdit.recipes.tiny.tokenizer import extend_tokenizer, train_tokenizer
-from jointdit.recipes.tiny.wordnet import WordNet, content_words
-from jointdit.recipes.tiny.words import (
-    LabelledPrompts,
-    WordObjective,
-    draw_captions,
-    enlarged,
-    label_prompts,
-    learn_words,
-)
+from jointdit.recipes.tiny.wordnet import SENSES, WordNet, content_words, nearness
+from jointdit.recipes.tiny.words import WordObjective, draw_captions, enlarged, learn_words
 from jointdit.synthetic import EFFECTS
+from jointdit.synthetic.captions import SYNONYMS, TEMPLATES
 
 # (words, numbers of the hypernyms, gloss); the number of a synset is its place, and its offset as well.
 NOUNS = (
@@ -62,8 +57,15 @@ def folder(tmp_path):
 
 def test_a_thesaurus_is_read(folder):
     net = WordNet.load(folder)
-    assert net.senses["heavy rain"] == {"n": [5]} and net.glosses[5] == "much water"
-    assert net.names == {"ben"} and net.exceptions["n"] == {"carilla": "carillon"}
+    assert net.sense("heavy_rain.n.1") == 5 and net.members[5] == ("downpour", "heavy rain")
+    assert net.related[4] == (0, 5, 7) and net.glosses[7] == "falling ice"
+    assert net.names == {"ben"}
+    assert [net.base(word) for word in ("gongs", "carilla", "hails", "unknown")] == [
+        "gong",
+        "carillon",
+        "hail",
+        "unknown",
+    ]
 
 
 def test_a_missing_thesaurus_says_what_to_install(tmp_path):
@@ -71,54 +73,42 @@ def test_a_missing_thesaurus_says_what_to_install(tmp_path):
         WordNet.load(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
-    """A sentence embedding model of the real kind, small and random: alike is what has the same words."""
-    folder = tmp_path_factory.mktemp("sentences")
-    captions, effects = draw_captions(200, 1)
-    words = dict.fromkeys(content_words(" ".join([*captions, *OTHER_THINGS, "gong carillon downpour hail sound"])))
-    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
-    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
-    torch.manual_seed(0)
-    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    BertModel(BertConfig(vocab_size=len(words) + 5, **size)).save_pretrained(folder)
-    return SentenceTeacher(folder, captions, effects)
+def test_walkers_find_relatives_of_where_they_start(folder):
+    row, found, anywhere = nearness(WordNet.load(folder), {"bell": ["bell.n.1"], "rain": ["rain.n.1"]})
+    assert (found.sum(0) < 1).all() and (anywhere > 0).all()
+    for word, effect in (("gong", 0), ("carillon", 0), ("tam-tam", 0), ("downpour", 1), ("heavy rain", 1), ("hail", 1)):
+        assert found[row[word], effect] > 3 * found[row[word], 1 - effect], word
 
 
-def test_a_teacher_tells_effects_and_other_things_apart(teacher):
-    captions, effects = draw_captions(50, 1)
-    right = [NAMES[label] == effect for label, effect in zip(teacher.labels(captions), effects, strict=True)]
-    assert np.mean(right) > 0.8
-    nearest = teacher.scores(OTHER_THINGS)[:, NOTHING]
-    assert torch.allclose(nearest, torch.tensor(1 - BENEFIT), atol=1e-4), "each is among those that it is compared with"
-    alone = torch.cat([teacher.scores([text]) for text in captions[:5]])
-    assert torch.allclose(teacher.scores(captions)[:5], alone, atol=1e-5), "a text does not depend on its neighbours"
+def lexicon(folder) -> Lexicon:
+    return Lexicon.near(WordNet.load(folder), {"bell": ["bell.n.1"], "rain": ["rain.n.1"]}, WordStage(near=0.0))
 
 
-def test_a_folder_without_a_teacher_says_what_to_give(tmp_path):
-    with pytest.raises(InputError, match="all-MiniLM-L6-v2"):
-        SentenceTeacher(tmp_path, [], [])
-
-
-def test_each_word_belongs_to_one_effect_or_none_and_names_to_nothing(folder, teacher):
-    settings = WordStage(senses=0)
-    found = Lexicon.judged(WordNet.load(folder), teacher, settings).words
-    words = [word for each in found.values() for word in each]
-    assert sorted(words) == ["bell", "carillon", "downpour", "gong", "hail", "rain", "sound"]
-    for name, each in found.items():
-        assert set(teacher.labels([*each]) if each else ()) <= {NAMES.index(name)}
+def test_each_effect_gets_its_own_words_and_no_names(folder):
+    found = lexicon(folder).words
+    assert {"bell", "gong", "carillon"} <= set(found["bell"]) and {"rain", "downpour", "hail"} <= set(found["rain"])
+    assert not set(found["bell"]) & set(found["rain"]) and "ben" not in found["bell"]
+    known, held_out = lexicon(folder).split(0.5, np.random.default_rng(0))
+    for effect, each in found.items():
+        assert set(each) == set(known.words[effect]) | set(held_out.words[effect])
 
 
 def test_words_take_their_endings(folder):
     forms = {("drip", "ing"): "dripping", ("cry", "ed"): "cried", ("cry", "s"): "cries", ("splash", "s"): "splashes",
              ("chime", "ing"): "chiming", ("pour down", "ed"): "poured down", ("toll", "ing"): "tolling"}  # fmt: skip
     assert {key: inflect(*key) for key in forms} == forms
-    net = WordNet.load(folder)
-    assert lexicon_of({None: {"carillon": "n"}}, net).inflect("carillon", "s") == "carilla"
+    assert lexicon(folder).inflect("carillon", "s") == "carilla"
 
 
-def lexicon_of(words, net=None):
-    return Lexicon(words, {name: [*each] for name, each in words.items()}, irregular_forms(net) if net else {})
+def test_no_sense_is_of_a_word_that_captions_do_not_have():
+    """The words that judge a model must not decide what it learns."""
+    captions = " ".join(word for each in (*TEMPLATES.values(), *SYNONYMS.values()) for word in each)
+    said = set(content_words(captions))
+    for names in SENSES.values():
+        for name in names.split():
+            for part in name.split(".")[0].split("_"):
+                assert any(word.startswith(part[: max(3, len(part) - 1)]) for word in said), name
+    assert set(SENSES) == set(EFFECTS) == set(UNSEEN_WORDS)
 
 
 def small_encoder(vocabulary: int) -> CLIPTextModel:
@@ -142,16 +132,14 @@ def test_more_tokens_leave_captions_as_they_were(tmp_path):
     assert torch.equal(enlarged(encoder, len(new), 3)(ids).last_hidden_state, encoder(ids).last_hidden_state)
 
 
-MADE_UP = {effect: f"{'zyxwvutsrq'[number]}{'aeiou'[number % 5]}p" for number, effect in enumerate(EFFECTS)}
-PROMPTS = LabelledPrompts([*MADE_UP.values(), "thing", "a thing", "this"], np.array([*range(NOTHING), *[NOTHING] * 3]))
-
-
 def test_a_student_learns_words_and_keeps_captions(tiny):
+    near = {effect: {f"{'zyxwvutsrq'[number]}{'aeiou'[number % 5]}p": "n"} for number, effect in enumerate(EFFECTS)}
+    lexicon = Lexicon(near, {effect: [*each] for effect, each in near.items()}, {"thing": "nv"}, {})
     tokenizer = CLIPTokenizer.from_pretrained(tiny / "tokenizer")
     teacher = CLIPTextModel.from_pretrained(tiny / "text_encoder", dtype=torch.float32)
     student = enlarged(teacher, len(tokenizer), 3)
     settings = WordStage(captions=300, captions_per_step=8, prompts_per_step=24)
-    objective = WordObjective(settings, teacher, student, tokenizer, PROMPTS, PROMPTS)
+    objective = WordObjective(settings, teacher, student, tokenizer, lexicon)
     assert objective.evaluate()["captions"] == 0
     optimizer = torch.optim.Adam(student.parameters(), 2e-3)
     for step in range(120):
@@ -159,35 +147,32 @@ def test_a_student_learns_words_and_keeps_captions(tiny):
         objective.loss(torch.Generator().manual_seed(step), 0.0).backward()
         optimizer.step()
     found = objective.evaluate()
-    assert found["effects"] >= 0.6 and found["nothing"] == 1 and found["captions"] < 0.1 * found["captions_spread"]
+    assert found["known"] >= 0.6 and found["captions"] < 0.1 * found["captions_spread"]
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
 def test_what_was_learned_is_saved_with_its_tokenizer(tmp_path):
-    lexicon = lexicon_of({effect: {word: "n"} for effect, word in MADE_UP.items()})
+    near = {effect: {"zyxwvutsrq"[number] + "ap": "n"} for number, effect in enumerate(EFFECTS)}
+    lexicon = Lexicon(near, {effect: [*each] for effect, each in near.items()}, {"thing": "nv"}, {})
     tokenizer = train_tokenizer(draw_captions(100, 1)[0], Architecture(), tmp_path / "tokenizer")
     settings = WordStage(
-        budget=Budget(steps=1), captions=100, captions_per_step=4, prompts_per_step=4, more_tokens=5, held_out=2
+        budget=Budget(steps=1), captions=100, captions_per_step=4, prompts_per_step=4, more_tokens=5, held_out=0.5
     )
-    encoder = small_encoder(len(tokenizer))
-    learned = learn_words(encoder, tokenizer, lexicon, PROMPTS, settings, tmp_path / "words")
+    learned = learn_words(small_encoder(len(tokenizer)), tokenizer, lexicon, settings, tmp_path / "words")
     loaded = CLIPTextModel.from_pretrained(tmp_path / "words" / "text_encoder")
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in learned.state_dict().items())
     assert len(CLIPTokenizer.from_pretrained(tmp_path / "words" / "tokenizer")) == len(tokenizer) + 5
     assert loaded.config.vocab_size == len(tokenizer) + 5 and loaded.config.num_hidden_layers == 3
 
 
-def test_prompts_are_of_their_effects_words_and_labelled_as_a_whole(teacher):
-    words = {name: {"table": "n", "go": "v"} for name in NAMES} | {"bell": {"gong": "n", "carillon": "n"}}
-    prompts = Prompts(lexicon_of(words), near_shares=(1.0, 0.7, 0.4), from_glosses=0.15)
+def test_a_prompt_always_has_a_word_of_its_effect(folder):
+    found = lexicon(folder)
+    found = replace(found, others={"table": "n", "go": "v"}, glosses={"bell": ["bell"]})
+    prompts = Prompts(found, near_shares=(1.0, 0.7, 0.4), from_glosses=0.15)
     rng = np.random.default_rng(0)
     for _ in range(200):
         text = prompts.draw(rng, "bell")
-        assert any(word in text for word in ("gong", "carillon")), text
-        assert not any(word in prompts.draw(rng, None) for word in ("gong", "carillon"))
-    labelled = label_prompts(lexicon_of(words), teacher, WordStage(prompts=50))
-    assert len(labelled.texts) == len(set(labelled.texts)) == len(labelled.labels)
-    assert (teacher.labels(labelled.texts[:5]) == labelled.labels[:5]).all()
+        assert any(word in text for word in ("carill", *found.words["bell"])), text
 
 
 def test_unseen_words_keep_all_their_letters(tmp_path):

@@ -43,9 +43,9 @@ def flow_speeds(frames: NDArray[np.uint8]) -> list[float]:
     import cv2  # pyright: ignore[reportMissingImports]
 
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    speeds = []
+    speeds, room = [], np.zeros((*frames.shape[1:3], 2), np.float32)
     for before, after in pairwise(grey):
-        flow = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+        flow = cv2.calcOpticalFlowFarneback(before, after, room, 0.5, 3, 15, 3, 5, 1.2, 0)
         speeds.append(float(cv2.mean(cv2.magnitude(flow[..., 0], flow[..., 1]))[0]))
     return speeds[:1] + speeds
 

@@ -538,7 +538,8 @@ def test_any_scheduler_sets_the_levels(model, pictures):
     sigmas = torch.tensor([700.0, 30.0, 1.0, 0.0])
     record.shown.clear()
     make(model, pictures[:1], sigmas=sigmas, sampler="dpmpp_2m")
-    assert [shown[:2] for shown in record.shown[-3:]] == [(1, 3), (2, 3), (3, 3)]
+    whole = dict.fromkeys(shown[:2] for shown in record.shown if shown[0] in (1, 2, 3))
+    assert list(whole) == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_zero_and_left_out_values_are_the_models_own(model, pictures, monkeypatch):
@@ -581,7 +582,7 @@ def test_an_interrupt_stops_the_decoder_at_its_chunk(model, pictures):
     record.shown.clear()
     with pytest.raises(manager.InterruptProcessingException):
         run("DecodeVideo", model=model, video=video, chunk_size=1)
-    assert 0 < len(record.shown) < 4
+    assert 0 < record.shown[-1][0] < 4
 
 
 def run_checks(model, video):
@@ -1008,7 +1009,7 @@ def test_the_sync_report_has_the_scores_of_the_library():
 
 
 def test_the_sync_report_names_the_packages_that_it_lacks_with_a_command(monkeypatch):
-    for name in [name for name in sys.modules if ".jointdit.evaluate" in name]:
+    for name in [name for name in sys.modules if ".jointdit.evaluate" in name or name.endswith(".work.report")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     sound = {"waveform": torch.zeros(1, 1, 8000), "sample_rate": 16000}

@@ -15,7 +15,6 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from sounding_videos import video
 
 pytest.importorskip("gradio", reason="no gradio; pip install '.[test]'")
 ROOT = Path(__file__).parents[2]
@@ -151,26 +150,6 @@ def test_an_example_fills_picture_and_prompt(open_page):
     page.get_by_text("heavy rain").first.click()
     page.wait_for_function("document.querySelector('#prompt textarea').value == 'heavy rain'")
     page.wait_for_function("document.querySelector('#picture img').src.includes('example')")
-
-
-def test_joint_blocks_are_trained_in_the_page_and_used_in_it(open_page, tmp_path):
-    for number in range(4):
-        video(tmp_path / "videos" / "noise" / f"{number}.mp4", 1.7)
-    page = open_page()
-    page.get_by_role("tab", name="Train").click()
-    fill(page, "videos", str(tmp_path / "videos"))
-    fill(page, "output", str(tmp_path / "run"))
-    page.locator("#training-steps input").fill("2")
-    page.locator("#training-batch input").fill("2")
-    page.click("#train")
-    blocks = tmp_path / "run" / "train" / "joint_blocks.safetensors"
-    trained = f"document.querySelector('#joint textarea')?.value == {json.dumps(str(blocks))}"
-    page.wait_for_function(trained, timeout=4000 * PATIENCE)
-    assert blocks.is_file()
-    assert page.locator("#loss canvas, #loss svg").count() and page.locator("#samples video, #samples img").count()
-    page.get_by_role("tab", name="Generate").click()
-    page.click("#generate")
-    page.locator("#command", has_text="--joint").wait_for()
 
 
 def test_a_file_over_the_limit_is_refused(address):

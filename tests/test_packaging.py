@@ -32,8 +32,8 @@ HEAVY = set(
 AS_COMFYUI = """
 import json, sys
 sys.path.append(sys.argv[1])
-from comfy_pack import load_pack
-before = list(sys.path)
+from comfy_pack import STAND_IN, load_pack
+before = [str(STAND_IN), *sys.path]
 pack = load_pack()
 print(json.dumps([hasattr(pack, "NODE_CLASS_MAPPINGS"), sys.path == before, "jointdit" in sys.modules]))
 """

@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from sounding_videos import video
 
 pytest.importorskip("gradio", reason="no gradio; pip install '.[test]'")
 ROOT = Path(__file__).parents[2]
@@ -70,7 +71,11 @@ def open_page(browser, address):
 
 
 def fill(page, field, text):
-    page.locator(f"#{field} textarea").fill(text)
+    """Types until it stays: a field that was unfolded a moment ago is emptied while the page still builds it."""
+    box = page.locator(f"#{field} textarea")
+    while box.input_value() != text:
+        box.fill(text)
+        page.wait_for_timeout(300)
 
 
 def test_a_clip_is_made_in_the_page_and_again_in_another_tab(open_page):
@@ -150,6 +155,28 @@ def test_an_example_fills_picture_and_prompt(open_page):
     page.get_by_text("heavy rain").first.click()
     page.wait_for_function("document.querySelector('#prompt textarea').value == 'heavy rain'")
     page.wait_for_function("document.querySelector('#picture img').src.includes('example')")
+
+
+def test_joint_blocks_are_trained_in_the_page_and_used_in_it(open_page, tmp_path):
+    for number in range(4):
+        video(tmp_path / "videos" / "noise" / f"{number}.mp4", 1.7)
+    page = open_page()
+    page.get_by_role("tab", name="Train").click()
+    fill(page, "videos", str(tmp_path / "videos"))
+    fill(page, "output", str(tmp_path / "run"))
+    page.locator("#training-steps input").fill("2")
+    page.locator("#training-batch input").fill("2")
+    page.click("#train")
+    for shown in ("#loss canvas, #loss svg", "#samples video, #samples img"):
+        page.locator(shown).first.wait_for(timeout=4000 * PATIENCE)
+    page.get_by_role("tab", name="Generate").click()
+    page.get_by_role("button", name="Model").first.click()  # the page has no folded field before
+    blocks = tmp_path / "run" / "train" / "joint_blocks.safetensors"
+    filled = "document.querySelector('#joint textarea, #joint input')?.value"
+    page.wait_for_function(f"{filled} == {json.dumps(str(blocks))}", timeout=4000 * PATIENCE)
+    assert blocks.is_file()
+    page.click("#generate")
+    page.locator("#command", has_text="--joint").wait_for()
 
 
 def test_a_file_over_the_limit_is_refused(address):

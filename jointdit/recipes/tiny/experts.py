@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTokenizer
 
 from ...errors import InputError
@@ -77,6 +78,8 @@ def _train_part(
     scenes, sounds = load_cache(recipe)
     model, tokenizer = load(recipe, scenes, before=run)
     flatten_temporal_convolutions(model)
+    if bfloat16:  # fused attention of so few tokens takes ten times as long on a CPU
+        model.video_unet.set_attn_processor(AttnProcessor())
     for name, parameter in model.named_parameters():
         half = name.split(".")[3] if name.startswith("joint_blocks.blocks.") else None
         parameter.requires_grad_(half == modality if half in ("audio", "video") else name.startswith(tuple(learned)))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 import jointdit.recipes.tiny
 from jointdit.errors import InputError
@@ -40,6 +41,17 @@ def test_the_readmes_commands_are_the_recipe():
         if line.split()[3] in ("video-alone", "audio-alone", "pair"):  # which need a model for its encoders
             recipe = replace(recipe, start=None, output=plain.output)
         assert recipe == plain
+
+
+def test_torchrun_takes_the_readmes_commands():
+    readme = Path(jointdit.recipes.tiny.__file__).with_name("README.md").read_text(encoding="utf-8")
+    lines = [shlex.split(line)[1:] for line in readme.splitlines() if line.startswith("torchrun ")]
+    assert lines
+    for words in lines:
+        words = ["2" if word == "N" else word for word in words]
+        given = get_args_parser().parse_args(words)  # it would take `--start` for its own `--start-method`
+        assert given.training_script == "jointdit.recipes.tiny"
+        parsed(*given.training_script_args)
 
 
 def test_options_replace_settings_of_their_command():

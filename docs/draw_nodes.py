@@ -21,6 +21,7 @@ SHOW = f"""type => {{
   const node = LiteGraph.createNode(type);
   app.graph.add(node);
   node.pos = [0, 0];
+  if (node.hasAdvancedWidgets()) node.toggleAdvanced();
   node.setSize([{WIDTH}, node.computeSize()[1]]);
   app.canvas.ds.scale = {SCALE};
   app.canvas.ds.offset = [{CORNER} / {SCALE}, {CORNER} / {SCALE}];

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..jointdit.options import words
 from .shape import MAX_FRAMES, shape_inputs
-from .sockets import CATEGORY, Prepared, model_input
+from .sockets import CATEGORY, Prepared, model_input, own
 
 ABSENT = object()  # what ComfyUI asks about a socket that nothing is connected to
 
@@ -76,6 +76,7 @@ class Condition(io.ComfyNode):
                     max=1023,
                     tooltip="How much moves, as in Stable Video Diffusion. 0: the model's own (127).",
                     advanced=True,
+                    extra_dict=own(0, "motion_bucket"),
                 ),
                 io.Float.Input(
                     "noise_augmentation",
@@ -85,6 +86,7 @@ class Condition(io.ComfyNode):
                     step=0.01,
                     tooltip="Noise on the picture: more lets the video leave it further. -1: the model's own (0.02).",
                     advanced=True,
+                    extra_dict=own(-1, "noise_augmentation"),
                 ),
                 io.Int.Input(
                     "picture_seed",
@@ -104,6 +106,7 @@ class Condition(io.ComfyNode):
                     "the one before. 0: as many as the model was made for (tiny: 20).",
                     optional=True,  # graphs that were saved before this input was added stay valid
                     advanced=True,
+                    extra_dict=own(0, "frames"),
                 ),
                 io.Int.Input(
                     "overlap",
@@ -114,6 +117,7 @@ class Condition(io.ComfyNode):
                     "a window.",
                     optional=True,
                     advanced=True,
+                    extra_dict=own(0, label="two fifths of a window"),
                 ),
             ],
             outputs=[

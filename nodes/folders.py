@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +41,11 @@ def register() -> None:
 def models() -> dict[str, Path]:
     """Model folders by name: the bundled ones, then those in models/jointdit."""
     return {**BUNDLED, **{path.name: path for path in _subfolders(KEY) if _is_model(path)}}
+
+
+def own_values() -> dict[str, dict[str, float]]:
+    """Numbers that each of `models` takes where a widget asks for the model's own: those that its folder states."""
+    return {name: _numbers(read_index(path).get("defaults")) for name, path in models().items()}
 
 
 def experts(kind: Expert) -> dict[str, Path]:
@@ -157,6 +164,16 @@ def _is_model(folder: Path) -> bool:
     except InputError:
         return False
     return True
+
+
+def _numbers(stated: object) -> dict[str, float]:
+    """The numbers among them. Frames a second are written as text, an exact fraction."""
+    if not isinstance(stated, dict):
+        return {}
+    numbers = {name: value for name, value in stated.items() if type(value) in (int, float)}
+    with suppress(KeyError, TypeError, ValueError, ZeroDivisionError):
+        numbers["fps"] = float(Fraction(stated["fps"]))
+    return numbers
 
 
 def _has_adapters(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..jointdit.diffusion.modes import DEFAULTS, HIGHEST
-from .sockets import CATEGORY, Guide
+from .sockets import CATEGORY, Guide, own
 
 TOOLTIPS = {
     "video_scale": "How strongly the last frame obeys the picture. 1 is neutral. -1: the model's own.",
@@ -71,6 +71,7 @@ class Guidance(io.ComfyNode):
                     tooltip="How far the contrast is brought back to that without guidance. Helps where high scales "
                     "burn the picture. -1: the model's own.",
                     advanced=True,
+                    extra_dict=own(OWN),
                 ),
             ],
             outputs=[Guide.Output("guidance", display_name="guidance", tooltip="For JointDiT Sample.")],
@@ -85,4 +86,7 @@ class Guidance(io.ComfyNode):
 
 
 def _scales(names: Iterable[str]) -> list[io.Input]:
-    return [io.Float.Input(name, default=OWN, min=OWN, max=HIGHEST, step=0.1, tooltip=TOOLTIPS[name]) for name in names]
+    return [
+        io.Float.Input(name, default=OWN, min=OWN, max=HIGHEST, step=0.1, tooltip=TOOLTIPS[name], extra_dict=own(OWN))
+        for name in names
+    ]

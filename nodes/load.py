@@ -8,7 +8,7 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from . import folders
-from .sockets import CATEGORY, PRECISIONS, Model
+from .sockets import CATEGORY, DEFAULTS, PRECISIONS, Model
 
 
 def _precision() -> io.Input:
@@ -60,6 +60,7 @@ class LoadModel(io.ComfyNode):
                     default="tiny",
                     tooltip="tiny comes with this extension (128 x 128 pixels, 1.6 s, runs on a CPU). Put other model "
                     "folders, each with its model_index.json, into models/jointdit.",
+                    extra_dict={DEFAULTS: folders.own_values()},
                 ),
                 _precision(),
                 io.Combo.Input(

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..jointdit.options import highest, words
-from .sockets import CATEGORY, OWN_GRID, OWN_SYNC, Guide, Prepared, model_input
+from .sockets import CATEGORY, OWN_GRID, OWN_SYNC, Guide, Prepared, model_input, own
 
 MAX_CLIPS = 64
 
@@ -42,6 +42,7 @@ class Sample(io.ComfyNode):
                     max=999,
                     tooltip="Denoising steps: more is finer and slower. 0: the model's own (experts: 25). Not read "
                     "where sigmas are given.",
+                    extra_dict=own(0, "steps"),
                 ),
                 io.Combo.Input(
                     "sampler",
@@ -56,6 +57,7 @@ class Sample(io.ComfyNode):
                     min=0,
                     max=100,
                     tooltip="Steps of the sound in each step of the video. They cost little. 0: the model's own.",
+                    extra_dict=own(0, "audio_substeps"),
                 ),
                 io.Combo.Input(
                     "audio_grid",
@@ -74,6 +76,7 @@ class Sample(io.ComfyNode):
                     tooltip="Strength of the noise that the video starts from. Less than 1 hides grain and calms "
                     "motion; 1 is the plain sampler. -1: the model's own.",
                     advanced=True,
+                    extra_dict=own(-1, "video_temperature"),
                 ),
                 Guide.Input(
                     "guidance", optional=True, tooltip="From JointDiT JointCFG. Left out: the model's own guidance."
@@ -94,6 +97,7 @@ class Sample(io.ComfyNode):
                     "and needs more steps; 0 is the plain sampler. -1: the model's own.",
                     advanced=True,
                     optional=True,
+                    extra_dict=own(-1, "fresh_noise"),
                 ),
                 io.Float.Input(
                     "sync",
@@ -104,6 +108,7 @@ class Sample(io.ComfyNode):
                     tooltip="Pulls the sound to when the picture moves, without any training: 0.5 is a good start, 0 "
                     "is off. -1: 0.5 where the Joint Blocks are the identity and so do nothing for it, else off.",
                     optional=True,  # graphs that were saved before this input was added stay valid
+                    extra_dict=own(OWN_SYNC, label="where it is needed"),
                 ),
                 io.Int.Input(
                     "clips",

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..jointdit.errors import InputError
 from ..jointdit.latents import ClipShape
+from .sockets import own
 
 if TYPE_CHECKING:
     from ..jointdit.pipeline import JointDiTPipeline
@@ -27,6 +28,7 @@ def shape_inputs(unasked: str = "the model's own (tiny: 20)") -> list[io.Input]:
             min=0,
             max=MAX_FRAMES,
             tooltip=f"Number of frames of the clip, from 2. 0: {unasked}.",
+            extra_dict=own(0, "frames"),
         ),
         io.Float.Input(
             "fps",
@@ -35,6 +37,7 @@ def shape_inputs(unasked: str = "the model's own (tiny: 20)") -> list[io.Input]:
             max=MAX_FPS,
             step=0.001,
             tooltip="Frames in a second; the sound lasts frames / fps. 0: the model's own (tiny: 12.5).",
+            extra_dict=own(0, "fps"),
         ),
     ]
 
@@ -59,4 +62,5 @@ def _size(name: str) -> io.Int.Input:
         max=MAX_SIDE,
         step=STEP,
         tooltip=f"{name.capitalize()} of the video in pixels, a multiple of {STEP}. 0: the model's own (tiny: 128).",
+        extra_dict=own(0, name),
     )

@@ -23,6 +23,8 @@ OWN_SYNC = -1.0
 CLIP_KEY = "jointdit_clip"  # in a LATENT: the `ClipShape` of each of its clips
 PLAN_KEY = "jointdit_plan"  # in a LATENT of clips of several windows: the `LongPlan` of each
 
+OWN, DEFAULTS = "jointdit_own", "jointdit_defaults"  # what schemas say to web/widgets.js
+
 Model = io.Custom("JOINTDIT_MODEL")  # `memory.ManagedModel`
 Prepared = io.Custom("JOINTDIT_CONDITIONS")  # `PreparedClips` or `PreparedLong`
 Guide = io.Custom("JOINTDIT_GUIDANCE")  # `JointCFG`
@@ -79,3 +81,12 @@ def pixels_of(images: Tensor) -> np.ndarray:
 def sound_of(audio: Mapping[str, Any]) -> tuple[np.ndarray, int]:
     """The first sound of an AUDIO, float32 [channels, samples], and its rate in Hz."""
     return audio["waveform"][0].float().cpu().numpy(), int(audio["sample_rate"])
+
+
+def own(value: float, field: str | None = None, label: str = "model's own") -> dict[str, Any]:
+    """Part of a widget's schema: this number stands for something else, and the page says so in its place
+    (web/widgets.js).
+
+    field: of `Defaults`, whose number stands in brackets where the page knows the model.
+    """
+    return {OWN: {"value": value, "field": field, "label": label}}

@@ -68,6 +68,44 @@ def test_a_template_shows_all_its_nodes_beside_each_other_and_whole(page, comfyu
         assert right <= x or u <= left or bottom <= y or v <= top, (one["type"], other["type"])
 
 
+def test_numbers_that_stand_for_the_models_own_say_so(page, comfyui):
+    open_template(page, comfyui, "image_to_sounding_video")
+    displayed = """() => Object.fromEntries(app.graph.nodes.flatMap(
+      node => (node.widgets ?? []).map(widget => [`${node.type} ${widget.name}`, widget._displayValue])))"""
+    shown = page.evaluate(displayed)
+    assert shown["JointDiTCondition frames"] == "model's own (20)"
+    assert shown["JointDiTCondition fps"] == "model's own (12.5)"
+    assert shown["JointDiTCondition window"] == "model's own (20)"
+    assert shown["JointDiTSample video_temperature"] == "model's own (1)"
+    assert shown["JointDiTSample seed"] == "0" and shown["JointDiTSample sync"] == "0.0"  # plain numbers
+    guidance = """() => {
+      const node = LiteGraph.createNode("JointDiTJointCFG");
+      return node.widgets.filter(widget => widget.name.endsWith("scale")).map(widget => widget._displayValue);
+    }"""
+    assert set(page.evaluate(guidance)) == {"model's own"}
+    page.evaluate("""() => {
+      for (const node of app.graph.nodes)
+        for (const widget of node.widgets ?? []) {
+          if (node.type === "JointDiTCondition" && widget.name === "frames") widget.value = 24;
+        }
+      app.graph.remove(app.graph.nodes.find(node => node.type === "JointDiTLoadModel"));
+    }""")
+    shown = page.evaluate(displayed)
+    assert shown["JointDiTCondition frames"] == "24" and shown["JointDiTCondition fps"] == "model's own"
+
+
+def test_advanced_widgets_are_folded_while_they_are_at_their_defaults(page, comfyui):
+    open_template(page, comfyui, "image_to_sounding_video")
+    visible = f"() => {SAMPLER}.widgets.filter(widget => {SAMPLER}.isWidgetVisible(widget)).map(widget => widget.name)"
+    folded = {"audio_grid", "video_temperature", "fresh_noise", "reuse"}
+    shown = set(page.evaluate(visible))
+    assert {"seed", "steps", "sync", "clips"} <= shown and not folded & shown
+    page.evaluate(f"{SAMPLER}.widgets.find(widget => widget.name === 'reuse').value = 2")
+    assert folded & set(page.evaluate(visible)) == {"reuse"}
+    page.evaluate(f"{SAMPLER}.toggleAdvanced()")
+    assert folded <= set(page.evaluate(visible))
+
+
 def test_a_run_in_the_page_shows_moving_pictures_and_then_the_video(page, comfyui):
     open_template(page, comfyui, "image_to_sounding_video")
     page.evaluate(f"{SAMPLER}.widgets.find(widget => widget.name === 'steps').value = 4")

@@ -17,6 +17,7 @@ from .guidance import Guidance
 from .load import LoadExperts, LoadModel
 from .mux import Mux
 from .report import SyncReport
+from .retake import Retake
 from .sample import Sample
 from .train import Train
 
@@ -32,6 +33,7 @@ NODES: list[type[io.ComfyNode]] = [
     CacheLatents,
     Train,
     SyncReport,
+    Retake,
 ]
 
 folders.register()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import comfy.cli_args
@@ -31,6 +31,13 @@ VAE_VALUES = 2178 * 64
 
 class ManagedPipeline(JointDiTPipeline):
     """Computes where ComfyUI says, wherever its components rest."""
+
+    loader: Callable[[Sequence[str]], None] | None = None  # brings components to the device before they are used
+
+    def using(self, *names: str) -> AbstractContextManager[None]:
+        if self.loader is not None:
+            self.loader(names)
+        return nullcontext()
 
     @property
     def device(self) -> torch.device:
@@ -95,6 +102,20 @@ class ManagedModel:
         progress = Progress(total)
         self.load(names, memory)
         return progress
+
+    @contextmanager
+    def loading_as_used(self, memory: float) -> Iterator[None]:
+        """While it lasts, the pipeline asks for each component before it uses it. memory: bytes that denoising will
+        need besides."""
+
+        def load(names: Sequence[str]) -> None:
+            self.load(names, memory if set(names) == set(DENOISING) else 0)
+
+        self.pipe.loader = load
+        try:
+            yield
+        finally:
+            self.pipe.loader = None
 
     @contextmanager
     def interruptible(self, names: Iterable[str], progress: Progress) -> Iterator[None]:

@@ -59,6 +59,7 @@ GOLDEN = [
     "JointDiTCacheLatents",
     "JointDiTTrain",
     "JointDiTSyncReport",
+    "JointDiTRetake",
 ]
 ELSEWHERE = """
 import sys
@@ -263,6 +264,56 @@ def test_a_shorter_video_makes_a_shorter_clip_unless_frames_are_asked_for(model)
     assert conditions.conditions.shape.frames == 2 < model.pipe.defaults.frames
     with pytest.raises(ValueError, match="2 frames; 6 are asked"):
         run("Condition", model=model, video=video, **SHAPE | {"frames": 6})
+
+
+def video_of(clip):
+    """As ComfyUI hands it over."""
+    sound = (
+        {"waveform": torch.from_numpy(clip.audio)[None], "sample_rate": clip.sample_rate} if clip.has_audio else None
+    )
+    images = torch.from_numpy(clip.frames).float() / 255
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=clip.fps, audio=sound))
+
+
+@pytest.mark.parametrize("what", ["both", "video", "sound"])
+def test_a_part_of_a_clip_is_made_anew_as_the_library_makes_it(model, models, what):
+    random = np.random.default_rng(1)
+    frames, sound = random.integers(0, 256, (8, 40, 48, 3), np.uint8), random.uniform(-0.5, 0.5, (1, 16000))
+    clip = Clip(frames, Fraction(8), sound.astype(np.float32), 16000)
+    record.loaded.clear()
+    (video,) = run(
+        "Retake", model=model, video=video_of(clip), start=0.4, stop=0.8, what=what, prompt="a ball", seed=5, steps=2
+    )
+    assert record.loaded and model.pipe.loader is None
+    made, again = (
+        video.get_components(),
+        library_pipe(models).retake(
+            clip,
+            0.4,
+            0.8,
+            "a ball",
+            what=what,
+            settings=SamplingSettings(steps=2),
+            generator=torch.Generator().manual_seed(5),
+        ),
+    )
+    assert np.array_equal((made.images * 255).round().byte().numpy(), again.frames)
+    np.testing.assert_array_equal(made.audio["waveform"][0].numpy(), again.audio)
+    changed = (again.frames != frames).any((1, 2, 3)).nonzero()[0].tolist()
+    assert changed == ([] if what == "sound" else [4, 5, 6])
+    assert np.array_equal(again.audio[:, :6400], clip.audio[:, :6400])
+    assert np.array_equal(again.audio, clip.audio) == (what == "video")
+
+
+def test_a_clip_that_cannot_be_retaken_is_refused_in_one_line(model):
+    still = Clip(np.zeros((8, 40, 48, 3), np.uint8), Fraction(8), np.zeros((1, 0), np.float32), 16000)
+    with pytest.raises(ValueError, match="no sound; give it one first"):
+        run("Retake", model=model, video=video_of(still), start=0.2, stop=0.6)
+    sounding = replace(still, audio=np.zeros((1, 16000), np.float32))
+    with pytest.raises(ValueError, match="retake 0.2-1.6: give a span within the clip, 0 to 1.000 s"):
+        run("Retake", model=model, video=video_of(sounding), start=0.2, stop=1.6)
+    with pytest.raises(ValueError, match="lasts 61 s.*60 at most"):
+        run("Retake", model=model, video=InputImpl.VideoFromFile("long.mp4", duration=61))
 
 
 def test_a_long_part_of_a_video_is_refused_before_it_fills_the_memory(model):

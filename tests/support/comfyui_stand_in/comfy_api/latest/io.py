@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-COMMON = {"display_name", "optional", "tooltip", "advanced"}
+COMMON = {"display_name", "optional", "tooltip", "advanced", "extra_dict"}
 NUMBER = {"default", "min", "max", "step", "control_after_generate"}
 
 

@@ -1,0 +1,92 @@
+"""A time span of a clip made anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..jointdit.options import words
+from .sockets import CATEGORY, Guide, model_input, own
+
+
+class Retake(io.ComfyNode):
+    """From a clip to the same clip with some seconds of it made anew."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="JointDiTRetake",
+            display_name="JointDiT Retake",
+            category=CATEGORY,
+            description="Makes some seconds of a clip anew, picture and sound together or one of them, and keeps the "
+            "rest as it is. The new part goes on from the clip on both sides.",
+            search_aliases=["inpaint in time", "regenerate a part", "replace the sound of a part", "redo"],
+            inputs=[
+                model_input(),
+                io.Video.Input(
+                    "video",
+                    tooltip="The clip, with its sound. For new frames it must have a size that the model can make; for "
+                    "a new sound alone any size will do.",
+                ),
+                io.Float.Input(
+                    "start",
+                    default=0.4,
+                    min=0.0,
+                    max=600.0,
+                    step=0.01,
+                    tooltip="Second of the clip from which it is made anew. The first frame always stays.",
+                ),
+                io.Float.Input(
+                    "stop", default=1.2, min=0.0, max=600.0, step=0.01, tooltip="Second of the clip up to which."
+                ),
+                io.Combo.Input(
+                    "what",
+                    options=["both", "video", "sound"],
+                    default="both",
+                    tooltip="What is made anew. The other one stays, and what is made goes with it.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    default="",
+                    tooltip="What happens and what is heard in the new part. Empty: the picture suggests it.",
+                ),
+                io.String.Input("negative_prompt", multiline=True, default="", tooltip="What should not be heard."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**64 - 1,
+                    control_after_generate=True,
+                    tooltip="Fixes everything random: the same number gives the same clip.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=0,
+                    min=0,
+                    max=999,
+                    tooltip="Denoising steps: more is finer and slower. 0: the model's own (experts: 25).",
+                    extra_dict=own(0, "steps"),
+                ),
+                io.Combo.Input(
+                    "sampler",
+                    options=list(words("sampler")),
+                    default="euler",
+                    tooltip="euler is diffusers' own for both experts. dpmpp_2m needs fewer steps. heun computes every "
+                    "step twice. lcm is for experts that were finetuned to few steps: 4 to 8, on levels of its own.",
+                ),
+                Guide.Input(
+                    "guidance", optional=True, tooltip="From JointDiT JointCFG. Left out: the model's own guidance."
+                ),
+            ],
+            outputs=[
+                io.Video.Output("video", display_name="video", tooltip="The clip with its new part, for Save Video.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, **given: Any) -> io.NodeOutput:
+        from .work.retake import retake
+
+        return io.NodeOutput(retake(**given))

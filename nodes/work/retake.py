@@ -1,0 +1,59 @@
+"""A time span of a clip made anew."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import Input, InputImpl, Types
+
+from ...jointdit.diffusion.guidance import JointCFG
+from ...jointdit.errors import InputError
+from ...jointdit.media import Clip, exact_fps, fit_audio
+from ...jointdit.pipeline import SamplingSettings
+from ...jointdit.pipeline.encode import MAX_SECONDS
+from ...jointdit.pipeline.retake import Retaken
+from ...jointdit.pipeline.windowed import ONE_WINDOW
+from ..sockets import pixels_of, sound_of
+from .memory import DENOISING, ManagedModel
+
+
+def retake(
+    model: ManagedModel,
+    video: Input.Video,
+    start: float,
+    stop: float,
+    what: Retaken,
+    prompt: str,
+    negative_prompt: str,
+    seed: int,
+    steps: int,
+    sampler: str,
+    guidance: JointCFG | None = None,
+) -> InputImpl.VideoFromComponents:
+    """The VIDEO with its new part; all of it is in memory."""
+    if (seconds := video.get_duration()) > MAX_SECONDS:
+        raise InputError(f"the clip lasts {seconds:.0f} s, but may last {MAX_SECONDS} at most; cut it with Trim Video")
+    parts = video.get_components()
+    if parts.audio is None:
+        raise InputError("the clip to retake has no sound; give it one first, with JointDiT Condition and Sample")
+    (samples, rate), fps = sound_of(parts.audio), exact_fps(parts.frame_rate)
+    fitted = fit_audio(samples, round(len(parts.images) / fps * rate), fade=0)
+    clip = Clip(pixels_of(parts.images), fps, fitted, rate)
+    settings = SamplingSettings(steps=steps or None, sampler=sampler, guidance=guidance)
+    pipe = model.pipe
+    progress = model.start([], pipe.grid(settings).steps)
+    memory = ONE_WINDOW * model.pass_memory(pipe.shape())
+    with model.loading_as_used(memory), model.interruptible(DENOISING, progress):
+        made = pipe.retake(
+            clip,
+            start,
+            stop,
+            prompt.strip(),
+            negative_prompt.strip(),
+            what=what,
+            settings=settings,
+            generator=torch.Generator().manual_seed(seed),
+            callback=lambda stage, done, total: progress(done, total),
+        )
+    sound = {"waveform": torch.from_numpy(made.audio)[None], "sample_rate": made.sample_rate}
+    images = torch.from_numpy(made.frames).float() / 255
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, audio=sound, frame_rate=parts.frame_rate))

@@ -122,6 +122,18 @@ def test_a_picture_moves_to_a_given_sound_which_stays(comfyui, tmp_path):
     assert np.corrcoef(clip.audio[0], sound[0, : clip.audio.shape[1]])[0, 1] > 0.95  # coded once
 
 
+def test_a_part_of_a_clip_gets_another_sound_and_the_rest_stays(comfyui, tmp_path):
+    given = read_clip(comfyui.base / "input" / "jointdit_ball.mp4")
+    (clip,) = run_workflow(comfyui, tmp_path, "retake_a_part")
+    assert clip.fps == given.fps and clip.frames.shape == given.frames.shape
+    assert np.abs(clip.frames.astype(int) - given.frames).mean() < 3  # coded once more
+    rate, shared = given.sample_rate, min(clip.audio.shape[1], given.audio.shape[1])
+    kept = np.zeros(shared, bool)
+    kept[: int(0.4 * rate)] = kept[int(1.2 * rate) :] = True
+    ours, theirs = clip.audio[0, :shared], given.audio[0, :shared]
+    assert np.corrcoef(ours[kept], theirs[kept])[0, 1] > 0.95 > 0.5 > np.corrcoef(ours[~kept], theirs[~kept])[0, 1]
+
+
 def test_the_sync_report_is_drawn_and_told(comfyui, tmp_path, capsys):
     (clip,) = run_workflow(comfyui, tmp_path, "sync_report")
     assert clip.frames.shape == (20, 128, 128, 3)

@@ -89,6 +89,7 @@ def test_there_are_workflows_and_each_has_both_formats_and_a_thumbnail():
         "sound_a_video",
         "sound_a_long_video",
         "extend_a_clip",
+        "retake_a_part",
         "animate_to_a_sound",
         "train_on_a_folder",
         "sync_report",

@@ -15,6 +15,7 @@ from .autoencoders import train_audio_vae, train_video_vae
 from .cache import write_cache
 from .experts import train, train_sounds, train_videos
 from .export import export
+from .milestones import load_milestone, save_milestone
 from .recipe import TinyRecipe
 from .suggestions import train_suggestions
 from .training_loop import Budget
@@ -35,10 +36,19 @@ COMMANDS: Mapping[str, tuple[Callable[[TinyRecipe], None], str]] = {
     "video-alone": (train_video_alone, "train a video expert that never meets an audio expert"),
     "audio-alone": (train_audio_alone, "train an audio expert that never meets a video expert"),
     "pair": (write_pair, "write a model of these two, with Joint Blocks that have learned nothing"),
+    "save-milestone": (save_milestone, "keep what a run has learned in a small file"),
+    "load-milestone": (load_milestone, "go on from such a file"),
 }
-ALONE, WRITING = ("video-alone", "audio-alone"), ("export", "pair")
-SHARED = ("runs", "start", "output")  # options that are settings of the recipe itself, not of a command
-GRIDS = ("train", "videos", "sounds", "export")  # commands for which the grid of the video expert can be chosen
+ALONE, MILESTONES = ("video-alone", "audio-alone"), ("save-milestone", "load-milestone")
+WRITING = ("export", "pair", *MILESTONES)
+SHARED = ("runs", "start", "output", "milestone")  # options that are settings of the recipe itself, not of a command
+GRIDS = (
+    "train",
+    "videos",
+    "sounds",
+    "export",
+    *MILESTONES,
+)  # commands for which the grid of the video expert can be chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -113,6 +123,10 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
             command.add_argument("--wordnet", type=Path, help="folder of WordNet 3.0 (/usr/share/wordnet)")
         case "suggestions":
             command.add_argument("--output", type=Path, required=True, help="folder of the model with what was learned")
+        case "save-milestone" | "load-milestone":
+            command.add_argument(
+                "--milestone", type=Path, help="the file (jointdit/recipes/tiny/fine_grid.safetensors)"
+            )
         case "export" | "pair":
             required = name == "pair"  # never the bundled model's folder by default
             command.add_argument(

@@ -298,6 +298,7 @@ class TinyRecipe:
     runs: folder of everything that is made.
     start: a model whose encoders, tokenizer and, where `runs` has no state yet, weights are used.
     output: folder of what `suggestions` and `export` write.
+    milestone: file of what a long run has learned so far.
     shape: of the scenes. One frame lasts 80 ms, as long as one token of the audio expert after In, and every side stays
     even through all levels of both UNets.
     """
@@ -305,6 +306,7 @@ class TinyRecipe:
     runs: Path = Path("runs/tiny")
     start: Path | None = None
     output: Path = Path("jointdit/tiny")
+    milestone: Path = Path("jointdit/recipes/tiny/fine_grid.safetensors")
     shape: ClipShape = ClipShape(frames=20, fps=Fraction(25, 2), height=128, width=128)
     architecture: Architecture = Architecture()
     sampling: Sampling = Sampling()

@@ -23,6 +23,7 @@ from jointdit.recipes.tiny.architecture import TinyModel
 from jointdit.recipes.tiny.cache import write_cache
 from jointdit.recipes.tiny.experts import load, train, train_sounds, train_videos
 from jointdit.recipes.tiny.export import export
+from jointdit.recipes.tiny.milestones import load_milestone, save_milestone
 from jointdit.recipes.tiny.recipe import (
     Architecture,
     Budget,
@@ -35,6 +36,7 @@ from jointdit.recipes.tiny.recipe import (
     VideoStage,
 )
 from jointdit.recipes.tiny.training_loop import Stage, fit, step_generator
+from jointdit.train.checkpoint import read_counters
 
 ROOT = Path(__file__).parents[3]
 
@@ -208,6 +210,7 @@ def test_a_video_expert_on_the_fine_grid_starts_at_the_still_picture_beside_the_
     for command in (write_cache, train_videos, train_sounds, export):
         command(recipe)
     old, new = (JointDiTPipeline.from_pretrained(folder) for folder in (tiny, tmp_path / "model"))
+    check_milestone(recipe)
     assert new.defaults == replace(old.defaults, around_picture=True)
     assert new.video_unet.config.in_channels * 4 == old.video_unet.config.in_channels
     one, other = (pipe.joint_blocks.blocks[1].audio.to_q.weight for pipe in (old, new))
@@ -216,3 +219,22 @@ def test_a_video_expert_on_the_fine_grid_starts_at_the_still_picture_beside_the_
     clip = new(photo, sigmas=[200.0, 0.0], generator=torch.Generator().manual_seed(0))
     moved = np.abs(np.diff(clip.frames.astype(float), axis=0)).mean()
     assert moved < 2, "noise of one step in 200 is left of a picture that stands still"
+
+
+def check_milestone(recipe):
+    """What the runs of a recipe learned can be kept in a small file, from which they go on."""
+    recipe = replace(recipe, milestone=recipe.runs / "milestone.safetensors")
+    save_milestone(recipe)
+    elsewhere = replace(recipe, runs=recipe.runs / "elsewhere")
+    elsewhere.runs.mkdir()
+    load_milestone(elsewhere)
+    (one, _), (other, _) = (load(each) for each in (recipe, elsewhere))
+    for (name, ours), theirs in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert (ours - theirs).abs().max() <= ours.abs().max() / 200, name
+    state, again = (each.runs / "sounds.run" / "state.safetensors" for each in (recipe, elsewhere))
+    assert read_counters(state) == read_counters(again)
+    assert recipe.milestone.stat().st_size < state.stat().st_size / 4
+    with pytest.raises(InputError, match="there already"):
+        load_milestone(elsewhere)
+    with pytest.raises(InputError, match="of another model; give --fine-grid"):
+        load_milestone(replace(elsewhere, runs=recipe.runs, architecture=Architecture()))

@@ -47,7 +47,7 @@ EXPERTS = {
     "audioldm2-large": Published("cvssp/audioldm2-large", "audio", CC),
     "audioldm2-music": Published("cvssp/audioldm2-music", "audio", CC),
 }
-# The commits are heads of the pull requests "Adding `safetensors` variant of this model", which are not merged.
+# The commits are those of pull requests in which the Hub's converter adds safetensors, not merged by mid-2026.
 NETWORKS = {
     "videomae": Published("MCG-NJU/videomae-base-finetuned-kinetics", None),
     "clip": Published("openai/clip-vit-base-patch32", None, commit="c237dc49a33fc61debc9276459120b7eac67e7ef"),

@@ -236,7 +236,7 @@ def _folder(options: Mapping[str, Any], results: Results, progress: Progress) ->
     reference: list[Observation] = []
 
     def observe(path: Path, clip: Clip, curves: Curves | None, into: list[Observation]) -> None:
-        into.append(observe_clip(clip, path.stem, path.stem, caption_of(path), extractors, curves))
+        into.append(observe_clip(clip, path.stem, path.stem, caption_of(path), extractors, curves, path))
 
     def each(path: Path, clip: Clip, curves: Curves) -> None:
         observe(path, clip, curves, clips)

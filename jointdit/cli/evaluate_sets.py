@@ -252,9 +252,10 @@ def _observe(
     wanted = [(place, item) for item in made.items if item.name not in left_out for place in places]
     for done, (place, item) in enumerate(wanted):
         progress(done, len(wanted))
-        clip = read_clip(made.path(place, "clips", item.name))
+        path = made.path(place, "clips", item.name)
+        clip = read_clip(path)
         try:
-            found.append(observe_clip(clip, item.name, item.recording, item.caption, extractors))
+            found.append(observe_clip(clip, item.name, item.recording, item.caption, extractors, path=path))
         except InputError as error:
             skipped[f"{place}/{item.name}"] = str(error).removeprefix(f"{item.name}: ")
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -106,8 +107,9 @@ def observe_clip(
     caption: str,
     extractors: Sequence[Extractor],
     curves: Curves | None = None,
+    path: Path | None = None,
 ) -> Observation:
-    """What the measures need of a clip. curves: its own, if they are there already.
+    """What the measures need of a clip. curves: its own, if they are there already.    path: the file that it is from.
 
     Raises InputError for a clip without sound.
     """
@@ -118,7 +120,7 @@ def observe_clip(
         recording,
         caption,
         Curves.of(clip) if curves is None else curves,
-        find_peaks(clip) if AVAILABLE else None,
+        find_peaks(clip, path) if AVAILABLE else None,
         {extractor.name: extractor.of_clip(clip) for extractor in extractors},
     )
 

@@ -138,8 +138,9 @@ def _assemble(download: Download) -> None:
 
 def _link(download: Download) -> None:
     """Lets huggingface_hub find the files, which are in its cache already, in a snapshot of the repository."""
+    revision = download.commit if download.pinned else None
     for file in download.files:
-        path = hf_hub_download(download.repository, file.path, endpoint=download.endpoint)
+        path = hf_hub_download(download.repository, file.path, revision=revision, endpoint=download.endpoint)
         if Path(path) != download.home(file):
             raise InputError(f"{download.repository}: changed while it was fetched; give the same command again")
 

@@ -52,6 +52,7 @@ class Download:
     """What a model takes, at one commit of its repository, and where it goes.
 
     target: the model's folder or single file, once it is complete.    store: where its files gather until then.
+    licence: "" where the hub tells none.    pinned: whether the commit is one that was chosen, not the newest.
     """
 
     repository: str
@@ -64,6 +65,7 @@ class Download:
     target: Path
     store: Path
     in_cache: bool
+    pinned: bool = False
 
     @property
     def page(self) -> str:
@@ -111,7 +113,7 @@ def look_up(
     if single_file and checkpoint is None:
         raise InputError(f"{name}: is not published as a single file; fetch it without --single-file")
     endpoint = endpoint or constants.ENDPOINT
-    info = _ask(endpoint, model.repository)
+    info = _ask(endpoint, model.repository, model.commit)
     files = _files(endpoint, info, needed_files(model, _paths(info), half, checkpoint))
     title = checkpoint or model.name
     cache = _cache(model.repository)
@@ -122,9 +124,18 @@ def look_up(
         target, store = folder.absolute() / title, folder.absolute() / f".{title}{PARTIAL}"
     card = info.card_data or {}
     licence = in_one_line(card.get("license_name") or card.get("license") or model.licence, 100)
-    gated, in_cache = bool(info.gated), folder is None
     return Download(
-        model.repository, checkpoint, files, str(info.sha), licence, gated, endpoint, target, store, in_cache
+        model.repository,
+        checkpoint,
+        files,
+        str(info.sha),
+        licence,
+        bool(info.gated),
+        endpoint,
+        target,
+        store,
+        in_cache=folder is None,
+        pinned=model.commit is not None,
     )
 
 
@@ -149,18 +160,22 @@ def _cache(repository: str) -> Path:
     return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type="model"))
 
 
-def _ask(endpoint: str, repository: str) -> ModelInfo:
-    """What the hub says of a repository. Raises InputError for an answer that is none, or has no end."""
+def _ask(endpoint: str, repository: str, commit: str | None = None) -> ModelInfo:
+    """What the hub says of a repository, at its newest commit or at another one. Raises InputError for an answer that
+    is none, or has no end."""
     reply = _Reply()
+    at = f"/revision/{commit}" if commit else ""
     with explained(endpoint, repository):
         try:
             with pieces(REPLY_PIECE):
-                http_get(f"{endpoint}/api/models/{repository}?blobs=true", reply, headers=headers(), _nb_retries=0)
+                http_get(f"{endpoint}/api/models/{repository}{at}?blobs=true", reply, headers=headers(), _nb_retries=0)
             info = ModelInfo(**parse_json(reply.getvalue()))
             if info.sha is None or info.siblings is None:
                 raise ValueError("no commit or no files")
             if not COMMIT.fullmatch(info.sha):  # it becomes the name of a folder
                 raise ValueError(f"{shown(info.sha)} is no commit")
+            if commit not in (None, info.sha):
+                raise ValueError(f"{info.sha} where {commit} was asked for")
             _paths(info)
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             told = in_one_line(error if isinstance(error, InputError) else repr(error))

@@ -46,6 +46,7 @@ OF_CLIPS = ("features", "against", "export")
 OF_BOTH = ("json", "markdown", "page", "plot", "plots", "device", *OF_CLIPS)
 OF_SCENES = ("clips", "effect", "photos", "judge_scenes", "keep", "plot")
 CLIPS, BATCH, JUDGE_SCENES = 20, 4, 30
+PROGRAMS = ("av-benchmark", "kadtk", "cd-fvd")
 
 OPTIONS = (
     Option("folder", "FOLDER", Path, "folder of sounding videos, or one that --generate made", positional=True),
@@ -88,7 +89,7 @@ OPTIONS = (
         "folder of a network (VideoMAE, CLIP, CLAP, ...) whose features are measured, or of several",
     ),
     Option("against", "DIR", Path, "clips of another model on the same pictures, to compare with"),
-    Option("export", "NAME", one_of("av-benchmark"), "of a test set: write the commands that measure it with NAME"),
+    Option("export", "NAME", one_of(*PROGRAMS), f"of a test set: write the commands for {', '.join(PROGRAMS)}"),
     Option("json", "FILE", Path, "write all scores there"),
     Option("markdown", "FILE", Path, "write the tables there"),
     Option("page", "FILE", Path, "write tables and plots there, as one HTML file"),
@@ -216,7 +217,7 @@ def _test_set(options: Mapping[str, Any], results: Results, progress: Progress) 
                 raise InputError(f"--{name} does not go with a test set, which has its own; leave it out")
         made = PairedSet.read(options["folder"])
     if options["export"]:
-        results.lines.append(f"{write_export(made)}: the commands of {options['export']}")
+        results.lines.append(f"{write_export(made, options['export'])}: the commands of {options['export']}")
     measure_test_set(
         made, extractors, against, results, progress, lambda name, clip: _plot_clip(options, results, name, clip)
     )
@@ -235,7 +236,7 @@ def _folder(options: Mapping[str, Any], results: Results, progress: Progress) ->
     reference: list[Observation] = []
 
     def observe(path: Path, clip: Clip, curves: Curves | None, into: list[Observation]) -> None:
-        into.append(observe_clip(clip, path.stem, path.stem, caption_of(path), extractors, curves))
+        into.append(observe_clip(clip, path.stem, path.stem, caption_of(path), extractors, curves, path))
 
     def each(path: Path, clip: Clip, curves: Curves) -> None:
         observe(path, clip, curves, clips)

@@ -108,6 +108,7 @@ def generate(
         "samples": options["samples"] or 1,
         "prompts": prompts,
         "joint_sha256": _checksum(options["joint"]),
+        "weights_sha256": _weights(pipe),
     }
     made = begin_set(options["generate"], list_items(recordings, places), wanted)
     width, height = options["size"] or (None, None)
@@ -127,13 +128,25 @@ def generate(
 
 
 def _checksum(path: Path | None) -> str | None:
-    """Of a Joint Block file: another one of the same name is another model."""
+    """Of a Joint Block file, by which it is found again."""
     if path is None or not path.is_file():
         return None
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(READ_AT_ONCE):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def _weights(pipe: JointDiTPipeline) -> str:
+    """Of all weights as they were loaded: others in files of the same names are another model."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, part in sorted(pipe.components.items()):
+        for key, tensor in sorted(part.state_dict().items()) if isinstance(part, torch.nn.Module) else ():
+            digest.update(f"{name}.{key}\0".encode())
+            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -146,15 +159,16 @@ def load_extractors(options: Mapping[str, Any]) -> list[Extractor]:
     return find_extractors(options["features"], choose_device(options["device"]))
 
 
-def write_export(made: PairedSet) -> Path:
-    """The commands of av-benchmark, in a script."""
-    from ..evaluate.export import av_benchmark_commands
+def write_export(made: PairedSet, program: str) -> Path:
+    """The commands of another program, in a script."""
+    from ..evaluate.export import EXPORTS
     from ..media.files import whole_file
 
     made.check_complete()
-    script = made.folder / "av-benchmark.sh"
+    name, lines_of = EXPORTS[program]
+    script = made.folder / name
     with whole_file(script) as partial:
-        partial.write_text("\n".join(av_benchmark_commands(made)) + "\n", encoding="utf-8")
+        partial.write_text("\n".join(lines_of(made)) + "\n", encoding="utf-8")
     return script
 
 
@@ -238,9 +252,10 @@ def _observe(
     wanted = [(place, item) for item in made.items if item.name not in left_out for place in places]
     for done, (place, item) in enumerate(wanted):
         progress(done, len(wanted))
-        clip = read_clip(made.path(place, "clips", item.name))
+        path = made.path(place, "clips", item.name)
+        clip = read_clip(path)
         try:
-            found.append(observe_clip(clip, item.name, item.recording, item.caption, extractors))
+            found.append(observe_clip(clip, item.name, item.recording, item.caption, extractors, path=path))
         except InputError as error:
             skipped[f"{place}/{item.name}"] = str(error).removeprefix(f"{item.name}: ")
         else:

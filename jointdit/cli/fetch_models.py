@@ -1,4 +1,4 @@
-"""`jointdit fetch-models`: Stable Video Diffusion and AudioLDM2 from the Hugging Face Hub, after consent."""
+"""`jointdit fetch-models`: pretrained experts, and networks that measure, from the Hugging Face Hub, after consent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..checkpoints.published import MODELS
+from ..checkpoints.published import EXPERTS, MODELS, NETWORKS
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "fetch-models", help="fetch pretrained models, after asking", description=text, allow_abbrev=False
     )
-    parser.add_argument("models", metavar="MODEL", nargs="+", help=f"one or more of {', '.join(MODELS)}")
+    measuring = f"for `jointdit evaluate --features`: {', '.join(NETWORKS)}"
+    parser.add_argument("models", metavar="MODEL", nargs="+", help=f"one or more of {', '.join(EXPERTS)}; {measuring}")
     parser.add_argument(
         "--to",
         metavar="DIR",
@@ -79,7 +80,12 @@ def _show(download: Download) -> None:
     from ..checkpoints.hub import in_bytes
 
     terms = " and must be accepted there" if download.gated else ""
-    print(f"{download.repository}, licence {download.licence}, which is on {download.page}{terms}")
+    if download.licence:
+        print(f"{download.repository}, licence {download.licence}, which is on {download.page}{terms}")
+    else:
+        print(f"{download.repository}, for which the hub names no licence; what holds is on {download.page}{terms}")
+    if download.pinned:
+        print(f"  commit {download.commit}, where its weights are safetensors")
     for file in download.files:
         print(f"  {in_bytes(file.size):>9}  {file.path}")
     here = f", {in_bytes(download.size - download.missing)} of them here" if download.missing < download.size else ""

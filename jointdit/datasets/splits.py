@@ -8,13 +8,14 @@ it in the last column of its table (github.com/hche11/VGGSound).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import InputError
 
 SPLITS = ("train", "validation", "test")
+ALL = "all"  # what a cache holds that was made of a whole set
 LISTS = {"train.txt": "train", "validation.txt": "validation", "val.txt": "validation", "test.txt": "test"}
 FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
@@ -71,6 +72,11 @@ def _keys(name: str) -> Iterator[str]:
         yield str(end.with_suffix(""))
     if path.stem.count("-") == 5 and "_" in path.stem:
         yield path.stem.split("_")[0]
+
+
+def held_split(asked: str | None, there: Iterable[str]) -> str | None:
+    """What a cache of recordings in these splits holds: what was asked for, or `ALL` if some of them judge models."""
+    return asked or (ALL if set(there) & {"validation", "test"} else None)
 
 
 def refuse_missing(folder: Path, split: str, there: Sequence[str], where: str) -> None:

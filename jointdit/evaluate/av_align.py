@@ -3,14 +3,17 @@ github.com/guyyariv/TempoTokens, as of 2025).
 
 Peaks of OpenCV's Farneback flow at full size, of 0.1 pixels or more, at j / fps; librosa's onsets at 22.05 kHz; each
 onset takes the first free peak less than a frame away; and what matched over all that there is. Needs the extra
-`av-align`, OpenCV and librosa, because other implementations of either find other peaks.
+`av-align`, OpenCV and librosa, because other implementations of either find other peaks. So do other decoders, which
+round colours in another way: where there is a file, OpenCV reads its pictures.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import islice, pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,19 +35,41 @@ class Peaks:
     fps: float
 
 
-def find_peaks(clip: Clip) -> Peaks:
-    """Raises ModuleNotFoundError without the extra `av-align`."""
+def find_peaks(clip: Clip, path: Path | None = None) -> Peaks:
+    """path: the file that the clip is from, or the beginning of; one that OpenCV cannot read is as if there were none.
+
+    Raises ModuleNotFoundError without the extra `av-align`.
+    """
     fps = float(clip.fps)
-    return Peaks(np.array(flow_peaks(flow_speeds(clip.frames), fps)), _onsets(clip), fps)
+    rate, frames = _opened(path, len(clip.frames) / fps) if path else (0.0, iter(()))
+    speeds = flow_speeds(frames)
+    if not speeds:
+        rate, speeds = fps, flow_speeds(clip.frames)
+    return Peaks(np.array(flow_peaks(speeds, rate)), _onsets(clip), rate)
 
 
-def flow_speeds(frames: NDArray[np.uint8]) -> list[float]:
-    """Mean length of the flow into each frame [T] in pixels; the first is that of the second."""
+def _opened(path: Path, seconds: float) -> tuple[float, Iterator[NDArray[np.uint8]]]:
+    """Frames a second of a file, and its first frames, RGB."""
     import cv2  # pyright: ignore[reportMissingImports]
 
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    speeds, room = [], np.zeros((*frames.shape[1:3], 2), np.float32)
+    video = cv2.VideoCapture(str(path))
+    rate = float(video.get(cv2.CAP_PROP_FPS))
+
+    def frames() -> Iterator[NDArray[np.uint8]]:
+        while (read := video.read())[0]:
+            yield np.asarray(read[1][..., ::-1], np.uint8)
+
+    return rate, islice(frames(), max(0, round(seconds * rate)))
+
+
+def flow_speeds(frames: Iterable[NDArray[np.uint8]]) -> list[float]:
+    """Mean length of the flow into each frame [H, W, 3] in pixels; the first is that of the second."""
+    import cv2  # pyright: ignore[reportMissingImports]
+
+    grey = (cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in frames)
+    speeds = []
     for before, after in pairwise(grey):
+        room = np.zeros((*before.shape, 2), np.float32)
         flow = cv2.calcOpticalFlowFarneback(before, after, room, 0.5, 3, 15, 3, 5, 1.2, 0)
         speeds.append(float(cv2.mean(cv2.magnitude(flow[..., 0], flow[..., 1]))[0]))
     return speeds[:1] + speeds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from shlex import quote
@@ -45,6 +46,47 @@ def av_benchmark_commands(made: PairedSet) -> list[str]:
             + ("" if with_videos else " --skip_video_related"),
         ]
     return lines
+
+
+def kadtk_commands(made: PairedSet) -> list[str]:
+    """Lines of a shell script that runs github.com/YoonjinXD/kadtk on each sample: FAD of VGGish's features, and KAD of
+    PANNs', as published."""
+    lines = ["#!/bin/sh", "# Run it where kadtk is installed, as its own page says.", "set -e"]
+    reference = _shell(made.folder.absolute() / REFERENCE / "audio")
+    for sample in range(made.samples):
+        ours = _shell(made.folder.absolute() / sample_folder(sample) / "audio")
+        lines += [f"kadtk vggish {reference} {ours} --fad", f"kadtk panns-wavegram-logmel {reference} {ours}"]
+    return lines
+
+
+def cd_fvd_script(made: PairedSet) -> list[str]:
+    """Lines of a Python script that computes FVD of I3D's features with github.com/songweige/content-debiased-fvd, of
+    all frames of all clips."""
+    folder = made.folder.absolute()
+    side = min(map(int, made.settings["size"].split("x")))
+    samples = [str(folder / sample_folder(sample) / "video") for sample in range(made.samples)]
+    return [
+        "# Run it where cd-fvd is installed, as its own page says.",
+        "from cdfvd import fvd",
+        "",
+        f"REFERENCE = {str(folder / REFERENCE / 'video')!r}",
+        f"SHAPE = dict(data_type='video_folder', resolution={side}, sequence_length={made.settings['frames']})",
+        "",
+        "if __name__ == '__main__':",
+        f"    for sample in {samples!r}:",
+        "        evaluator = fvd.cdfvd('i3d', n_real='full', n_fake='full')",
+        "        evaluator.compute_real_stats(evaluator.load_videos(REFERENCE, **SHAPE))",
+        "        evaluator.compute_fake_stats(evaluator.load_videos(sample, **SHAPE))",
+        "        print(sample, 'FVD', evaluator.compute_fvd_from_stats())",
+    ]
+
+
+# By name: the file, and its lines.
+EXPORTS: dict[str, tuple[str, Callable[[PairedSet], list[str]]]] = {
+    "av-benchmark": ("av-benchmark.sh", av_benchmark_commands),
+    "kadtk": ("kadtk.sh", kadtk_commands),
+    "cd-fvd": ("cd-fvd.py", cd_fvd_script),
+}
 
 
 def _shell(path: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from ..errors import InputError
-from ..media import Clip, fit_image, resample_audio
+from ..errors import InputError, in_one_line
+from ..media import Clip, resample_audio
 
-KINDS = ("videomae", "clip", "clap", "wav2vec2", "hubert", "wavlm", "audio-spectrogram-transformer")
+KINDS = ("videomae", "clip", "clap", "pe_audio_video", "audio-spectrogram-transformer", "wav2vec2", "hubert", "wavlm")
 SPEECH = ("wav2vec2", "hubert", "wavlm")
+TRAINED_ALONE = "masked_spec_embed"  # stands for masked parts of a sound in training; published files may lack it
 FRAMES = 16  # of a clip, evenly spread, that a network of single pictures sees
 READ_AT_ONCE = 2**20  # bytes
 
@@ -35,12 +37,15 @@ class Features:
     """What a network says of one clip; None where it does not see or hear.
 
     pictures: of the video as a whole [D].    frames: of single pictures [F, D].    sound: [D].
+    seen, heard: of the video and of the sound, each as a whole, in one space [D].
     classes: logits [C] of what is heard, or seen.
     """
 
     pictures: Vector | None = None
     frames: Vector | None = None
     sound: Vector | None = None
+    seen: Vector | None = None
+    heard: Vector | None = None
     classes: Vector | None = None
 
 
@@ -89,17 +94,37 @@ def load_extractor(folder: Path, device: torch.device) -> Extractor:
         raise InputError(f"{folder}: no weights in safetensors; convert them, for no pickle is read")
     try:
         model, found = made.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
         )
-        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-            if found[problem]:
-                shown = ", ".join(map(str, sorted(found[problem])[:3]))
-                raise InputError(f"{folder}: {problem.replace('_', ' ')} in its weights: {shown}")
+        _refuse_incomplete(folder, model, found)
         model = model.to(device).eval().requires_grad_(False)
         of_clip, of_text = _BUILDERS[kind](model, folder, device)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"{folder}: cannot be loaded as {network} ({error})") from error
-    return Extractor(folder.name, kind, network, _checksum(files), of_clip, of_text)
+    except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
+        raise InputError(f"{folder}: cannot be loaded as {network} ({in_one_line(error, 300)})") from error
+    return Extractor(_name(folder), kind, network, _checksum(files), of_clip, of_text)
+
+
+def _refuse_incomplete(folder: Path, model: torch.nn.Module, found: Mapping[str, Any]) -> None:
+    """Raises InputError for weights that are not exactly the network's.
+
+    Not so for whole numbers, such as indices of positions: the class computes them, and of one network some published
+    files have them and others do not.
+    """
+    indices = {name for name, buffer in model.named_buffers() if not buffer.is_floating_point()}
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        wrong = sorted(str(key) for key in found[problem] if key not in indices)
+        if problem == "missing_keys":
+            wrong = [key for key in wrong if key.rpartition(".")[2] != TRAINED_ALONE]
+        if wrong:
+            raise InputError(f"{folder}: {problem.replace('_', ' ')} in its weights: {', '.join(wrong[:3])}")
+
+
+def _name(folder: Path) -> str:
+    """That of the folder; in the Hugging Face cache, where folders are named by commits, that of the repository."""
+    where = folder.absolute()
+    if where.parent.name == "snapshots" and where.parent.parent.name.startswith("models--"):
+        return where.parent.parent.name.rpartition("--")[2]
+    return where.name
 
 
 Built = tuple[Callable[[Clip], Features], Callable[[str], Vector] | None]
@@ -107,7 +132,7 @@ Built = tuple[Callable[[Clip], Features], Callable[[str], Vector] | None]
 
 def _videomae(model: Any, folder: Path, device: torch.device) -> Built:
     """Tokens pooled as a classifier of the kind does it, whose logits are given too."""
-    prepare = _pictures(folder, device)
+    prepare = _pictures(_read_json(folder / "preprocessor_config.json"), device)
     count = model.config.num_frames
 
     def of_clip(clip: Clip) -> Features:
@@ -124,7 +149,7 @@ def _videomae(model: Any, folder: Path, device: torch.device) -> Built:
 
 def _clip(model: Any, folder: Path, device: torch.device) -> Built:
     """The projected embeddings of evenly spread frames, and of texts."""
-    prepare = _pictures(folder, device)
+    prepare = _pictures(_read_json(folder / "preprocessor_config.json"), device)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
     def of_clip(clip: Clip) -> Features:
@@ -158,6 +183,27 @@ def _clap(model: Any, folder: Path, device: torch.device) -> Built:
     return of_clip, of_text
 
 
+def _perception_encoder(model: Any, folder: Path, device: torch.device) -> Built:
+    """The projected embeddings of the video and of the sound (Vyas et al. 2025, 2512.19687). Frames are chosen as the
+    published networks of 16 frames choose them."""
+    prepare = transformers.PeAudioVideoProcessor.from_pretrained(folder, local_files_only=True)
+    rate = prepare.feature_extractor.sampling_rate
+
+    def of_clip(clip: Clip) -> Features:
+        shown = clip.frames[np.arange(FRAMES) * (len(clip.frames) - 1) // (FRAMES - 1)]
+        inputs = prepare(
+            videos=[torch.from_numpy(shown).permute(0, 3, 1, 2)],
+            audio=[_mono(clip, rate)],
+            sampling_rate=rate,
+            do_sample_frames=False,
+            return_tensors="pt",
+        ).to(device)
+        found = model(input_values=inputs.input_values, pixel_values_videos=inputs.pixel_values_videos)
+        return Features(seen=_vector(found.video_embeds), heard=_vector(found.audio_embeds))
+
+    return of_clip, None
+
+
 def _speech(model: Any, folder: Path, device: torch.device) -> Built:
     """The mean of the last hidden state over time."""
     prepare = transformers.Wav2Vec2FeatureExtractor.from_pretrained(folder, local_files_only=True)
@@ -188,25 +234,46 @@ _BUILDERS: dict[str, Callable[[Any, Path, torch.device], Built]] = {
     "videomae": _videomae,
     "clip": _clip,
     "clap": _clap,
+    "pe_audio_video": _perception_encoder,
     **dict.fromkeys(SPEECH, _speech),
     "audio-spectrogram-transformer": _spectrogram,
 }
 
 
-def _pictures(folder: Path, device: torch.device) -> Callable[[NDArray[np.uint8]], Tensor]:
-    """What makes a network's input [F, 3, S, S] of frames [F, H, W, 3]: the shorter side scaled to its size, the middle
-    cut out, and its mean and deviation taken off."""
-    config = _read_json(folder / "preprocessor_config.json")
-    size = config.get("crop_size") or config["size"]
-    side = size if isinstance(size, int) else size.get("height") or size["shortest_edge"]
+def _pictures(config: Mapping[str, Any], device: torch.device) -> Callable[[NDArray[np.uint8]], Tensor]:
+    """What makes a network's input [F, 3, H, W] of frames [F, H, W, 3] as its own processor does: the shorter side is
+    scaled to its size, or both sides are, the middle cut out, and its mean and deviation taken off.
+
+    config: of the processor of pictures.
+    """
+    size, crop = config["size"], config.get("crop_size") if config.get("do_center_crop", True) else None
+    resample = Image.Resampling(config.get("resample", Image.Resampling.BICUBIC))
     mean, deviation = (torch.tensor(config[name]).view(3, 1, 1) for name in ("image_mean", "image_std"))
 
     def prepare(frames: NDArray[np.uint8]) -> Tensor:
-        fitted = np.stack([fit_image(frame, side, side) for frame in frames])
-        pixels = torch.from_numpy(fitted).permute(0, 3, 1, 2).float() / 255
+        height, width = _scaled(frames.shape[1:3], size)
+        down, along = _sides(crop) if crop else (height, width)
+        top, left = (height - down) // 2, (width - along) // 2
+        box = (left, top, left + along, top + down)
+        fitted = [Image.fromarray(frame).resize((width, height), resample).crop(box) for frame in frames]
+        pixels = torch.from_numpy(np.stack([np.asarray(each) for each in fitted])).permute(0, 3, 1, 2).float() / 255
         return ((pixels - mean) / deviation).to(device)
 
     return prepare
+
+
+def _scaled(shape: tuple[int, ...], size: int | Mapping[str, int]) -> tuple[int, int]:
+    """Height and width of a picture as a processor's `size` has it."""
+    shortest = size if isinstance(size, int) else size.get("shortest_edge")
+    if shortest is None:
+        return _sides(size)
+    short, long = sorted(shape)
+    longest = int(shortest * long / short)
+    return (shortest, longest) if shape[0] <= shape[1] else (longest, shortest)
+
+
+def _sides(size: int | Mapping[str, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size["height"], size["width"])
 
 
 def _spread(frames: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:

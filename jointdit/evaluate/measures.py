@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -106,8 +107,9 @@ def observe_clip(
     caption: str,
     extractors: Sequence[Extractor],
     curves: Curves | None = None,
+    path: Path | None = None,
 ) -> Observation:
-    """What the measures need of a clip. curves: its own, if they are there already.
+    """What the measures need of a clip. curves: its own, if they are there already.    path: the file that it is from.
 
     Raises InputError for a clip without sound.
     """
@@ -118,7 +120,7 @@ def observe_clip(
         recording,
         caption,
         Curves.of(clip) if curves is None else curves,
-        find_peaks(clip) if AVAILABLE else None,
+        find_peaks(clip, path) if AVAILABLE else None,
         {extractor.name: extractor.of_clip(clip) for extractor in extractors},
     )
 
@@ -220,6 +222,8 @@ def _of_network(
                 add(title, "lower", make(one, two, groups, others), shuffled_distance(make, one, two))
     if "frames" in kinds:
         found += _of_frames(extractor.name, ours, theirs, clips, groups)
+    if "heard" in kinds:
+        found.append(_of_both(extractor.name, ours, theirs, clips, groups))
     if "classes" in kinds:
         logits = np.stack([each.classes for each in ours if each.classes is not None])
         truth = np.array([each.classes for each in theirs])
@@ -257,6 +261,16 @@ def _of_frames(
         statistic = Mean(own, groups)
         found.append(Measure(name, network, "", statistic, by_chance, _mean([score(each, each) for each in real])))
     return found
+
+
+def _of_both(
+    network: str, ours: Sequence[Features], theirs: Sequence[Features], clips: Sequence[Observation], groups: Counts
+) -> Measure:
+    """Cosine of a clip's video with its sound; sounds of other recordings are chance."""
+    seen, heard = (_unit(np.stack([getattr(each, kind) for each in ours])) for kind in ("seen", "heard"))
+    real = [float(_unit(each.seen) @ _unit(each.heard)) for each in theirs]
+    by_chance = _shuffled(clips, lambda one, two: float(seen[one] @ heard[two]))
+    return Measure("picture with sound", network, "higher", Mean((seen * heard).sum(1), groups), by_chance, _mean(real))
 
 
 def _of_texts(

@@ -185,8 +185,10 @@ class KernelDistance:
     @classmethod
     def gaussian(cls, one: Array, two: Array, recording: Counts, other: Counts) -> KernelDistance:
         """exp(-|x - y|^2 / (2 s^2)), s the median distance between two clips of the reference `two`, times 100: KAD
-        (Chung et al. 2025, 2502.15602). The authors' toolkit draws 1000 pairs for the median; here it is of all."""
-        width = float(np.median(pdist(two))) if len(two) > 1 else 1.0
+        (Chung et al. 2025, 2502.15602). Of an even number of pairs the median is the lower of the two in the middle, as
+        in the authors' toolkit (kad.py of github.com/YoonjinXD/kadtk)."""
+        apart = np.sort(pdist(two))
+        width = float(apart[(len(apart) - 1) // 2]) if len(apart) else 1.0
 
         def kernel(x: Array, y: Array) -> Array:
             return np.exp(-cdist(x, y, "sqeuclidean") / (2 * width**2 + 1e-8))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessor, PreTrainedTokenizerBase
 
 from ..checkpoints.components import COMPONENTS
+from ..datasets.splits import ALL
 from ..encoders.conditioning import TextEmbeddings, pad_text
 from ..errors import InputError
 from ..latents import ClipShape
@@ -66,7 +67,7 @@ class Encoding:
 
 
 def read_split(folder: Path) -> str | None:
-    """The part of a published set that a cache holds; None where it was not made of one alone."""
+    """The part of a published set that a cache holds, `ALL` of a whole one; None of recordings without splits."""
     return _read_config(folder).get("split")
 
 
@@ -158,8 +159,9 @@ class LatentCache:
     def check_split(self, split: str) -> None:
         """Raises InputError if the cache holds another part of a published set than `split`."""
         if self.split not in (None, split):
+            holds = "a whole set, with what judges models" if self.split == ALL else f"the split {self.split}"
             raise InputError(
-                f"{self.folder}: holds the split {self.split}, and this run trains on {split}; name a cache that "
+                f"{self.folder}: holds {holds}, and this run trains on {split}; name a cache that "
                 f"`jointdit cache --split {split}` made, or set split={self.split} if you mean it"
             )
 

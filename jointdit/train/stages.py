@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from ..checked import Between, WrongValue, checked
 from ..checkpoints.components import IDENTITY
-from ..datasets.splits import SPLITS
+from ..datasets.splits import ALL, SPLITS
 from ..errors import InputError, in_one_line, some
 from ..toml_files import path_beside, read_toml, refuse_unknown, toml_value
 
@@ -91,8 +91,8 @@ class TrainingConfig:
         def refuse(name: str, wanted: str) -> None:
             raise WrongValue(name, getattr(self, name), wanted)
 
-        if self.split not in SPLITS:
-            refuse("split", f"one of {', '.join(SPLITS)}")
+        if self.split not in (*SPLITS, ALL):
+            refuse("split", f"one of {', '.join((*SPLITS, ALL))}")
         if bool(self.video_expert) != bool(self.audio_expert):
             refuse("audio_expert" if self.video_expert else "video_expert", "given as well: both experts, or neither")
         if self.samples == 1:

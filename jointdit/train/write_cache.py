@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..datasets.recordings import Recording, TrainingClip, cut, part_of
+from ..datasets.splits import ALL, held_split
 from ..encoders.autoencoders import to_model_range
 from ..encoders.conditioning import encode_clip_image
 from ..errors import InputError
@@ -86,10 +87,10 @@ def write_cache(
     workers: threads that decode while the device encodes; the clips are the same with any number, and with 0.
     progress: called with (recordings done, recordings of this part), first with what was there before. What it raises
     ends the run; whole recordings are kept.
-    split: the part of a published set that the recordings are; the cache remembers it.
+    split: the part of a published set that the recordings are. The cache remembers it, or that it holds a whole set.
     Raises InputError if the folder holds a cache of another encoding or split, or another process encodes this part.
     """
-    _claim(folder, Encoding.of(pipe, shape), split)
+    _claim(folder, Encoding.of(pipe, shape), held_split(split, (recording.split for recording in recordings)))
     name = f"{part:03d}-of-{parts:03d}"
     with locked(folder, f"lock-{name}", f"run of part {part}/{parts}"):
         held, reasons = held_recordings(read_shards(folder)), read_left_out(folder)
@@ -141,6 +142,9 @@ def _claim(folder: Path, encoding: Encoding, split: str | None) -> None:
     ours = asdict(encoding) | {"split": split}
     if path.exists():
         there = asdict(Encoding.read(folder)) | {"split": read_split(folder)}
+        if there["split"] is None and split == ALL:  # a whole set was not written down once
+            write_json(path, there | {"split": ALL})
+            there["split"] = ALL
         changed = [f"{key} {old} -> {ours[key]}" for key, old in there.items() if ours[key] != old]
         if changed:
             raise InputError(f"{path}: made with another configuration ({', '.join(changed)}); choose another folder")

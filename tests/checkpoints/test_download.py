@@ -23,6 +23,8 @@ from pathlib import Path
 import pytest
 from hub_stand_in import Break, Hub, digest
 from huggingface_hub import constants, snapshot_download
+from sounding_videos import video
+from tiny_extractors import write_all
 from tiny_models import write_experts
 
 from jointdit import InputError, JointDiTPipeline
@@ -578,3 +580,76 @@ def test_a_terminal_is_asked_and_sees_a_bar(answer, hub, tmp_path) -> None:
 def test_a_wrong_name_lists_the_models(refused) -> None:
     line = refused("svd", "sdxl", "--yes")
     assert "sdxl" in line and all(name in line for name in MODELS)
+
+
+NETWORK_FILES = """
+.gitattributes README.md config.json flax_model.msgpack merges.txt model.safetensors preprocessor_config.json
+pytorch_model.bin special_tokens_map.json tf_model.h5 tokenizer.json tokenizer_config.json vocab.json
+""".split()
+NETWORK_NEEDED = sorted(name for name in NETWORK_FILES if name.endswith((".json", ".txt", ".safetensors")))
+
+
+def test_a_network_is_its_settings_and_its_only_safetensors_with_its_configuration_last() -> None:
+    found = needed_files(MODELS["clip"], [*NETWORK_FILES, "onnx/model.onnx", "onnx/config.json"])
+    assert sorted(found) == NETWORK_NEEDED and found[-1] == "config.json"
+    for lost in ("config.json", "preprocessor_config.json", "model.safetensors"):
+        with pytest.raises(InputError, match=f"openai/clip-vit-base-patch32: does not have {lost}"):
+            needed_files(MODELS["clip"], [path for path in NETWORK_FILES if path != lost])
+
+
+def test_of_a_network_that_is_a_pickle_nothing_is_fetched(hub, tmp_path, refused) -> None:
+    repository = MODELS["ast"].repository
+    paths = ("config.json", "preprocessor_config.json", "pytorch_model.bin")
+    hub.repositories[repository] = {path: content(path) for path in paths}
+    line = refused("ast", "--to", tmp_path, "--yes")
+    assert f"{repository}: does not have model.safetensors, only pytorch_model.bin; no pickle is fetched" in line
+    assert hub.received() == [] and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["folder", "cache"])
+def test_a_network_comes_from_the_commit_whose_weights_are_safetensors(place, hub, tmp_path, capsys) -> None:
+    clip = MODELS["clip"]
+    newest = {path: content(path) for path in NETWORK_FILES if path != "model.safetensors"}
+    hub.repositories[clip.repository] = newest
+    hub.others[clip.repository, clip.commit] = {path: content(path) for path in NETWORK_FILES}
+    fetched("clip", *(["--to", tmp_path] if place == "folder" else []))
+    out = capsys.readouterr().out
+    assert f"{clip.repository}, for which the hub names no licence; what holds is on {hub.url}/{clip.repository}" in out
+    assert f"commit {clip.commit}" in out
+    folder = Path(out.splitlines()[-1])
+    assert folder.name == ("clip-vit-base-patch32" if place == "folder" else clip.commit)
+    assert published(folder) == {path: content(path) for path in NETWORK_NEEDED}
+
+
+def test_a_hub_that_answers_with_another_commit_is_refused(hub, hub_cache, refused) -> None:
+    hub.page = json.dumps({"id": MODELS["clip"].repository, "sha": "0" * 40, "siblings": []}).encode()
+    assert f"{'0' * 40} where {MODELS['clip'].commit} was asked for" in refused("clip", "--yes")
+
+
+def test_networks_that_were_fetched_measure_a_folder_of_clips(hub, tmp_path, capsys) -> None:
+    """Small networks of the real classes under their published names; experts in the same folder do not disturb."""
+    models, clips = tmp_path / "models", tmp_path / "clips"
+    networks = write_all(tmp_path / "saved")
+    names = ("videomae", "clip", "clap", "ast", "wav2vec2")
+    for name in names:
+        model = MODELS[name]
+        files = {path.name: path.read_bytes() for path in (networks / name).iterdir()}
+        hub.cards[model.repository] = {"license": f"the-licence-of-{name}"}
+        hub.repositories[model.repository] = files if model.commit is None else {"README.md": b""}
+        if model.commit:
+            hub.others[model.repository, model.commit] = files
+    fetched("svd", *names, "--to", models)
+    assert [line for line in capsys.readouterr().out.splitlines() if "the-licence-of-clap" in line]
+    for index in range(3):
+        clip = video(clips / f"{index}.mp4")
+        clip.with_suffix(".txt").write_text(f"a bell {index}")
+    scores = tmp_path / "out.json"
+    assert main(["evaluate", str(clips), "--features", str(models), "--json", str(scores), "--quiet"]) == 0
+    report = json.loads(scores.read_text())
+    assert {each["name"] for each in report["networks"]} == {MODELS[name].name for name in names}
+    assert {each["sha256"] for each in report["networks"]} == {
+        digest("model.safetensors", (networks / name / "model.safetensors").read_bytes()) for name in names
+    }
+    assert {"text with frames", "text with sound", "inception score, in one"} <= {
+        row["measure"] for row in report["table"]
+    }

@@ -13,7 +13,7 @@ from jointdit.cli import main
 from jointdit.datasets.recordings import find_recordings
 from jointdit.errors import InputError
 from jointdit.latents import ClipShape
-from jointdit.train.cache import LatentCache
+from jointdit.train.cache import LatentCache, read_split
 from jointdit.train.write_cache import write_cache
 
 
@@ -126,7 +126,7 @@ def test_a_cache_of_the_test_split_is_not_trained_on_unless_told(tmp_path, capsy
     assert main([*train, *(part for each in told for part in ("--set", each))]) == 0
 
 
-def test_a_cache_of_a_whole_set_says_that_the_test_split_is_in_it(tmp_path, capsys):
+def test_a_cache_of_a_whole_set_says_so_and_is_not_trained_on_unless_told(tmp_path, capsys):
     for name in ("rain/a", "rain/b"):
         video(tmp_path / "videos" / f"{name}.mp4")
     (tmp_path / "train.txt").write_text("rain/a.mp4\n")
@@ -134,6 +134,18 @@ def test_a_cache_of_a_whole_set_says_that_the_test_split_is_in_it(tmp_path, caps
     command = ["cache", str(tmp_path / "videos"), str(tmp_path / "cache"), "--layout", "avsync15", "--quiet"]
     assert main([*command, "--frames", "4", "--size", "32x32"]) == 0
     assert "all splits of the set are in this cache (1 of test, 1 of train)" in capsys.readouterr().out
+    cache, run = tmp_path / "cache", tmp_path / "run"
+    train = ["train", "a", "--quiet", "--set", f"cache={cache}", "--set", f"output={run}"]
+    assert main(train) == 2
+    assert "holds a whole set, with what judges models, and this run trains on train" in capsys.readouterr().err
+    told = ["split=all", "steps=1", "batch=1", "held_out=1", "samples=0", "tensorboard=false", "validate_every=9"]
+    assert main([*train, *(part for each in told for part in ("--set", each))]) == 0
+
+    config = cache / "cache.json"  # as such a cache was written once
+    config.write_text(config.read_text().replace('"split": "all"', '"split": null'))
+    assert read_split(cache) is None
+    assert main([*command, "--frames", "4", "--size", "32x32"]) == 0
+    assert read_split(cache) == "all"
 
 
 def test_a_cache_from_before_there_were_splits_is_filled_further(tmp_path):

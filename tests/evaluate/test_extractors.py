@@ -11,11 +11,12 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_extractors import SIDE, write_all
+from tiny_extractors import SIDE, write_all, write_pe_av
 
 from jointdit.errors import InputError
+from jointdit.evaluate import extractors
 from jointdit.evaluate.extractors import find_extractors, load_extractor
-from jointdit.media import Clip
+from jointdit.media import Clip, resample_audio
 
 CPU = torch.device("cpu")
 
@@ -83,6 +84,82 @@ def test_pictures_of_another_shape_are_scaled_and_cut_at_their_centre(folder):
         one, two = (network.of_clip(each).frames for each in clips)
     assert one == pytest.approx(two)
     assert Image.fromarray(wide).size == (SIDE + 40, SIDE)
+
+
+def test_pictures_are_prepared_as_the_networks_own_processor_does():
+    clip = pytest.importorskip("transformers.models.clip.image_processing_pil_clip")  # of transformers 5
+    frames = np.random.default_rng(2).integers(0, 256, (2, 45, 77, 3)).astype(np.uint8)
+    for size, shown in (({"shortest_edge": 36}, frames), ({"shortest_edge": 36}, frames.transpose(0, 2, 1, 3))):
+        own = clip.CLIPImageProcessorPil(size=size, crop_size={"height": SIDE, "width": SIDE})
+        expected = own(list(shown), return_tensors="np").pixel_values
+        prepare = extractors._pictures(json.loads(own.to_json_string()), CPU)
+        assert prepare(shown).numpy() == pytest.approx(np.stack(expected), abs=1e-5)
+
+
+def change_weights(folder, name, change):
+    """Copies a network, with its tensors changed in place by `change`."""
+    copy = folder.parent / f"changed {change.__name__}" / name
+    shutil.copytree(folder / name, copy, dirs_exist_ok=True)
+    tensors = load_file(copy / "model.safetensors")
+    change(tensors)
+    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    return copy
+
+
+@pytest.mark.parametrize("name", ["clap", "clip", "wav2vec2"])
+def test_indices_and_what_training_alone_uses_may_lack_or_be_too_much(name, folder, clip):
+    """As files of other versions of transformers have it, those of `facebook/wav2vec2-base-960h` among them."""
+
+    def older(tensors):
+        for key in [key for key in tensors if key.endswith(("_ids", "relative_position_index", "spec_embed"))]:
+            del tensors[key]
+        if name == "clip":
+            tensors["text_model.embeddings.position_ids"] = torch.arange(16)[None]
+
+    before, after = (load_extractor(each, CPU) for each in (folder / name, change_weights(folder, name, older)))
+    assert before.weights != after.weights
+    with torch.no_grad():
+        one, two = before.of_clip(clip), after.of_clip(clip)
+        if before.of_text:
+            assert np.array_equal(before.of_text("a dog"), after.of_text("a dog"))
+    assert np.array_equal(one.sound, two.sound) if one.frames is None else np.array_equal(one.frames, two.frames)
+
+
+def test_weights_in_half_precision_are_computed_with_in_full(folder, clip):
+    def half(tensors):
+        tensors |= {name: each.half() if each.is_floating_point() else each for name, each in tensors.items()}
+
+    with torch.no_grad():
+        found = [
+            load_extractor(each, CPU).of_clip(clip).frames
+            for each in (folder / "clip", change_weights(folder, "clip", half))
+        ]
+    assert found[0] == pytest.approx(found[1], abs=0.02) and not np.array_equal(*found)
+
+
+def test_a_network_in_the_cache_of_the_hub_is_called_as_it_is_published(folder, tmp_path):
+    snapshot = tmp_path / "models--openai--clip-vit-base-patch32" / "snapshots" / ("0" * 40)
+    shutil.copytree(folder / "clip", snapshot)
+    assert load_extractor(snapshot, CPU).name == "clip-vit-base-patch32"
+
+
+def test_picture_and_sound_in_one_space_are_those_of_transformers(tmp_path, clip):
+    pytest.importorskip("timm")
+    folder = write_pe_av(tmp_path / "pe-av")
+    with torch.no_grad():
+        found = load_extractor(folder, CPU).of_clip(clip)
+        model = transformers.PeAudioVideoModel.from_pretrained(folder).eval()
+        sound = torch.from_numpy(resample_audio(clip.audio, 16_000, 48_000))[None]
+        sound = torch.nn.functional.pad(sound, (0, -sound.shape[-1] % 1920), "reflect")
+        heard = model.get_audio_embeds(sound)[0].numpy()
+        seen = model.video_model.video_encoder(pixels(clip.frames)[None]).pooler_output
+        seen = model.video_model.video_head(seen)[0].numpy()
+    assert found.heard == pytest.approx(heard, abs=1e-4) and found.seen == pytest.approx(seen, abs=1e-4)
+    quiet = Clip(clip.frames, clip.fps, 0 * clip.audio, clip.sample_rate)
+    with torch.no_grad():
+        other = load_extractor(folder, CPU).of_clip(quiet)
+    assert other.seen == pytest.approx(found.seen, abs=1e-5)
+    assert np.abs(other.heard - found.heard).max() > 0.05
 
 
 def test_the_checksum_names_the_weights(folder, tmp_path):

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import re
+import shlex
+import shutil
 import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from sounding_videos import video
 from tiny_extractors import write_all
 from tiny_models import write_experts
 
 from jointdit import JointDiTPipeline
+from jointdit.checkpoints.folders import BUNDLED
 from jointdit.cli import main
+from jointdit.cli.evaluate import PROGRAMS
+from jointdit.cli.evaluate_sets import write_export
 from jointdit.datasets.recordings import find_recordings
 from jointdit.datasets.takes import take_clips
-from jointdit.evaluate.paired_set import seed_of
+from jointdit.evaluate.paired_set import PairedSet, seed_of
 from jointdit.media import read_clip
 
 SHAPE = ["--frames", "6", "--size", "32x32", "--steps", "2", "--audio-substeps", "1", "--quiet"]
@@ -113,6 +121,22 @@ def test_processes_share_the_names_and_a_stopped_run_goes_on(made, videos, tmp_p
     assert "split 'test' (now 'train')" in capsys.readouterr().err
 
 
+def test_clips_of_weights_that_changed_in_their_place_are_not_mixed(videos, tmp_path, capsys):
+    model, out = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(BUNDLED["tiny"], model)
+    again = command(videos, out, "--model", str(model), "--limit", "2", "--part", "0/1")
+    assert main(again) == 0 and main(again) == 0
+    path = next((model / "joint_blocks").glob("*.safetensors"))
+    tensors = load_file(path)
+    next(each for each in tensors.values() if each.ndim > 1).mul_(0.5)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(tensors, path, metadata)
+    capsys.readouterr()
+    assert main(again) == 2
+    assert "its clips were made with weights_sha256" in capsys.readouterr().err
+
+
 def test_the_result_names_the_split_and_every_measure_stands_beside_chance(made):
     report = json.loads(made.with_suffix(".json").read_text())
     assert report["settings"]["split"] == "test" and report["settings"]["set"] == "videos"
@@ -177,6 +201,28 @@ def test_a_recording_gives_clips_at_several_places(videos, tmp_path):
     assert {name[-2:] for name in names} == {"-0", "-1"}
     start, end = (read_clip(out / "reference" / "clips" / f"{names[0][:-2]}-{k}.mp4").frames for k in (0, 1))
     assert not np.array_equal(start, end)
+
+
+def test_other_programs_find_what_is_to_be_measured(made):
+    for program in PROGRAMS:
+        write_export(PairedSet.read(made), program)
+    lines = [shlex.split(line, comments=True) for line in (made / "kadtk.sh").read_text().splitlines()]
+    calls = [words for words in lines if words[:1] == ["kadtk"]]
+    assert [words[1] for words in calls] == ["vggish", "panns-wavegram-logmel"] * 2
+    assert [words[2:4] for words in calls[::2]] == [
+        [str(made / "reference" / "audio"), str(made / f"sample-{k}" / "audio")] for k in (0, 1)
+    ]
+
+    tree = ast.parse((made / "cd-fvd.py").read_text())
+    strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    folders = {text for text in strings if text.endswith("video")}
+    assert folders == {str(made / place / "video") for place in ("reference", "sample-0", "sample-1")}
+    (shape,) = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "SHAPE"]
+    assert {each.arg: each.value.value for each in shape.keywords} == {
+        "data_type": "video_folder",
+        "resolution": 32,
+        "sequence_length": 6,
+    }
 
 
 @pytest.mark.parametrize(

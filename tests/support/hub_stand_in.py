@@ -43,6 +43,7 @@ class Break:
 @dataclass
 class Hub:
     """repositories: their files, path to content.    cards, gated: what the hub says of them, gated ones by token.
+    others: their files at commits that are not the newest, by repository and commit.
 
     breaks: one for each of the next connections to the storage.    refusals: status by path on the hub.
     sizes: other sizes than the true ones that the hub announces.    served: other contents than the true ones.
@@ -57,6 +58,7 @@ class Hub:
     served: dict[str, bytes] = field(default_factory=dict)
     page: bytes | None = None  # answers every question instead
     endless: str | None = None  # answers to paths with this in them do not end
+    others: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     stalled: threading.Event = field(default_factory=threading.Event)
 
@@ -70,6 +72,12 @@ class Hub:
         for server in self._servers:
             server.shutdown()
             server.server_close()
+
+    def at(self, repository: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
+        """A commit and its files."""
+        if revision in ("main", self.commit(repository)):
+            return self.commit(repository), self.repositories[repository]
+        return (revision, self.others[repository, revision]) if (repository, revision) in self.others else None
 
     def commit(self, repository: str) -> str:
         files = self.repositories[repository]
@@ -162,19 +170,19 @@ class _HubHandler(_Handler):
             if part in path:
                 return self.answer(status)
         if path.startswith("/api/models/"):
-            name = path.removeprefix("/api/models/").removesuffix("/revision/main")
+            name, _, revision = path.removeprefix("/api/models/").partition("/revision/")
             repository, listing, _ = name.partition("/tree/")
-            return self.list_files(repository) if listing else self.describe(repository)
-        repository, found, rest = path.strip("/").partition("/resolve/")
+            return self.list_files(repository) if listing else self.describe(repository, revision or "main")
+        repository, resolve, rest = path.strip("/").partition("/resolve/")
         revision, _, name = rest.partition("/")
-        if not found or repository not in self.hub.repositories:
+        if not resolve or repository not in self.hub.repositories:
             return self.answer(404, X_Error_Code="RepoNotFound")
         if (token := self.hub.gated.get(repository)) and self.headers.get("Authorization") != f"Bearer {token}":
             return self.answer(401 if self.headers.get("Authorization") is None else 403, X_Error_Code="GatedRepo")
-        commit = self.hub.commit(repository)
-        if revision not in ("main", commit):
+        if (found := self.hub.at(repository, revision)) is None:
             return self.answer(404, X_Error_Code="RevisionNotFound")
-        body = self.hub.repositories[repository].get(name)
+        commit, files = found
+        body = files.get(name)
         if body is None:
             return self.answer(404, X_Error_Code="EntryNotFound")
         checksum = digest(name, body)
@@ -195,11 +203,14 @@ class _HubHandler(_Handler):
         ]
         self.answer(200, json.dumps(files).encode(), Content_Type="application/json")
 
-    def describe(self, repository: str) -> None:
+    def describe(self, repository: str, revision: str) -> None:
         if repository not in self.hub.repositories:
             return self.answer(404, X_Error_Code="RepoNotFound")
+        if (found := self.hub.at(repository, revision)) is None:
+            return self.answer(404, X_Error_Code="RevisionNotFound")
+        commit, files = found
         siblings = []
-        for path, body in self.hub.repositories[repository].items():
+        for path, body in files.items():
             size = self.hub.sizes.get(path, len(body))
             entry = {"rfilename": path, "size": size, "blobId": digest(path.replace(".", "/"), body)}
             if path.endswith(LARGE):
@@ -207,7 +218,7 @@ class _HubHandler(_Handler):
             siblings.append(entry)
         reply = {
             "id": repository,
-            "sha": self.hub.commit(repository),
+            "sha": commit,
             "gated": "auto" if repository in self.hub.gated else False,
             "cardData": self.hub.cards.get(repository),
             "siblings": siblings,
@@ -217,7 +228,7 @@ class _HubHandler(_Handler):
 
 class _StorageHandler(_Handler):
     def do_GET(self) -> None:
-        for files in self.hub.repositories.values():
+        for files in (*self.hub.repositories.values(), *self.hub.others.values()):
             for path, body in files.items():
                 if self.path == "/" + digest(path, body):
                     return self.ranged(self.hub.served.get(path, body))

@@ -54,7 +54,6 @@ NETWORKS = {
     "clip-large": Published("openai/clip-vit-large-patch14", None),
     "clap": Published("laion/clap-htsat-unfused", None, commit="79b58ed25fc00386262a2bea4b19fd21dc4310a0"),
     "clap-large": Published("laion/larger_clap_general", None, commit="16c8cc3159a3c8a31e8ff5ef1f66b0d9ab3667db"),
-    "pe-av": Published("facebook/pe-av-small-16-frame", None),
     "ast": Published("MIT/ast-finetuned-audioset-10-10-0.4593", None),
     "wav2vec2": Published("facebook/wav2vec2-base-960h", None),
 }

@@ -23,7 +23,7 @@ from torch import Tensor
 from ..errors import InputError, in_one_line
 from ..media import Clip, resample_audio
 
-KINDS = ("videomae", "clip", "clap", "pe_audio_video", "audio-spectrogram-transformer", "wav2vec2", "hubert", "wavlm")
+KINDS = ("videomae", "clip", "clap", "audio-spectrogram-transformer", "wav2vec2", "hubert", "wavlm")
 SPEECH = ("wav2vec2", "hubert", "wavlm")
 TRAINED_ALONE = "masked_spec_embed"  # stands for masked parts of a sound in training; published files may lack it
 FRAMES = 16  # of a clip, evenly spread, that a network of single pictures sees
@@ -37,15 +37,12 @@ class Features:
     """What a network says of one clip; None where it does not see or hear.
 
     pictures: of the video as a whole [D].    frames: of single pictures [F, D].    sound: [D].
-    seen, heard: of the video and of the sound, each as a whole, in one space [D].
     classes: logits [C] of what is heard, or seen.
     """
 
     pictures: Vector | None = None
     frames: Vector | None = None
     sound: Vector | None = None
-    seen: Vector | None = None
-    heard: Vector | None = None
     classes: Vector | None = None
 
 
@@ -183,27 +180,6 @@ def _clap(model: Any, folder: Path, device: torch.device) -> Built:
     return of_clip, of_text
 
 
-def _perception_encoder(model: Any, folder: Path, device: torch.device) -> Built:
-    """The projected embeddings of the video and of the sound (Vyas et al. 2025, 2512.19687). Frames are chosen as the
-    published networks of 16 frames choose them."""
-    prepare = transformers.PeAudioVideoProcessor.from_pretrained(folder, local_files_only=True)
-    rate = prepare.feature_extractor.sampling_rate
-
-    def of_clip(clip: Clip) -> Features:
-        shown = clip.frames[np.arange(FRAMES) * (len(clip.frames) - 1) // (FRAMES - 1)]
-        inputs = prepare(
-            videos=[torch.from_numpy(shown).permute(0, 3, 1, 2)],
-            audio=[_mono(clip, rate)],
-            sampling_rate=rate,
-            do_sample_frames=False,
-            return_tensors="pt",
-        ).to(device)
-        found = model(input_values=inputs.input_values, pixel_values_videos=inputs.pixel_values_videos)
-        return Features(seen=_vector(found.video_embeds), heard=_vector(found.audio_embeds))
-
-    return of_clip, None
-
-
 def _speech(model: Any, folder: Path, device: torch.device) -> Built:
     """The mean of the last hidden state over time."""
     prepare = transformers.Wav2Vec2FeatureExtractor.from_pretrained(folder, local_files_only=True)
@@ -234,7 +210,6 @@ _BUILDERS: dict[str, Callable[[Any, Path, torch.device], Built]] = {
     "videomae": _videomae,
     "clip": _clip,
     "clap": _clap,
-    "pe_audio_video": _perception_encoder,
     **dict.fromkeys(SPEECH, _speech),
     "audio-spectrogram-transformer": _spectrogram,
 }

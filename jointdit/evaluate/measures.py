@@ -222,8 +222,6 @@ def _of_network(
                 add(title, "lower", make(one, two, groups, others), shuffled_distance(make, one, two))
     if "frames" in kinds:
         found += _of_frames(extractor.name, ours, theirs, clips, groups)
-    if "heard" in kinds:
-        found.append(_of_both(extractor.name, ours, theirs, clips, groups))
     if "classes" in kinds:
         logits = np.stack([each.classes for each in ours if each.classes is not None])
         truth = np.array([each.classes for each in theirs])
@@ -261,16 +259,6 @@ def _of_frames(
         statistic = Mean(own, groups)
         found.append(Measure(name, network, "", statistic, by_chance, _mean([score(each, each) for each in real])))
     return found
-
-
-def _of_both(
-    network: str, ours: Sequence[Features], theirs: Sequence[Features], clips: Sequence[Observation], groups: Counts
-) -> Measure:
-    """Cosine of a clip's video with its sound; sounds of other recordings are chance."""
-    seen, heard = (_unit(np.stack([getattr(each, kind) for each in ours])) for kind in ("seen", "heard"))
-    real = [float(_unit(each.seen) @ _unit(each.heard)) for each in theirs]
-    by_chance = _shuffled(clips, lambda one, two: float(seen[one] @ heard[two]))
-    return Measure("picture with sound", network, "higher", Mean((seen * heard).sum(1), groups), by_chance, _mean(real))
 
 
 def _of_texts(

@@ -11,12 +11,12 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_extractors import SIDE, write_all, write_pe_av
+from tiny_extractors import SIDE, write_all
 
 from jointdit.errors import InputError
 from jointdit.evaluate import extractors
 from jointdit.evaluate.extractors import find_extractors, load_extractor
-from jointdit.media import Clip, resample_audio
+from jointdit.media import Clip
 
 CPU = torch.device("cpu")
 
@@ -141,25 +141,6 @@ def test_a_network_in_the_cache_of_the_hub_is_called_as_it_is_published(folder, 
     snapshot = tmp_path / "models--openai--clip-vit-base-patch32" / "snapshots" / ("0" * 40)
     shutil.copytree(folder / "clip", snapshot)
     assert load_extractor(snapshot, CPU).name == "clip-vit-base-patch32"
-
-
-def test_picture_and_sound_in_one_space_are_those_of_transformers(tmp_path, clip):
-    pytest.importorskip("timm")
-    folder = write_pe_av(tmp_path / "pe-av")
-    with torch.no_grad():
-        found = load_extractor(folder, CPU).of_clip(clip)
-        model = transformers.PeAudioVideoModel.from_pretrained(folder).eval()
-        sound = torch.from_numpy(resample_audio(clip.audio, 16_000, 48_000))[None]
-        sound = torch.nn.functional.pad(sound, (0, -sound.shape[-1] % 1920), "reflect")
-        heard = model.get_audio_embeds(sound)[0].numpy()
-        seen = model.video_model.video_encoder(pixels(clip.frames)[None]).pooler_output
-        seen = model.video_model.video_head(seen)[0].numpy()
-    assert found.heard == pytest.approx(heard, abs=1e-4) and found.seen == pytest.approx(seen, abs=1e-4)
-    quiet = Clip(clip.frames, clip.fps, 0 * clip.audio, clip.sample_rate)
-    with torch.no_grad():
-        other = load_extractor(folder, CPU).of_clip(quiet)
-    assert other.seen == pytest.approx(found.seen, abs=1e-5)
-    assert np.abs(other.heard - found.heard).max() > 0.05
 
 
 def test_the_checksum_names_the_weights(folder, tmp_path):

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import torch
 import transformers as t
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 
 SIDE, WIDTH = 32, 16
 
@@ -79,36 +77,6 @@ def write_ast(folder: Path) -> Path:
     config = t.ASTConfig(**_small(max_length=64, num_mel_bins=32, patch_size=16, num_labels=6))
     t.ASTForAudioClassification(config).save_pretrained(folder)
     t.ASTFeatureExtractor(num_mel_bins=32, max_length=64).save_pretrained(folder)
-    return folder
-
-
-def write_pe_av(folder: Path) -> Path:
-    """Not one of `write_all`, for it needs timm and torchvision."""
-    own = _small(head_dim=8)
-    special = dict.fromkeys([f"{name}_token_id" for name in ("pad", "eos", "bos", "cls", "sep")], 1)
-    sound = {"encoder_hidden_size": 4, "codebook_dim": 8, "n_codebooks": 1, "hidden_size": 64}
-    sizes = {"embed_dim": WIDTH, "depth": 1, "num_heads": 2, "img_size": SIDE, "patch_size": 8}
-    pictures = {"architecture": "vit_pe_core_tiny_patch16_384", "num_classes": WIDTH, "model_args": sizes}
-    config = t.PeAudioVideoConfig(
-        text_config={"model_type": "modernbert", **_small(vocab_size=64), **special},
-        audio_video_config={
-            **own,
-            "audio_config": {"model_type": "pe_audio_encoder", **own, "dac_config": sound},
-            "video_config": {"model_type": "pe_video_encoder", **own, "vision_config": pictures},
-        },
-    )
-    model = t.PeAudioVideoModel(config)
-    with torch.no_grad():
-        for weights in model.audio_model.audio_encoder.parameters():  # as it begins, no sound is louder than its biases
-            weights *= 8 if weights.ndim > 1 else 1
-    model.save_pretrained(folder)
-    words = Tokenizer(WordLevel({"[UNK]": 0, "[PAD]": 1}, "[UNK]"))
-    tokenizer = t.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]")
-    prepare = t.PeVideoVideoProcessor(
-        size={"height": SIDE, "width": SIDE}, do_resize=True, do_rescale=True, do_normalize=True,
-        image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.3, 0.4],
-    )  # fmt: skip
-    t.PeAudioVideoProcessor(t.PeAudioFeatureExtractor(), prepare, tokenizer).save_pretrained(folder)
     return folder
 
 

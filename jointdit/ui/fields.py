@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,10 +61,11 @@ LEFT_OUT = {
 
 @dataclass(frozen=True)
 class Field:
-    """An option and the part of the page that asks for it."""
+    """An option and the part of the page that asks for it. read: checks its text, in place of the option's own."""
 
     option: Option
     part: gr.components.Component
+    read: Callable[[str], object] | None = None
 
     def text(self, value: object) -> str | None:
         """What was given, as on the command line; None where it was left alone. Raises InputError with the label."""
@@ -75,7 +76,7 @@ class Field:
         if not text or (chosen and value == self.part.value):
             return None
         try:
-            self.option.read(text)
+            (self.read or self.option.read)(text)
         except ValueError as error:
             raise InputError(f"{label(self.option)} {in_one_line(text, SHOWN)}: {error}") from None
         return text
@@ -89,7 +90,7 @@ class Form:
 
     def add(self, *names: str, **options: Any) -> list[gr.components.Component]:
         """Fields for options, where the page is being built. options: of Gradio's components."""
-        return [self._add(name, **options) for name in names]
+        return [self.take(name, _part(BY_NAME[name], **options)) for name in names]
 
     def rows(self, *names: str, wide: int = 2) -> None:
         """Fields beside each other, as many as there is room for."""
@@ -97,9 +98,11 @@ class Form:
             with gr.Row():
                 self.add(*names[first : first + wide], min_width=140)
 
-    def take(self, name: str, part: gr.components.Component) -> gr.components.Component:
+    def take(
+        self, name: str, part: gr.components.Component, read: Callable[[str], object] | None = None
+    ) -> gr.components.Component:
         """A part that asks for an option in its own way."""
-        self.fields[name] = Field(BY_NAME[name], part)
+        self.fields[name] = Field(BY_NAME[name], part, read)
         return part
 
     def texts(self, values: Sequence[object]) -> dict[str, str]:
@@ -115,18 +118,16 @@ class Form:
         """Names in Python and values that the page opens with."""
         return ((field.option.key, field.part.value) for field in self.fields.values())
 
-    def _add(self, name: str, **options: Any) -> gr.components.Component:
-        option = BY_NAME[name]
-        said = {"label": label(option), "info": sentence(option.help), "elem_id": name, **options}
-        none = left_out(option)
-        if option.flag:
-            part: gr.components.Component = gr.Checkbox(value=False, **said)
-        elif isinstance(option.read, OneOf):
-            words = option.read.choices
-            part = gr.Radio(list(words if none in words else (none, *words)), value=none, **said)
-        else:
-            part = gr.Textbox(**{"value": "", "placeholder": none, **said})
-        return self.take(name, part)
+
+def _part(option: Option, **options: Any) -> gr.components.Component:
+    said = {"label": label(option), "info": sentence(option.help), "elem_id": option.name, **options}
+    none = left_out(option)
+    if option.flag:
+        return gr.Checkbox(value=False, **said)
+    if isinstance(option.read, OneOf):
+        words = option.read.choices
+        return gr.Radio(list(words if none in words else (none, *words)), value=none, **said)
+    return gr.Textbox(**{"value": "", "placeholder": none, **said})
 
 
 def label(option: Option) -> str:

@@ -19,7 +19,7 @@ from ..cli.jobs import read_seeds
 from ..diffusion.modes import DEFAULTS as GUIDANCE_MODES
 from ..errors import InputError, in_one_line
 from .clips import FILES, Studio, check, examples
-from .fields import SHOWN, Form, label, read_texts
+from .fields import BY_NAME, SHOWN, Form, label, left_out, read_texts, sentence
 from .report import report_tab
 from .results import Made, bar, write
 from .train import train_tab
@@ -37,9 +37,9 @@ NARROW = 768  # pixels
 CSS = f"""
 .status progress {{ width: 100% }}
 .status img {{ width: 100%; max-width: 24rem; border-radius: 0.5rem }}
-#command .cm-editor {{ min-height: 0 }}
-#gallery img {{ object-fit: cover }}
-:is(#sound, #graph, #command, #plot, #gallery):has(.empty) {{ display: none }}
+#command .cm-scroller {{ min-height: 3rem !important }}
+#gallery .grid-container {{ grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)) !important }}
+:is(#sound, #graph, #command, #plot, #gallery, #loss, #samples, #report):has(.empty) {{ display: none }}
 @media (max-width: {NARROW}px) {{ .gradio-container {{ padding: 0.5rem }} }}
 """
 # Where the columns are one below the other, what is being made is far from the button.
@@ -88,17 +88,17 @@ def generate_tab(
     form = Form()
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            image = gr.Image(
-                label="Picture",
-                type="filepath",
-                value=str(SAMPLE),
-                height=220,
-                elem_id="picture",
-                buttons=PICTURE_BUTTONS,
-            )
+            image = _picture()
             form.add("prompt", info=None, placeholder="what happens and what is heard; empty: the picture suggests it")
             with gr.Row():
-                form.add("seed", info="One, or several as 1,2,3", min_width=140)
+                seed = gr.Textbox(
+                    label="Seed",
+                    info="One, or several as 1,2,3",
+                    placeholder=left_out(BY_NAME["seed"]),
+                    min_width=140,
+                    elem_id="seed",
+                )
+                form.take("seed", seed, _read_seeds)
                 count = gr.Slider(
                     1, MOST_CLIPS, 1, step=1, label="Clips", info="With this seed and those that follow", min_width=140
                 )
@@ -106,7 +106,7 @@ def generate_tab(
                 run = gr.Button("Generate", variant="primary", elem_id="generate")
                 stop = gr.Button("Cancel", variant="stop", interactive=False, elem_id="cancel")
             with gr.Accordion("A video or a sound that is given", open=False):
-                video = gr.Video(label="Video that gets a sound, instead of a picture", height=240, elem_id="video")
+                video = gr.Video(label="Video that gets a sound, instead of a picture", height=290, elem_id="video")
                 form.rows("retake", "retake-only")
                 audio = gr.Audio(label="Sound that the picture moves to", type="filepath", elem_id="audio")
             with gr.Accordion("Clip", open=False):
@@ -157,8 +157,7 @@ def generate_tab(
             plot = gr.Image(label="Motion and loudness", interactive=False, elem_id="plot", buttons=PICTURE_BUTTONS)
             gallery = gr.Gallery(
                 label="Clips of this session: a click shows one",
-                columns=6,
-                height=150,
+                height="auto",
                 allow_preview=False,
                 elem_id="gallery",
                 buttons=[],
@@ -206,9 +205,9 @@ def generate_tab(
         except CORRECTABLE as error:
             if (told := complaint(error)) is None:
                 raise
-            told = in_one_line(told)
+            told = in_one_line(_as_named(told, (image, video, audio)))
             yield {status: f"<b>{escape(told)}</b>"}
-            raise gr.Error(escape(told), print_exception=False) from error
+            raise gr.Error(escape(told, quote=False), print_exception=False) from error
 
     generate.__signature__ = _signature(form)  # the names of the endpoint's arguments
     asked = [image, video, audio, count, *form.parts, gallery_state]
@@ -235,9 +234,21 @@ def generate_tab(
     return joint
 
 
-def _sync_strength() -> gr.Slider:
-    from .fields import BY_NAME, sentence
+def _picture() -> gr.Image:
+    """The file itself goes on: Gradio would code some anew, and has no line of its own for those it cannot open."""
+    picture = gr.Image(
+        label="Picture",
+        type="filepath",
+        value=str(SAMPLE),
+        height=220,
+        elem_id="picture",
+        buttons=PICTURE_BUTTONS,
+    )
+    picture.preprocess = lambda payload: None if payload is None else payload.path
+    return picture
 
+
+def _sync_strength() -> gr.Slider:
     option = BY_NAME["sync"]
     read: Any = option.read
     return gr.Slider(
@@ -268,18 +279,26 @@ def _asked(form: Form, values: Sequence[object], files: dict[str, str | None]) -
 
 def _seeds(text: str | None, count: int) -> Sequence[int]:
     """The seed of each clip: as they are named, or one, or a random one, and those that follow it."""
-    if text is None or text.isdecimal():
-        first = secrets.randbelow(2**32) if text is None else int(text)
-        return range(first, first + count)
-    try:
-        seeds = read_seeds(text)
-    except ValueError:
-        seeds = ""
+    named = (secrets.randbelow(2**32),) if text is None else _read_seeds(text)
+    if len(named) > 1 and count > 1:
+        raise InputError(f"Seed {in_one_line(text, SHOWN)}: names several; set Clips to 1, or name the first alone")
+    return named if len(named) > 1 else range(named[0], named[0] + count)
+
+
+def _read_seeds(text: str) -> tuple[int, ...]:
+    seeds = read_seeds(text)
     if isinstance(seeds, str):
-        raise InputError(f"Seed {in_one_line(text, SHOWN)}: give a whole number from 0 on, or several as 1,2,3")
-    if count > 1 or len(seeds) > MOST_CLIPS:
-        raise InputError(f"Seed {in_one_line(text, SHOWN)}: with several seeds set Clips to 1, and name {MOST_CLIPS}")
+        raise ValueError("must be a whole number from 0 on, or several as 1,2,3; Clips says how many")
+    if len(seeds) > MOST_CLIPS:
+        raise ValueError(f"must be at most {MOST_CLIPS} seeds")
     return seeds
+
+
+def _as_named(told: str, paths: Sequence[str | None]) -> str:
+    """With the names of files that the user knows, in place of where the page keeps them."""
+    for path in filter(None, paths):
+        told = told.replace(path, Path(path).name)
+    return told
 
 
 def _ready() -> tuple[Any, Any]:

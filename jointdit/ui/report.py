@@ -18,8 +18,10 @@ def report_tab() -> None:
     with gr.Row():
         clip = gr.Video(label="Clip with sound", sources=["upload"])
         with gr.Column():
-            scores = gr.Textbox(label="Scores", lines=3, elem_id="scores")
-            plot = gr.Image(label="Motion and loudness", interactive=False)
+            scores = gr.Textbox(label="Scores", placeholder="They are here once a clip is.", lines=3, elem_id="scores")
+            plot = gr.Image(
+                label="Motion and loudness", interactive=False, elem_id="report", buttons=["download", "fullscreen"]
+            )
     clip.change(sync_report, clip, [scores, plot], api_name="sync_report")
 
 

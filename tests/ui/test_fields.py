@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ gradio = pytest.importorskip("gradio", reason="no gradio; pip install '.[test]'"
 
 from jointdit.cli.generate import OPTIONS  # noqa: E402
 from jointdit.cli.options import OneOf  # noqa: E402
+from jointdit.cli.ui import found_models  # noqa: E402
 from jointdit.errors import InputError  # noqa: E402
 from jointdit.options import DECLARED, Range  # noqa: E402
 from jointdit.ui.clips import Studio  # noqa: E402
@@ -75,3 +77,14 @@ def test_a_value_out_of_range_is_refused_in_one_line_with_its_label(endpoint, na
     with pytest.raises(InputError) as error:
         form.texts(["-1"])
     assert part.label in str(error.value) and "must be" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_models_are_found_where_they_are_looked_for(tmp_path, monkeypatch):
+    for place in ("here", "models/beside", "more/named"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "model_index.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    own = [str(tmp_path / "here"), str(tmp_path / "models" / "beside")]
+    assert found_models(None, trusted=True) == own
+    assert found_models(Path("more"), trusted=True) == ["more/named", *own]
+    assert found_models(Path("more"), trusted=False) == ["more/named"], "others see what they are given alone"

@@ -41,11 +41,12 @@ def run(arguments: argparse.Namespace) -> None:
     if find_spec("gradio") is None:
         raise InputError(f'the page (jointdit[ui]) lacks Gradio; get it with: "{sys.executable}" -m pip install gradio')
 
-    from ..ui.clips import Studio
-    from ..ui.page import build_page, launch_options
     from .progress import hushed
 
     with hushed():
+        from ..ui.clips import Studio
+        from ..ui.page import build_page, launch_options
+
         page = build_page(Studio(arguments.device), models, trusted)
         page.queue(max_size=32)
         options = launch_options(arguments.host, arguments.port, arguments.upload_limit)

@@ -21,7 +21,7 @@ from ..errors import InputError, in_one_line
 from .clips import FILES, Studio, check, examples
 from .fields import BY_NAME, SHOWN, Form, label, left_out, read_texts, sentence
 from .report import report_tab
-from .results import Made, bar, write
+from .results import Made, bar, moving, write
 from .train import train_tab
 from .visitors import Visitors
 from .work import Step, in_steps
@@ -32,7 +32,7 @@ MOST_CLIPS = 16
 SCALES = ("video-scale", "video-scale-start", "audio-scale", "video-joint-scale", "audio-joint-scale")
 PATHS = ("video-expert", "audio-expert", "joint", "adapters")  # of this machine
 FONTS = ("ui-sans-serif", "system-ui", "sans-serif")  # of the system: the page loads nothing from elsewhere
-PICTURE_BUTTONS = ["download", "fullscreen"]  # and none that sends it to others
+PICTURE_BUTTONS: Any = ["download", "fullscreen"]  # and none that sends it to others
 NARROW = 768  # pixels
 CSS = f"""
 .status progress {{ width: 100% }}
@@ -144,8 +144,8 @@ def generate_tab(
                 buttons=["download"],
             )
             with gr.Row():
-                sound = gr.File(label="Sound, .wav", height=90, elem_id="sound")
-                graph = gr.File(label="Workflow for ComfyUI's API, .json", height=90, elem_id="graph")
+                sound = gr.File(label="Sound, .wav", height=90, min_width=240, elem_id="sound")
+                graph = gr.File(label="Workflow for ComfyUI's API", height=90, min_width=240, elem_id="graph")
             command = gr.Code(
                 label="The command that makes it again",
                 language="shell",
@@ -167,6 +167,7 @@ def generate_tab(
                 [image, form.fields["prompt"].part],
                 label="Pictures, and prompts that the bundled model knows",
             )
+    assert isinstance(mode, gr.Radio)
     mode.change(_scales, mode, scales, show_progress="hidden", api_visibility="private")
     video.upload(lambda: None, None, image, queue=False, api_visibility="private")
     image.upload(lambda: None, None, video, queue=False, api_visibility="private")
@@ -176,12 +177,11 @@ def generate_tab(
         request: gr.Request, image: str | None, video: str | None, audio: str | None, count: float, *values: Any
     ) -> Iterator[dict[Any, Any]]:
         """Makes clips of a picture, a video or a sound, one for each seed."""
-        clips: Sequence[Made]
-        *values, clips = values
-        yield {status: bar("waits", 0, 1)}
+        *given, clips = values
+        yield {status: bar("starts", 0, 1)}
         try:
-            texts = _asked(form, values, dict(zip(FILES, (image, video, audio), strict=True)))
-            if not trusted and (texts.keys() & set(PATHS) or texts["model"] not in models):
+            texts = _asked(form, given, dict(zip(FILES, (image, video, audio), strict=True)))
+            if not trusted and (texts.keys() & set(PATHS) or texts.get("model", models[0]) not in models):
                 raise InputError("this page takes models from its list alone")
             seeds = _seeds(texts.pop("seed", None), int(count))
             for turn, seed in enumerate(seeds, 1):
@@ -189,12 +189,14 @@ def generate_tab(
                 options = read_texts(asked)
                 check(options)
                 note = f"clip {turn} of {len(seeds)}: " if len(seeds) > 1 else ""
+                picture = ""  # stays while later steps have none
                 with closing(in_steps(lambda report, options=options: studio.make(options, report))) as work:
                     for each in work:
                         if not visitors.wait(request):
                             return
                         if isinstance(each, Step):
-                            yield {status: bar(note + each.stage, each.done, each.total, each.frames)}
+                            picture = picture if each.frames is None else moving(each.frames)
+                            yield {status: bar(note + each.stage, each.done, each.total, picture)}
                             continue
                         clips = [write(*each.result, asked, folder), *clips]
                         yield {
@@ -212,7 +214,7 @@ def generate_tab(
     generate.__signature__ = _signature(form)  # the names of the endpoint's arguments
     asked = [image, video, audio, count, *form.parts, gallery_state]
     run.click(visitors.come, queue=False, api_visibility="private", js=SHOW_STATUS)
-    run.click(_at_work, None, [run, stop], queue=False, show_progress="hidden", api_visibility="private")
+    run.click(_at_work, None, [run, stop, status], queue=False, show_progress="hidden", api_visibility="private")
     event = run.click(
         generate,
         asked,
@@ -279,7 +281,7 @@ def _asked(form: Form, values: Sequence[object], files: dict[str, str | None]) -
 
 def _seeds(text: str | None, count: int) -> Sequence[int]:
     """The seed of each clip: as they are named, or one, or a random one, and those that follow it."""
-    named = (secrets.randbelow(2**32),) if text is None else _read_seeds(text)
+    named: Sequence[int] = [secrets.randbelow(2**32)] if text is None else _read_seeds(text)
     if len(named) > 1 and count > 1:
         raise InputError(f"Seed {in_one_line(text, SHOWN)}: names several; set Clips to 1, or name the first alone")
     return named if len(named) > 1 else range(named[0], named[0] + count)
@@ -306,8 +308,9 @@ def _ready() -> tuple[Any, Any]:
     return gr.update(interactive=True), gr.update(interactive=False)
 
 
-def _at_work() -> tuple[Any, Any]:
-    return gr.update(interactive=False), gr.update(interactive=True)
+def _at_work() -> tuple[Any, Any, str]:
+    """The same buttons, and what is seen until the device is free."""
+    return gr.update(interactive=False), gr.update(interactive=True), bar("waits for its turn", 0, 1)
 
 
 def _again(clips: list[Made], chosen: gr.SelectData) -> tuple[str | None, ...]:

@@ -44,13 +44,16 @@ class Made(NamedTuple):
         return self[1:]
 
 
-def bar(text: str, done: int, total: int, frames: np.ndarray | None = None) -> str:
-    """A line, a bar, and the moving picture of what the clip looks like by now."""
-    line = f"{html.escape(text)} {done}/{total}<progress value={done} max={max(total, 1)}></progress>"
-    if frames is None:
-        return line
+def bar(text: str, done: int, total: int, picture: str = "") -> str:
+    """A line, a bar, and below it what `moving` made, as HTML."""
+    count = f" {done}/{total}" if total > 1 else ""
+    return f"{html.escape(text)}{count}<progress value={done} max={max(total, 1)}></progress>{picture}"
+
+
+def moving(frames: np.ndarray) -> str:
+    """The moving picture of what the clip looks like by now, uint8 [F, h, w, 3], as HTML."""
     picture = base64.b64encode(animation(frames)).decode()
-    return f'{line}<img alt="the clip so far" src="data:image/webp;base64,{picture}">'
+    return f'<img alt="the clip so far" src="data:image/webp;base64,{picture}">'
 
 
 def animation(frames: np.ndarray) -> bytes:

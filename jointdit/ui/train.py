@@ -28,7 +28,7 @@ MOST_HELD_OUT, MOST_SAMPLES = 32, 8  # clips; of a small folder, fewer
 Seen = tuple[str, Any, list[str], Any]  # what was said, the losses, the samples, the result
 
 
-def train_tab(models: Sequence[str], visitors: Visitors, folder: Path, joint: gr.Textbox) -> None:
+def train_tab(models: Sequence[str], visitors: Visitors, folder: Path, joint: gr.components.Component) -> None:
     """Folders in, the loss curve and the samples out. What it writes is what the commands write.
 
     folder: of the page, which may show what is in it.    joint: where the result goes.

@@ -213,9 +213,9 @@ def generate_tab(
 
     generate.__signature__ = _signature(form)  # the names of the endpoint's arguments
     asked = [image, video, audio, count, *form.parts, gallery_state]
-    run.click(visitors.come, queue=False, api_visibility="private", js=SHOW_STATUS)
-    run.click(_at_work, None, [run, stop, status], queue=False, show_progress="hidden", api_visibility="private")
-    event = run.click(
+    aside: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    click = run.click(visitors.come, js=SHOW_STATUS, **aside).then(_at_work, None, [run, stop, status], **aside)
+    event = click.then(  # not beside it: the buttons of a clip that is refused at once would stay as those of work
         generate,
         asked,
         [*results, gallery, gallery_state],
@@ -223,7 +223,7 @@ def generate_tab(
         show_progress="hidden",
         **DEVICE_QUEUE,
     )
-    event.then(_ready, None, [run, stop], queue=False, show_progress="hidden", api_visibility="private")
+    event.then(_ready, None, [run, stop], **aside)
     gallery.select(_again, gallery_state, list(results), queue=False, api_visibility="private")
     stop.click(
         lambda: (*_ready(), "Cancelled."),

@@ -70,9 +70,9 @@ def train_tab(models: Sequence[str], visitors: Visitors, folder: Path, joint: gr
                     return
                 yield each
 
-    start.click(visitors.come, queue=False, api_visibility="private")
-    start.click(lambda: _buttons(True), None, [start, stop], queue=False, api_visibility="private")
-    run = start.click(
+    click = start.click(visitors.come, queue=False, api_visibility="private")
+    click = click.then(lambda: _buttons(True), None, [start, stop], queue=False, api_visibility="private")
+    run = click.then(
         train_for,
         [videos, output, model, steps, batch],
         [said, curve, samples, joint],

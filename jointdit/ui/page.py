@@ -208,7 +208,7 @@ def generate_tab(
             if (told := complaint(error)) is None:
                 raise
             told = in_one_line(_as_named(told, (image, video, audio)))
-            yield {status: f"<b>{escape(told)}</b>"}
+            yield {status: f"<b>{escape(told)}</b>", **dict(zip((run, stop), _ready(), strict=True))}
             raise gr.Error(escape(told, quote=False), print_exception=False) from error
 
     generate.__signature__ = _signature(form)  # the names of the endpoint's arguments
@@ -218,7 +218,7 @@ def generate_tab(
     event = click.then(  # not beside it: the buttons of a clip that is refused at once would stay as those of work
         generate,
         asked,
-        [*results, gallery, gallery_state],
+        [*results, gallery, gallery_state, run, stop],
         api_name="generate",
         show_progress="hidden",
         **DEVICE_QUEUE,

@@ -241,7 +241,7 @@ def test_the_endpoint_makes_the_same_clip_without_a_browser(address):
     assert "/generate" in client.view_api(return_format="dict")["named_endpoints"]
     photo = client_module.handle_file(ROOT / "jointdit" / "assets" / "sample.jpg")
     results = [client.predict(image=photo, seed="4", steps="2", api_name="/generate") for _ in range(2)]
-    for clip, sound, graph, command, plot, said, _ in results:
+    for clip, sound, graph, command, plot, said, *_ in results:
         assert read_recipe(clip) == {"model": "tiny", "seed": "4", "steps": "2"}
         assert len(read_audio(sound)[0][0]) == 25600 and "JointDiTSample" in Path(graph).read_text()
         assert "--seed 4" in command and Path(plot).suffix in (".png", ".webp") and "20 frames" in said

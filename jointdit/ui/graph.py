@@ -22,7 +22,7 @@ def left_out(texts: Mapping[str, str]) -> list[str]:
 
 
 def workflow(options: Mapping[str, Any], names: Mapping[str, str], maker: Maker) -> str | None:
-    """The graph; None for a retake, which no node makes.
+    """The graph; None for a retake, whose node is not written here.
 
     options: of `jointdit generate`.    names: of the given files, as the user knows them.    maker: of the clip.
     """

@@ -104,7 +104,7 @@ def _said(clip: Clip, options: Mapping[str, Any], texts: Mapping[str, str], has_
     frames, height, width, _ = clip.frames.shape
     lines = [f"{frames} frames, {float(clip.fps):.6g} fps, {width}x{height}, seed {options['seed']}"]
     if not has_graph:
-        lines.append("No node of ComfyUI makes a retake: there is no workflow of this clip.")
+        lines.append("There is no workflow of a retake here; in ComfyUI the node JointDiT Retake makes one.")
     elif lacking := left_out(texts):
         lines.append(f"The workflow leaves out {', '.join(lacking)}, which no node has: its clip differs.")
     return lines

@@ -68,7 +68,7 @@ def test_a_part_of_a_video_is_made_anew(studio, tmp_path):
     texts = {"video": str(tmp_path / "given.mp4"), "retake": "0.4-0.8", "retake-only": "sound", "seed": "1"}
     made = write(*make(studio, {**texts, "steps": "1"}), texts, tmp_path)
     assert len(read_clip(made.video).frames) == 20
-    assert made.graph is None and "No node of ComfyUI makes a retake" in made.said
+    assert made.graph is None and "no workflow of a retake" in made.said
     assert "--retake 0.4-0.8" in made.command and "--video given.mp4" in made.command
 
 

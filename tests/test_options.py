@@ -1,4 +1,5 @@
-"""One table of options, and surfaces that agree with it; what a surface lacks is listed here with its reason."""
+"""One table of options, and surfaces that agree with it; what a surface lacks is listed here with its reason (the web
+page's in tests/ui/test_fields.py)."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..version import __version__
+from .models import model_places
 
 PACKAGES = "torch diffusers transformers accelerate safetensors numpy pillow av".split()
 # The packages of each extra, and what it adds.
@@ -105,7 +106,7 @@ def _models() -> dict[str, list[str]]:
     from ..checkpoints.published import MODELS
 
     places = {"bundled": [name for name, folder in BUNDLED.items() if (folder / INDEX).is_file()]}
-    for folder in (Path.cwd(), Path.cwd() / "models"):
+    for folder in model_places():
         places[str(folder)] = sorted(path.parent.name for path in folder.glob(f"*/{INDEX}"))
     cached = Path(HF_HUB_CACHE)
     folders = {name: cached / f"models--{model.repository.replace('/', '--')}" for name, model in MODELS.items()}

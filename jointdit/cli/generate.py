@@ -15,6 +15,7 @@ from ..options import CLIP, MEMORY, SAMPLING, SPEED
 from . import jobs as job_lists
 from .batches import fitting_batch, run_batches
 from .jobs import Job, asks_for_many, list_jobs, read_seeds
+from .making import Maker, check_given, set_up
 from .models import DEVICE, MODEL_OPTIONS, allow_growing_blocks, check_model, choose_device, load_model
 from .options import (
     Option,
@@ -31,7 +32,7 @@ from .options import (
     yes_or_no,
 )
 from .outputs import STANDARD_OUTPUT, check_output, clip_suffix, recipe_of, write_outputs
-from .settings import guidance_options, memory_settings, sampling_settings, set_speed
+from .settings import guidance_options, memory_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
     seed = _seed(options)
     many = asks_for_many(options)
     check_output(options, many)
-    _check_given(options)
+    check_given(options)
 
     from ..media.files import refuse_sources
 
@@ -143,36 +144,6 @@ def _seed(options: Mapping[str, Any]) -> int:
     if options["seed"] is not None:
         return options["seed"]
     return secrets.randbelow(2**32)
-
-
-def _check_given(options: Mapping[str, Any]) -> None:
-    """A video or a sound must be there; how much of it is needed, the model knows."""
-    from ..media.files import source_file
-
-    if options["image"] and options["video"]:
-        raise InputError(f"PHOTO {options['image'][0]} and --video {options['video']}: give one of them")
-    for name in ("video", "audio"):
-        if options[name]:
-            source_file(options[name])
-    if options["retake"] and not options["video"]:
-        raise InputError("--retake makes a part of a clip anew; name the clip with --video")
-    if options["retake_only"] and not options["retake"]:
-        raise InputError(f"--retake-only {options['retake_only']}: say which seconds with --retake")
-    if options["retake"] and options["audio"]:
-        raise InputError("--retake keeps the clip's own sound outside of its seconds; leave out --audio")
-
-
-def _recordings(options: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:
-    """A given video or sound: its beginning, or all of it."""
-    from ..media import read_audio
-    from ..media.encode import check_channels
-    from ..pipeline import GivenVideo
-
-    readers = {"video": GivenVideo.of, "audio": read_audio}
-    found = {name: read(options[name], max_seconds=seconds) for name, read in readers.items() if options[name]}
-    if "audio" in found:  # which is kept; that of a video is not
-        check_channels(f"--audio {options['audio']}", len(found["audio"][0]))
-    return found
 
 
 class _Run:
@@ -222,13 +193,13 @@ class _Run:
 
         def make(group: Sequence[Job]) -> Sequence[Clip | LongClip]:
             pictures = self._pictures(group)
-            if self.one_by_one:
+            if self.maker.one_by_one:
                 return [self._one(group[0], pictures[0] if pictures else None, within)]
             return self._batch(group, pictures, within)
 
-        batch = self.options["batch"] or fitting_batch(self.pipe, self.shape, self.device)
+        batch = self.options["batch"] or fitting_batch(self.maker.pipe, self.maker.shape, self.device)
         progress("clips", 0, len(jobs))
-        outcome = run_batches(jobs, 1 if self.one_by_one else batch, make, keep, finished)
+        outcome = run_batches(jobs, 1 if self.maker.one_by_one else batch, make, keep, finished)
         if outcome.failures:
             listed = "".join(f"\n{job.output}: {told}" for job, told in outcome.failures)
             print(f"not made:{listed}", file=sys.stderr)
@@ -241,21 +212,11 @@ class _Run:
 
         options = self.options
         self.device = choose_device(job_lists.own_device(options["device"]))
-        asked, memory = guidance_options(options), memory_settings(options)
+        guidance_options(options), memory_settings(options)  # checked before a model is loaded
         progress("load", 0, 1)
-        self.pipe = load_model(options, getattr(torch, options["dtype"] or "float32"), self.download)
-        self.pipe.set_memory(memory, self.device)
-        set_speed(self.pipe, options)
+        pipe = load_model(options, getattr(torch, options["dtype"] or "float32"), self.download)
+        self.maker = Maker(set_up(pipe, options, self.device), options)
         progress("load", 1, 1)
-        width, height = options["size"] or (None, None)
-        window = options["window"] or self.pipe.defaults.frames
-        frames = options["frames"] or self.pipe.defaults.frames
-        self.shape = self.pipe.shape(min(frames, window), options["fps"], height, width)
-        # The frames of another rate do not end with the clip.
-        seconds = float(frames / self.shape.fps) + 1 if options["frames"] else None
-        self.recordings = {} if options["retake"] else _recordings(options, seconds)
-        self.settings = sampling_settings(options, self.pipe.guidance.changed(**asked))
-        self.one_by_one = bool(self.recordings) or bool(options["retake"]) or frames > window
 
     def _pictures(self, jobs: Sequence[Job]) -> list[np.ndarray]:
         from ..media import read_image
@@ -265,68 +226,12 @@ class _Run:
             return [] if self.options["video"] else [read_image(job.picture or SAMPLE) for job in jobs]
 
     def _one(self, job: Job, picture: np.ndarray | None, progress: Callable[[str, int, int], None]) -> Clip | LongClip:
-        """One clip, of any length."""
-        import torch
-
-        from ..media import read_clip
-
-        options, generator = self.options, torch.Generator().manual_seed(job.seed)
-        if options["retake"]:
-            start, stop = options["retake"]
-            return self.pipe.retake(
-                read_clip(options["video"]),
-                start,
-                stop,
-                prompt=job.prompt,
-                negative_prompt=options["negative_prompt"],
-                what=options["retake_only"] or "both",
-                settings=self.settings,
-                generator=generator,
-                callback=progress,
-            )
-        return self.pipe.long(
-            picture,
-            job.prompt,
-            options["negative_prompt"],
-            video=self.recordings.get("video"),
-            audio=self.recordings.get("audio"),
-            window=options["window"],
-            overlap=options["overlap"],
-            generator=generator,
-            callback=progress,
-            **self._asked(),
-        )
+        return self.maker.one(job, picture, progress)
 
     def _batch(
         self, jobs: Sequence[Job], pictures: list[np.ndarray], progress: Callable[[str, int, int], None]
     ) -> list[Clip]:
-        """The clips of some jobs at once; each has its own generator, and so does not depend on the others."""
-        import torch
-
-        generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
-        return self.pipe(
-            pictures,
-            [job.prompt for job in jobs],
-            self.options["negative_prompt"],
-            generator=generators if len(generators) > 1 else generators[0],
-            callback=progress,
-            **self._asked(),
-        )
-
-    def _asked(self) -> dict[str, Any]:
-        """What all clips have in common."""
-        options = self.options
-        width, height = options["size"] or (None, None)
-        return {
-            "frames": options["frames"],
-            "fps": options["fps"],
-            "height": height,
-            "width": width,
-            "fit": options["fit"] or "cover",
-            "motion_bucket": options["motion_bucket"],
-            "noise_augmentation": options["noise_augmentation"],
-            "settings": self.settings,
-        }
+        return self.maker.batch(jobs, pictures, progress)
 
     def _keep(self, job: Job, clip: Clip | LongClip) -> ClipShape:
         """Writes a clip; the shape of what was written."""

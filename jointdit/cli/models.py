@@ -30,6 +30,11 @@ MODEL_OPTIONS = (
 DEVICE = Option("device", "NAME", device_name, "cpu, cuda, cuda:1, mps (default: cuda if there is one, else cpu)")
 
 
+def model_places() -> tuple[Path, ...]:
+    """Folders in which model folders are looked for that nobody named."""
+    return Path.cwd(), Path.cwd() / "models"
+
+
 def check_model(options: Mapping[str, Any]) -> None:
     """A whole model or two experts: not both, and neither of the two alone."""
     frames = options["expert_frames"]

@@ -149,15 +149,21 @@ def number(lowest: float, highest: float) -> InRange:
     return InRange(float, lowest, highest)
 
 
-def one_of(*choices: str) -> Callable[[str], str]:
+@dataclass(frozen=True)
+class OneOf:
     """Reads one of a few words."""
 
-    def read(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
+    choices: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        if text not in self.choices:
+            raise ValueError(f"must be one of {', '.join(self.choices)}")
         return text
 
-    return read
+
+def one_of(*choices: str) -> OneOf:
+    """Reads one of a few words."""
+    return OneOf(choices)
 
 
 def words(text: str) -> str:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import InputError
-from .models import DEFAULT_MODEL
+from .models import DEFAULT_MODEL, model_places
 
 HOST, PORT, UPLOAD = "127.0.0.1", 7860, 200
 
@@ -36,16 +36,17 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"--port {arguments.port}: must be a whole number from 1 to 65535")
     if arguments.upload_limit < 1:
         raise InputError(f"--upload-limit {arguments.upload_limit}: must be at least 1 MB")
-    models = [DEFAULT_MODEL, *found_models(arguments.models)]
+    trusted = is_loopback(arguments.host)
+    models = [DEFAULT_MODEL, *found_models(arguments.models, trusted)]
     if find_spec("gradio") is None:
         raise InputError(f'the page (jointdit[ui]) lacks Gradio; get it with: "{sys.executable}" -m pip install gradio')
-    trusted = is_loopback(arguments.host)
 
-    from ..ui.clips import Studio
-    from ..ui.page import build_page, launch_options
     from .progress import hushed
 
     with hushed():
+        from ..ui.clips import Studio
+        from ..ui.page import build_page, launch_options
+
         page = build_page(Studio(arguments.device), models, trusted)
         page.queue(max_size=32)
         options = launch_options(arguments.host, arguments.port, arguments.upload_limit)
@@ -59,13 +60,16 @@ def run(arguments: argparse.Namespace) -> None:
         page.block_thread()
 
 
-def found_models(folder: Path | None) -> list[str]:
-    """Model folders inside a folder. Raises InputError where there is no such folder."""
-    if folder is None:
-        return []
-    if not folder.is_dir():
+def found_models(folder: Path | None, trusted: bool) -> list[str]:
+    """Model folders inside a folder, and for who is trusted inside this one and its `models`.
+
+    Raises InputError where there is no such folder.
+    """
+    if folder is not None and not folder.is_dir():
         raise InputError(f"--models {folder}: there is no such folder")
-    return sorted(str(path.parent) for path in folder.glob("*/model_index.json"))
+    places = ([] if folder is None else [folder]) + ([*model_places()] if trusted else [])
+    found = (str(path.parent) for place in places for path in sorted(place.glob("*/model_index.json")))
+    return list(dict.fromkeys(found))
 
 
 def is_loopback(host: str) -> bool:

@@ -19,8 +19,9 @@ from ..errors import InputError
 from ..latents import JointLatents, Windows
 from ..media import Clip, Piece
 from ..media.image import Fit
-from .encode import Picture, draw_picture_noise
+from .encode import Conditions, Picture, draw_picture_noise
 from .pieces import DecodedSound, DecodedVideo, EncodedVideo, GivenSound, GivenVideo, KeptFrames, LongClip
+from .preview import FastDecoder
 from .settings import SamplingSettings
 from .windowed import (
     ONE_WINDOW,
@@ -34,6 +35,7 @@ from .windowed import (
 
 JointDiTPipeline = Any  # the pipeline imports this module; its class is not known here
 Callback = Callable[[str, int, int], None]
+Preview = Callable[[np.ndarray], None]
 Anchor = Literal["first", "latest"]
 
 
@@ -53,6 +55,7 @@ class LongOptions:
     decode_chunk_size: int | None
     generator: torch.Generator | None
     callback: Callback | None
+    preview: Preview | None
     anchor: Anchor
 
 
@@ -79,6 +82,7 @@ def make_long(
     decode_chunk_size: int | None = None,
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
+    preview: Preview | None = None,
 ) -> LongClip:
     """A clip of any length, which is made while it is saved or read (`LongClip`).
 
@@ -92,6 +96,7 @@ def make_long(
     is generated from a picture goes on window by window.)
     anchor: the picture that each window of a generated clip is told to start from: the "first", which is the one that
     was given, and from which the clip does not drift away, or the "latest", the frame at the window's start.
+    preview: of each window, or of the few that are denoised at once, while they are made.
     The rest is as in `JointDiTPipeline.__call__`, which makes the clip if one window is enough.
     Raises InputError where the call would, and for an overlap that does not fit the window.
     """
@@ -132,6 +137,7 @@ def make_long(
                 decode_chunk_size=decode_chunk_size,
                 generator=generator,
                 callback=callback,
+                preview=preview,
             )
         )
     options = LongOptions(
@@ -144,6 +150,7 @@ def make_long(
         decode_chunk_size,
         generator,
         callback,
+        preview,
         anchor,
     )
     rate = pipe.layout.sample_rate
@@ -155,10 +162,29 @@ def make_long(
     return LongClip(plan.kept, channels, rate, _moved(pipe, image, audio, plan, plan.windows, options))
 
 
+class _Watch:
+    """Tells of each step, and what the group looks like by then once a picture is known."""
+
+    def __init__(self, pipe: JointDiTPipeline, options: LongOptions) -> None:
+        self._pipe, self._options = pipe, options
+        self._look: FastDecoder | None = None
+
+    def show(self, conditions: Conditions, picture: Picture) -> None:
+        """From here on in the colours of this picture, that of the first window of `conditions`."""
+        if self._options.preview:
+            self._look = FastDecoder.of(self._pipe, conditions, picture, self._options.fit)
+
+    def __call__(self, done: int, total: int, estimate: JointLatents | None) -> None:
+        if self._options.callback:
+            self._options.callback("sample", done, total)
+        if self._options.preview and self._look and estimate is not None:
+            self._options.preview(self._look(estimate.video[0]))
+
+
 def _run(
     pipe: JointDiTPipeline, plan: LongPlan, windows: Windows, options: LongOptions, hold: str | None
-) -> tuple[GroupConditions, GroupSampler]:
-    """What conditions and what samples the groups. The noise on the pictures is drawn first."""
+) -> tuple[GroupConditions, GroupSampler, _Watch]:
+    """What conditions, what samples and what tells of the groups. The noise on the pictures is drawn first."""
     conditions = GroupConditions(
         pipe,
         options.prompt,
@@ -170,12 +196,8 @@ def _run(
     )
     first = plan.groups[0]
     draw_picture_noise(first.shape, len(first.starts), options.generator)  # which `conditions` draws again
-
-    def report(done: int, total: int, estimate: JointLatents | None) -> None:
-        if options.callback:
-            options.callback("sample", done, total)
-
-    return conditions, GroupSampler(pipe, windows, options.settings, hold, options.generator, report)
+    watch = _Watch(pipe, options)
+    return conditions, GroupSampler(pipe, windows, options.settings, hold, options.generator, watch), watch
 
 
 def _sounded(
@@ -183,12 +205,15 @@ def _sounded(
 ) -> Iterator[Piece]:
     """A given video with its sound."""
     rate, rows = pipe.layout.sample_rate, pipe.memory.max_batch or ONE_WINDOW
-    conditions, sampler = _run(pipe, plan, windows, options, "video")
+    conditions, sampler, watch = _run(pipe, plan, windows, options, "video")
     encoded = EncodedVideo(pipe, given.at(plan.clip, options.fit))
     sound = DecodedSound(pipe, windows, plan.kept.samples(rate))
     frames = KeptFrames(given, plan.kept.frames, rate)
     for group in plan.groups:
-        made = sampler.sample(group, conditions.of(group, *encoded.of(group)), rows)
+        pictures, latents = encoded.of(group)
+        of_group = conditions.of(group, pictures, latents)
+        watch.show(of_group, pictures[0])
+        made = sampler.sample(group, of_group, rows)
         for _, place in group.places():
             audio = sound.add(made.audio[:, :, place])
             yield Piece(frames.beside(audio.shape[1], sound.finished), audio)
@@ -204,12 +229,13 @@ def _moved(
 ) -> Iterator[Piece]:
     """A picture that moves on from window to window, to a given sound or with its own."""
     clip, rows = plan.clip, pipe.memory.max_batch or ONE_WINDOW
-    conditions, sampler = _run(pipe, plan, windows, options, None if audio is None else "audio")
+    conditions, sampler, watch = _run(pipe, plan, windows, options, None if audio is None else "audio")
     sound = DecodedSound(pipe, windows, clip.samples(pipe.layout.sample_rate))
     given = None if audio is None else GivenSound(*audio, clip)
     decoded = DecodedVideo(pipe, options.decode_chunk_size)
     shown = np.zeros((0, clip.height, clip.width, 3), np.uint8)  # of the window before
     from_first = conditions.of(plan.groups[0], [image])
+    watch.show(from_first, image)
     for group in plan.groups:
         start = group.starts[0].frame
         behind = 0 if sampler.before is None else start - sampler.before[0].starts[0].frame

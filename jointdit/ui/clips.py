@@ -1,12 +1,12 @@
-"""What the page asks for, as options of `jointdit generate`; and the clip, the command and the workflow that follow."""
+"""What the page asks for, as options of `jointdit generate`; and the clip and the command that follow."""
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,21 @@ import torch
 from PIL import Image
 
 from ..cli.generate import SAMPLE
+from ..cli.jobs import Job
+from ..cli.making import Maker, check_given, set_up
 from ..cli.models import check_model, choose_device, load_model
-from ..cli.settings import guidance_options, sampling_settings
+from ..cli.settings import guidance_options, memory_settings
 from ..errors import InputError
-from ..media import Clip, read_audio, read_clip, read_image
-from ..pipeline import JointDiTPipeline
+from ..media import Clip, read_image
+from ..media.loudness import check_loudness, with_gain, with_loudness
+from ..options import MEMORY, SPEED
+from ..pipeline import JointDiTPipeline, LongClip
 from ..synthetic.textures import procedural_picture
 from .work import Report, Step
 
-MODEL_KEYS = ("model", "video_expert", "audio_expert", "joint", "adapters", "memory", "dtype")
+# What the model that is loaded depends on.
+LOADED = ("model", "video_expert", "audio_expert", "expert_frames", "joint", "adapters", "audio_heads", "dtype")
+LOADED += tuple(each.key for each in (*MEMORY, *SPEED))
 FILES = ("image", "video", "audio")
 EXAMPLE_SIDE = 256  # pixels
 # Prompts that the bundled model knows, with the number of the picture that is drawn for each; 0 is the project's own.
@@ -49,35 +55,26 @@ class Studio:
 
     def pipe(self, options: Mapping[str, Any]) -> JointDiTPipeline:
         """The model that the options name, as `jointdit generate` loads it."""
-        key = tuple(str(options.get(name)) for name in MODEL_KEYS)
+        key = tuple(str(options[name]) for name in LOADED)
         if self._pipe is None or key != self._key:
             self._pipe, self._key = None, None  # the old one makes room first
-            named = {"model": None, "video_expert": None, "audio_expert": None, "expert_frames": None} | dict(options)
-            check_model(named)
-            pipe = load_model(named, getattr(torch, options.get("dtype") or "float32"))
-            pipe.set_memory(options.get("memory") or "plain", self.device)
-            self._pipe, self._key = pipe, key
+            pipe = load_model(options, getattr(torch, options["dtype"] or "float32"))
+            self._pipe, self._key = set_up(pipe, options, self.device), key
         return self._pipe
 
-    def make(self, options: Mapping[str, Any], report: Report) -> Clip:
-        """The clip that `jointdit generate` makes with these options. Raises InputError for what cannot be used."""
+    def make(self, options: Mapping[str, Any], report: Report) -> tuple[Clip, Maker]:
+        """The clip that `jointdit generate` makes with these options, and what made it. options: all of them, by their
+        names in Python, with a seed. Raises InputError for what cannot be used."""
         with self._busy:
             return self._make(options, report)
 
-    def _make(self, options: Mapping[str, Any], report: Report) -> Clip:
-        given = check_files(options)
-        guidance = guidance_options(_complete(options))
+    def _make(self, options: Mapping[str, Any], report: Report) -> tuple[Clip, Maker]:
+        check(options)
         report(Step("load", 0, 1))
-        pipe = self.pipe(options)
+        maker = Maker(self.pipe(options), options)
         report(Step("load", 1, 1))
-        width, height = options.get("size") or (None, None)
-        shape = pipe.shape(options.get("frames"), options.get("fps"), height, width)
-        seconds = float(shape.seconds) + 1  # the frames of another rate do not end with the clip
-        readers = {"image": read_image, "video": read_clip, "audio": read_audio}
-        recordings = {
-            name: readers[name](path, **({} if name == "image" else {"max_seconds": seconds}))
-            for name, path in given.items()
-        }
+        picture = options["image"][0] if options["image"] else None
+        job = Job(picture, options["prompt"], options["seed"], Path("clip.mp4"))
         stage = ("sample", 0, 1)
 
         def remember(name: str, done: int, total: int) -> None:
@@ -85,22 +82,35 @@ class Studio:
             stage = (name, done, total)
             report(Step(name, done, total))
 
-        return pipe(
-            recordings.get("image"),
-            options.get("prompt"),
-            options.get("negative_prompt"),
-            video=recordings.get("video"),
-            audio=recordings.get("audio"),
-            frames=options.get("frames"),
-            fps=options.get("fps"),
-            height=height,
-            width=width,
-            fit=options.get("fit") or "cover",
-            settings=sampling_settings(_complete(options), pipe.guidance.changed(**guidance)),
-            generator=torch.Generator().manual_seed(options["seed"]),
-            callback=remember,
-            preview=lambda frames: report(Step(*stage, frames)),
-        )
+        pixels = read_image(picture) if picture else None
+        clip = maker.one(job, pixels, remember, lambda frames: report(Step(*stage, frames)))
+        return _as_loud(clip.read() if isinstance(clip, LongClip) else clip, options), maker
+
+
+def _as_loud(clip: Clip, options: Mapping[str, Any]) -> Clip:
+    if options["gain"] is not None:
+        return replace(clip, audio=with_gain(clip.audio, options["gain"]))
+    if options["loudness"] is not None:
+        return replace(clip, audio=with_loudness(clip.audio, clip.sample_rate, options["loudness"]))
+    return clip
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """What can be checked before a model is loaded. Raises InputError."""
+    if not (options["image"] or options["video"]):
+        raise InputError("no picture is there; add one, or a video")
+    if options["image"] and options["video"]:
+        raise InputError("both a picture and a video are there; take one of them away")
+    if options["audio"] and options["video"]:
+        raise InputError("both a video and a sound are there, so nothing is left to make; take one of them away")
+    if options["gain"] is not None and options["loudness"] is not None:
+        raise InputError("both a gain and a loudness are given; take one of them away")
+    if options["loudness"] is not None:
+        check_loudness()
+    check_given(options)
+    check_model(options)
+    guidance_options(options)
+    memory_settings(options)
 
 
 def examples(folder: Path) -> list[list[str]]:
@@ -115,81 +125,15 @@ def examples(folder: Path) -> list[list[str]]:
     return rows
 
 
-def check_files(options: Mapping[str, Any]) -> dict[str, Path]:
-    """The files that are given, by kind."""
-    given = {name: Path(options[name]) for name in FILES if options.get(name)}
-    if not given.keys() & {"image", "video"}:
-        raise InputError("no picture is there; add one, or a video")
-    if {"image", "video"} <= given.keys():
-        raise InputError("both a picture and a video are there; take one of them away")
-    if {"audio", "video"} <= given.keys():
-        raise InputError("both a video and a sound are there, so nothing is left to make; take one of them away")
-    return given
-
-
-def command_line(options: Mapping[str, Any], names: Mapping[str, str], output: str) -> str:
-    """The command that makes the same clip. names: of the given files, as the user knows them."""
+def command_line(texts: Mapping[str, str], output: str) -> str:
+    """The command that makes the same clip. texts: by option, with the files as the user knows them."""
     words = [sys.executable, "-m", "jointdit", "generate"]
-    if "image" in names:
-        words.append(names["image"])
-    for name, value in options.items():
-        if name == "image" or value is None or value is False:
+    words += [texts["image"]] if "image" in texts else []
+    for name, text in texts.items():
+        if name == "image":
             continue
-        flag = f"--{name.replace('_', '-')}"
-        text = names.get(name) or ("x".join(map(str, value)) if name == "size" else str(value))
-        words += [flag] if value is True else [flag, text]
+        if text == "true":
+            words.append(f"--{name}")
+        else:
+            words += [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
     return shlex.join([*words, "-o", output])
-
-
-def workflow(options: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """The graph that makes the same clip in ComfyUI, in its API's format, for `jointdit run-workflow`."""
-    width, height = options.get("size") or (0, 0)
-    condition: dict[str, Any] = {
-        "model": ["1", 0],
-        "prompt": options.get("prompt") or "",
-        "negative_prompt": options.get("negative_prompt") or "",
-        "width": width,
-        "height": height,
-        "frames": options.get("frames") or 0,
-        "fps": float(options.get("fps") or 0),
-        "fit": options.get("fit") or "cover",
-        "picture_seed": options["seed"],
-    }
-    sample: dict[str, Any] = {
-        "model": ["1", 0],
-        "conditions": ["2", 0],
-        "seed": options["seed"],
-        "steps": options.get("steps") or 0,
-        "sampler": options.get("sampler") or "euler",
-        "audio_substeps": options.get("audio_substeps") or 0,
-        "audio_grid": "model's own",
-        "video_temperature": -1.0,
-    }
-    graph = {
-        "1": _node("LoadModel", model=options.get("model") or "tiny", precision="float32"),
-        "2": _node("Condition", **condition),
-        "3": _node("Sample", **sample),
-        "4": _node("DecodeVideo", model=["1", 0], video=["3", 0], chunk_size=8, overlap=0),
-        "5": _node("DecodeAudio", model=["1", 0], audio=["3", 1]),
-        "6": _node("Mux", images=["4", 0], audio=["5", 0], fps=["2", 1]),
-        "7": {
-            "class_type": "SaveVideo",
-            "inputs": {"video": ["6", 0], "filename_prefix": "JointDiT", "format": "auto", "codec": "auto"},
-        },
-    }
-    loaders = {"image": ("LoadImage", "image"), "video": ("LoadVideo", "file"), "audio": ("LoadAudio", "audio")}
-    for number, (name, file) in enumerate(names.items(), start=8):
-        kind, widget = loaders[name]
-        graph[str(number)] = {"class_type": kind, "inputs": {widget: file}}
-        graph["2"]["inputs"][name] = [str(number), 0]
-    return json.dumps(graph, indent=2)
-
-
-def _node(kind: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": f"JointDiT{kind}", "inputs": inputs}
-
-
-def _complete(options: Mapping[str, Any]) -> dict[str, Any]:
-    """With None for every option of sampling that the page does not have."""
-    names = ("guidance", "video_scale", "audio_scale", "joint_scale", "steps", "sampler", "audio_substeps")
-    return dict.fromkeys((*names, "video_temperature", "fresh_noise", "sync")) | dict(options)

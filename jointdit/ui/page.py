@@ -2,43 +2,50 @@
 
 from __future__ import annotations
 
-import base64
-import filecmp
-import html
-import io
+import inspect
 import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from importlib.util import find_spec
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
-from PIL import Image
 
+from ..cli.complaints import CORRECTABLE, complaint
 from ..cli.generate import SAMPLE
-from ..diffusion.guidance import DEFAULTS as GUIDANCE_MODES
-from ..errors import InputError
-from ..media import Clip, exact_fps
-from ..media.sound import write_wav
-from ..pipeline.settings import SAMPLERS
-from .clips import FILES, Studio, command_line, examples, workflow
+from ..cli.jobs import read_seeds
+from ..diffusion.modes import DEFAULTS as GUIDANCE_MODES
+from ..errors import InputError, in_one_line
+from .clips import FILES, Studio, check, examples
+from .fields import BY_NAME, SHOWN, Form, label, left_out, read_texts, sentence
 from .report import report_tab
+from .results import Made, bar, moving, write
 from .train import train_tab
 from .visitors import Visitors
 from .work import Step, in_steps
 
 # One job at a time, whatever tab it is from.
 DEVICE_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "device", "trigger_mode": "multiple"}
-PREVIEW_SIDE = 256
 MOST_CLIPS = 16
-# Of a clip: its thumbnail, video, sound, workflow, command, plot, and what is said of it.
-Made = tuple[str, str, str, str, str, str | None, str]
-OWN = "the model's own"
+SCALES = ("video-scale", "video-scale-start", "audio-scale", "video-joint-scale", "audio-joint-scale")
+PATHS = ("video-expert", "audio-expert", "joint", "adapters")  # of this machine
 FONTS = ("ui-sans-serif", "system-ui", "sans-serif")  # of the system: the page loads nothing from elsewhere
-CSS = ".status progress { width: 100% } .status img { width: 100%; max-width: 24rem; border-radius: 0.5rem }"
+PICTURE_BUTTONS: Any = ["download", "fullscreen"]  # and none that sends it to others
+NARROW = 768  # pixels
+CSS = f"""
+.status progress {{ width: 100% }}
+.status img {{ width: 100%; max-width: 24rem; border-radius: 0.5rem }}
+#command .cm-scroller {{ min-height: 3rem !important }}
+#gallery .grid-container {{ grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)) !important }}
+:is(#sound, #graph, #command, #plot, #gallery, #loss, #samples, #report):has(.empty) {{ display: none }}
+@media (max-width: {NARROW}px) {{ .gradio-container {{ padding: 0.5rem }} }}
+"""
+# Where the columns are one below the other, what is being made is far from the button.
+SHOW_STATUS = f"""() => {{
+    if (window.innerWidth < {NARROW}) document.querySelector("#status").scrollIntoView({{behavior: "smooth"}});
+}}"""
 
 
 def build_page(studio: Studio, models: Sequence[str], trusted: bool) -> gr.Blocks:
@@ -73,168 +80,151 @@ def launch_options(host: str, port: int, upload_megabytes: int) -> dict[str, Any
     }
 
 
-def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: Path, visitors: Visitors) -> gr.Textbox:
+def generate_tab(
+    studio: Studio, models: Sequence[str], trusted: bool, folder: Path, visitors: Visitors
+) -> gr.components.Component:
     """Inputs, and what came of them. The field of the Joint Block file."""
     gallery_state = gr.State([])
+    form = Form()
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            image = gr.Image(label="Picture", type="filepath", value=str(SAMPLE), height=220, elem_id="picture")
-            prompt = gr.Textbox(
-                value="", label="Prompt", placeholder="what happens; empty: the picture suggests it", elem_id="prompt"
-            )
-            gr.Examples(examples(folder), [image, prompt], label="Pictures, and prompts that the bundled model knows")
+            image = _picture()
+            form.add("prompt", info=None, placeholder="what happens and what is heard; empty: the picture suggests it")
             with gr.Row():
-                seed = gr.Textbox(value="", label="Seed", placeholder="random", elem_id="seed")
-                count = gr.Slider(1, MOST_CLIPS, 1, step=1, label="Clips, one seed each")
+                seed = gr.Textbox(
+                    label="Seed",
+                    info="One, or several as 1,2,3",
+                    placeholder=left_out(BY_NAME["seed"]),
+                    min_width=140,
+                    elem_id="seed",
+                )
+                form.take("seed", seed, _read_seeds)
+                count = gr.Slider(
+                    1, MOST_CLIPS, 1, step=1, label="Clips", info="With this seed and those that follow", min_width=140
+                )
             with gr.Row():
                 run = gr.Button("Generate", variant="primary", elem_id="generate")
                 stop = gr.Button("Cancel", variant="stop", interactive=False, elem_id="cancel")
-            with gr.Accordion("A video or a sound instead", open=False):
-                video = gr.Video(label="Video that gets a sound (take the picture away)", height=180)
-                audio = gr.Audio(label="Sound that the picture moves to", type="filepath")
+            with gr.Accordion("A video or a sound that is given", open=False):
+                video = gr.Video(label="Video that gets a sound, instead of a picture", height=290, elem_id="video")
+                form.rows("retake", "retake-only")
+                audio = gr.Audio(label="Sound that the picture moves to", type="filepath", elem_id="audio")
             with gr.Accordion("Clip", open=False):
-                negative = gr.Textbox(value="", label="Negative prompt", placeholder="what should not be heard")
-                with gr.Row():
-                    width = gr.Textbox(value="", label="Width", placeholder=OWN, elem_id="width")
-                    height = gr.Textbox(value="", label="Height", placeholder=OWN, elem_id="height")
-                with gr.Row():
-                    frames = gr.Textbox(value="", label="Frames", placeholder=OWN)
-                    fps = gr.Textbox(value="", label="Frames per second", placeholder=f"{OWN}, or 12.5, 25/2")
-                fit = gr.Radio(["cover", "contain", "stretch"], value="cover", label="A picture of another shape")
+                form.add("negative-prompt")
+                form.rows("size", "fit", "frames", "fps", "window", "overlap")
+                form.rows("motion-bucket", "noise-augmentation", "gain", "loudness")
             with gr.Accordion("Sampling", open=False):
-                steps = gr.Textbox(value="", label="Steps", placeholder=OWN, elem_id="steps")
-                sampler = gr.Radio(list(SAMPLERS), value="euler", label="Sampler")
-                mode = gr.Radio([OWN, *GUIDANCE_MODES], value=OWN, label="Guidance")
-                video_scale = gr.Slider(0, 10, 1, label="Video scale: obey the picture; 1 is neutral", visible=False)
-                audio_scale = gr.Slider(0, 10, 1, label="Audio scale: obey the text; 1 is neutral", visible=False)
-                joint_scale = gr.Slider(0, 10, 1, label="Joint scale: agree; 1 is neutral", visible=False)
-                sync = gr.Slider(0, 2, 0, step=0.1, label="Sync: pull the sound to when the picture moves; 0 is off")
-                fresh = gr.Slider(0, 1, 0, step=0.05, label="Fresh noise: share that each step replaces")
+                form.rows("steps", "sampler", wide=1)
+                (mode,) = form.add("guidance")
+                with gr.Row():
+                    scales = form.add(*SCALES, min_width=140, visible=False)
+                form.rows("guidance-interval", "guidance-rescale")
+                form.take("sync", _sync_strength())
+                form.rows("sync-interval", "audio-substeps", "fresh-noise", "video-temperature", "reuse", "isolated")
+                form.add("audio-grid")
             with gr.Accordion("Model", open=False):
-                model = gr.Dropdown(list(models), value=models[0], label="Model", allow_custom_value=trusted)
-                experts = [
-                    gr.Textbox(value="", label=label, placeholder=hint, visible=trusted, elem_id=name)
-                    for name, label, hint in (
-                        ("video-expert", "Video expert, instead of a model", "svd.safetensors or a folder"),
-                        ("audio-expert", "Audio expert", "a folder of AudioLDM2"),
-                        ("joint", "Joint Block file", "joint_blocks.safetensors"),
-                    )
-                ]
-                memory = gr.Radio(["plain", "low", "lowest"], value="plain", label="Save memory, for more time")
+                form.take("model", _model(models, trusted))
+                *_, joint, _ = form.add(*PATHS, visible=trusted)
+                form.rows("expert-frames", "audio-heads")
+                form.add("dtype")
+            with gr.Accordion("Memory and speed", open=False):
+                form.add("memory", "offload")
+                form.rows("max-batch", "query-chunk", "decode-chunk", "video-pool", "feed-forward-chunks", "float8")
+                form.add("compile")
+                form.rows("channels-last", "audio-stream")
         with gr.Column(scale=3, min_width=320):
             status = gr.HTML(elem_classes="status", elem_id="status")
-            player = gr.Video(label="Clip", autoplay=True, loop=True, interactive=False, height=420, elem_id="clip")
+            player = gr.Video(
+                label="Clip",
+                autoplay=True,
+                loop=True,
+                interactive=False,
+                height=420,
+                elem_id="clip",
+                buttons=["download"],
+            )
             with gr.Row():
-                sound = gr.File(label="Sound, .wav", height=90)
-                graph = gr.File(label="Workflow for ComfyUI's API, .json", height=90)
+                sound = gr.File(label="Sound, .wav", height=90, min_width=240, elem_id="sound")
+                graph = gr.File(label="Workflow for ComfyUI's API", height=90, min_width=240, elem_id="graph")
             command = gr.Code(
                 label="The command that makes it again",
                 language="shell",
                 wrap_lines=True,
                 lines=2,
-                max_lines=4,
+                max_lines=6,
                 elem_id="command",
             )
-            plot = gr.Image(label="Motion and loudness", interactive=False)
+            plot = gr.Image(label="Motion and loudness", interactive=False, elem_id="plot", buttons=PICTURE_BUTTONS)
             gallery = gr.Gallery(
                 label="Clips of this session: a click shows one",
-                columns=4,
+                height="auto",
                 allow_preview=False,
                 elem_id="gallery",
+                buttons=[],
             )
-    shown = (video_scale, audio_scale, joint_scale)
-    mode.change(_scales, mode, shown, show_progress="hidden", api_visibility="private")
+            gr.Examples(
+                examples(folder),
+                [image, form.fields["prompt"].part],
+                label="Pictures, and prompts that the bundled model knows",
+            )
+    assert isinstance(mode, gr.Radio)
+    mode.change(_scales, mode, scales, show_progress="hidden", api_visibility="private")
+    video.upload(lambda: None, None, image, queue=False, api_visibility="private")
+    image.upload(lambda: None, None, video, queue=False, api_visibility="private")
+    results = (player, sound, graph, command, plot, status)
 
     def generate(
-        request: gr.Request,
-        image: str | None = None,
-        video: str | None = None,
-        audio: str | None = None,
-        prompt: str = "",
-        negative_prompt: str = "",
-        seed: str = "",
-        count: float = 1,
-        width: str = "",
-        height: str = "",
-        frames: str = "",
-        fps: str = "",
-        fit: str = "cover",
-        steps: str = "",
-        sampler: str = "euler",
-        guidance: str = OWN,
-        video_scale: float = 1,
-        audio_scale: float = 1,
-        joint_scale: float = 1,
-        sync: float = 0,
-        fresh_noise: float = 0,
-        model: str = models[0],
-        video_expert: str = "",
-        audio_expert: str = "",
-        joint: str = "",
-        memory: str = "plain",
-        clips: Sequence[Made] = (),
+        request: gr.Request, image: str | None, video: str | None, audio: str | None, count: float, *values: Any
     ) -> Iterator[dict[Any, Any]]:
         """Makes clips of a picture, a video or a sound, one for each seed."""
-        if not trusted and (video_expert or audio_expert or joint or model not in models):
-            raise gr.Error("this page takes models from its list alone", print_exception=False)
-        scales = {"video_scale": video_scale, "audio_scale": audio_scale, "joint_scale": joint_scale}
-        options: dict[str, Any] = {
-            "image": image,
-            "video": video,
-            "audio": audio,
-            "model": None if video_expert or audio_expert else model,
-            "video_expert": _text(video_expert),
-            "audio_expert": _text(audio_expert),
-            "joint": _text(joint),
-            "prompt": _text(prompt),
-            "negative_prompt": _text(negative_prompt),
-            "frames": _whole("Frames", frames),
-            "fps": _text(fps),
-            "size": _size(width, height),
-            "fit": None if fit == "cover" else fit,
-            "steps": _whole("Steps", steps),
-            "sampler": None if sampler == "euler" else sampler,
-            "guidance": None if guidance == OWN else guidance,
-            **{name: value for name, value in scales.items() if name in _scales_of(guidance)},
-            "sync": sync or None,
-            "fresh_noise": fresh_noise or None,
-            "memory": None if memory == "plain" else memory,
-        }
-        first = _whole("Seed", seed, lowest=0)
-        first = secrets.randbelow(2**32) if first is None else first
-        yield {run: gr.update(interactive=False), stop: gr.update(interactive=True), status: _bar("waits", 0, 1)}
+        *given, clips = values
+        yield {status: bar("starts", 0, 1)}
         try:
-            if options["fps"]:
-                exact_fps(options["fps"])
-            for turn in range(int(count)):
-                options["seed"] = first + turn
-                note = f"clip {turn + 1} of {int(count)}: " if count > 1 else ""
-                with closing(in_steps(lambda report: studio.make(options, report))) as work:
+            texts = _asked(form, given, dict(zip(FILES, (image, video, audio), strict=True)))
+            if not trusted and (texts.keys() & set(PATHS) or texts.get("model", models[0]) not in models):
+                raise InputError("this page takes models from its list alone")
+            seeds = _seeds(texts.pop("seed", None), int(count))
+            for turn, seed in enumerate(seeds, 1):
+                asked = {**texts, "seed": str(seed)}
+                options = read_texts(asked)
+                check(options)
+                note = f"clip {turn} of {len(seeds)}: " if len(seeds) > 1 else ""
+                picture = ""  # stays while later steps have none
+                with closing(in_steps(lambda report, options=options: studio.make(options, report))) as work:
                     for each in work:
                         if not visitors.wait(request):
                             return
                         if isinstance(each, Step):
-                            yield {status: _bar(note + each.stage, each.done, each.total, each.frames)}
+                            picture = picture if each.frames is None else moving(each.frames)
+                            yield {status: bar(note + each.stage, each.done, each.total, picture)}
                             continue
-                        clips = [_write(each.result, options, folder), *clips]
+                        clips = [write(*each.result, asked, folder), *clips]
                         yield {
-                            **dict(zip((player, sound, graph, command, plot, status), clips[0][1:], strict=True)),
-                            gallery: [thumbnail for thumbnail, *_ in clips],
+                            **dict(zip(results, clips[0].shown, strict=True)),
+                            gallery: [made.thumbnail for made in clips],
                             gallery_state: clips,
                         }
-        except InputError as error:
-            yield {status: f"<b>{html.escape(str(error))}</b>", **dict(zip((run, stop), _ready(), strict=True))}
-            raise gr.Error(str(error), print_exception=False) from error
+        except CORRECTABLE as error:
+            if (told := complaint(error)) is None:
+                raise
+            told = in_one_line(_as_named(told, (image, video, audio)))
+            yield {status: f"<b>{escape(told)}</b>", **dict(zip((run, stop), _ready(), strict=True))}
+            raise gr.Error(escape(told, quote=False), print_exception=False) from error
 
-    asked = [image, video, audio, prompt, negative, seed, count, width, height, frames, fps, fit, steps, sampler, mode]
-    asked += [*shown, sync, fresh, model, *experts, memory, gallery_state]
-    results = [run, stop, status, player, sound, graph, command, plot, gallery, gallery_state]
-    run.click(visitors.come, queue=False, api_visibility="private")
-    event = run.click(generate, asked, results, api_name="generate", show_progress="hidden", **DEVICE_QUEUE)
-    event.then(_ready, None, [run, stop], queue=False, show_progress="hidden", api_visibility="private")
-    gallery.select(
-        _again, gallery_state, [player, sound, graph, command, plot, status], queue=False, api_visibility="private"
+    generate.__signature__ = _signature(form)  # the names of the endpoint's arguments
+    asked = [image, video, audio, count, *form.parts, gallery_state]
+    aside: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    click = run.click(visitors.come, js=SHOW_STATUS, **aside).then(_at_work, None, [run, stop, status], **aside)
+    event = click.then(  # not beside it: the buttons of a clip that is refused at once would stay as those of work
+        generate,
+        asked,
+        [*results, gallery, gallery_state, run, stop],
+        api_name="generate",
+        show_progress="hidden",
+        **DEVICE_QUEUE,
     )
+    event.then(_ready, None, [run, stop], **aside)
+    gallery.select(_again, gallery_state, list(results), queue=False, api_visibility="private")
     stop.click(
         lambda: (*_ready(), "Cancelled."),
         None,
@@ -243,7 +233,74 @@ def generate_tab(studio: Studio, models: Sequence[str], trusted: bool, folder: P
         queue=False,
         api_visibility="private",
     )
-    return experts[-1]
+    return joint
+
+
+def _picture() -> gr.Image:
+    """The file itself goes on: Gradio would code some anew, and has no line of its own for those it cannot open."""
+    picture = gr.Image(
+        label="Picture",
+        type="filepath",
+        value=str(SAMPLE),
+        height=220,
+        elem_id="picture",
+        buttons=PICTURE_BUTTONS,
+    )
+    picture.preprocess = lambda payload: None if payload is None else payload.path
+    return picture
+
+
+def _sync_strength() -> gr.Slider:
+    option = BY_NAME["sync"]
+    read: Any = option.read
+    return gr.Slider(
+        read.lowest, read.highest, 0, step=0.1, label=label(option), info=sentence(option.help), elem_id="sync"
+    )
+
+
+def _model(models: Sequence[str], trusted: bool) -> gr.Dropdown:
+    hint = "The one that is built in, or a model folder" if trusted else "One of this list"
+    return gr.Dropdown(list(models), value=models[0], label="Model", info=hint, allow_custom_value=trusted)
+
+
+def _signature(form: Form) -> inspect.Signature:
+    """What the endpoint takes, by name, with the values that the page opens with."""
+    names: dict[str, Any] = {**dict.fromkeys(FILES), "count": 1, **dict(form.defaults()), "clips": ()}
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    given = [inspect.Parameter(name, kind, default=value) for name, value in names.items()]
+    return inspect.Signature([inspect.Parameter("request", kind), *given])
+
+
+def _asked(form: Form, values: Sequence[object], files: dict[str, str | None]) -> dict[str, str]:
+    """What was asked for, as texts by option; a model only where no experts are named."""
+    texts = {name: path for name, path in files.items() if path} | form.texts(values)
+    if texts.keys() & {"video-expert", "audio-expert"}:
+        texts.pop("model", None)
+    return texts
+
+
+def _seeds(text: str | None, count: int) -> Sequence[int]:
+    """The seed of each clip: as they are named, or one, or a random one, and those that follow it."""
+    named: Sequence[int] = [secrets.randbelow(2**32)] if text is None else _read_seeds(text)
+    if len(named) > 1 and count > 1:
+        raise InputError(f"Seed {in_one_line(text, SHOWN)}: names several; set Clips to 1, or name the first alone")
+    return named if len(named) > 1 else range(named[0], named[0] + count)
+
+
+def _read_seeds(text: str) -> tuple[int, ...]:
+    seeds = read_seeds(text)
+    if isinstance(seeds, str):
+        raise ValueError("must be a whole number from 0 on, or several as 1,2,3; Clips says how many")
+    if len(seeds) > MOST_CLIPS:
+        raise ValueError(f"must be at most {MOST_CLIPS} seeds")
+    return seeds
+
+
+def _as_named(told: str, paths: Sequence[str | None]) -> str:
+    """With the names of files that the user knows, in place of where the page keeps them."""
+    for path in filter(None, paths):
+        told = told.replace(path, Path(path).name)
+    return told
 
 
 def _ready() -> tuple[Any, Any]:
@@ -251,97 +308,16 @@ def _ready() -> tuple[Any, Any]:
     return gr.update(interactive=True), gr.update(interactive=False)
 
 
-def _again(clips: list[Made], chosen: gr.SelectData) -> tuple[Any, ...]:
-    """All of a clip but its thumbnail."""
-    return tuple(clips[chosen.index][1:])
+def _at_work() -> tuple[Any, Any, str]:
+    """The same buttons, and what is seen until the device is free."""
+    return gr.update(interactive=False), gr.update(interactive=True), bar("waits for its turn", 0, 1)
 
 
-def _text(value: str | None) -> str | None:
-    return (value or "").strip() or None
-
-
-def _whole(name: str, text: str | None, lowest: int = 1) -> int | None:
-    """The number in a field; None where it is empty."""
-    if (value := _text(text)) is None:
-        return None
-    if not value.isdecimal() or not lowest <= int(value) < 2**64:
-        raise gr.Error(f"{name} is {value[:40]!r}; give a whole number from {lowest} on", print_exception=False)
-    return int(value)
-
-
-def _size(width: str | None, height: str | None) -> tuple[int, int] | None:
-    pair = _whole("Width", width), _whole("Height", height)
-    if None in pair and pair != (None, None):
-        raise gr.Error("width and height go together; give both, or none", print_exception=False)
-    return None if pair[0] is None or pair[1] is None else (pair[0], pair[1])
-
-
-def _scales_of(mode: str) -> set[str]:
-    """The sliders that a mode of guidance has."""
-    own = GUIDANCE_MODES.get(mode, {})
-    return {name for name in ("video_scale", "audio_scale", "joint_scale") if name in own} | (
-        {"joint_scale"} if "video_joint_scale" in own else set()
-    )
+def _again(clips: list[Made], chosen: gr.SelectData) -> tuple[str | None, ...]:
+    return Made(*clips[chosen.index]).shown
 
 
 def _scales(mode: str) -> tuple[Any, ...]:
-    """The sliders as a mode has them, at its values."""
-    own = GUIDANCE_MODES.get(mode, {})
-    there = _scales_of(mode)
-    values = (own.get("video_scale", 1), own.get("audio_scale", 1), own.get("video_joint_scale", 1))
-    return tuple(
-        gr.update(visible=name in there, value=value)
-        for name, value in zip(("video_scale", "audio_scale", "joint_scale"), values, strict=True)
-    )
-
-
-def _bar(text: str, done: int, total: int, frames: np.ndarray | None = None) -> str:
-    """A line, a bar, and the moving picture of what the clip looks like by now."""
-    line = f"{html.escape(text)} {done}/{total}<progress value={done} max={max(total, 1)}></progress>"
-    if frames is None:
-        return line
-    picture = base64.b64encode(animation(frames)).decode()
-    return f'{line}<img alt="the clip so far" src="data:image/webp;base64,{picture}">'
-
-
-def animation(frames: np.ndarray) -> bytes:
-    """uint8 [F, h, w, 3] as a small animated WebP."""
-    scale = PREVIEW_SIDE / max(frames.shape[1:3])
-    size = round(frames.shape[2] * scale), round(frames.shape[1] * scale)
-    first, *others = (Image.fromarray(each).resize(size, Image.Resampling.BICUBIC) for each in frames)
-    file = io.BytesIO()
-    first.save(file, "WEBP", save_all=True, append_images=others, duration=100, loop=0, quality=60, method=0)
-    return file.getvalue()
-
-
-def _write(clip: Clip, options: dict[str, Any], folder: Path) -> Made:
-    """Writes the files of a clip."""
-    names = {name: Path(options[name]).name for name in FILES if options.get(name)}
-    if options["image"] and filecmp.cmp(options["image"], SAMPLE, shallow=False):
-        names = {}  # the command takes it where no picture is named
-    stem = f"{Path(options['image'] or options['video']).stem}_seed{options['seed']}"
-    path = Path(tempfile.mkdtemp(dir=folder)) / stem
-    player, sound, graph, small, plot = (
-        path.with_name(stem + ending) for ending in (".mp4", ".wav", ".json", ".webp", ".png")
-    )
-    clip.save(player)
-    write_wav(sound, clip.audio, clip.sample_rate)
-    graph.write_text(workflow(options, names), encoding="utf-8")
-    small.write_bytes(animation(clip.frames))
-    figure, scores = _sync(clip)
-    if figure is not None:
-        Image.fromarray(figure).save(plot)
-    frames, height, width, _ = clip.frames.shape
-    said = f"{frames} frames, {float(clip.fps):.6g} fps, {width}x{height}, seed {options['seed']}{scores}"
-    command = command_line(options, names, player.name)
-    return str(small), str(player), str(sound), str(graph), command, str(plot) if figure is not None else None, said
-
-
-def _sync(clip: Clip) -> tuple[np.ndarray | None, str]:
-    """The plot of motion and loudness and its scores, where the extra `evaluate` is installed."""
-    if not all(find_spec(package) for package in ("scipy", "matplotlib", "skimage", "sklearn")):
-        return None, ""
-    from ..evaluate import draw_sync
-    from ..evaluate.clip import score_clip
-
-    return draw_sync(clip), "; " + "; ".join(score_clip(clip).lines())
+    """The scales, those that a mode has to be seen, and empty: as the model has them."""
+    there = GUIDANCE_MODES.get(mode, {})
+    return tuple(gr.update(visible=name.replace("-", "_") in there, value="") for name in SCALES)

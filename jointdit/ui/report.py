@@ -16,10 +16,12 @@ def report_tab() -> None:
     """A clip in, the plot of its motion and loudness with the scores out."""
     gr.Markdown("Motion over loudness of any clip, with the events that are seen and heard. " + CAUTION)
     with gr.Row():
-        clip = gr.Video(label="Clip with sound", sources=["upload"])
+        clip = gr.Video(label="Clip with sound", sources=["upload"], elem_id="sync-clip")
         with gr.Column():
-            scores = gr.Textbox(label="Scores", lines=3, elem_id="scores")
-            plot = gr.Image(label="Motion and loudness", interactive=False)
+            scores = gr.Textbox(label="Scores", placeholder="They are here once a clip is.", lines=3, elem_id="scores")
+            plot = gr.Image(
+                label="Motion and loudness", interactive=False, elem_id="report", buttons=["download", "fullscreen"]
+            )
     clip.change(sync_report, clip, [scores, plot], api_name="sync_report")
 
 

@@ -28,7 +28,7 @@ MOST_HELD_OUT, MOST_SAMPLES = 32, 8  # clips; of a small folder, fewer
 Seen = tuple[str, Any, list[str], Any]  # what was said, the losses, the samples, the result
 
 
-def train_tab(models: Sequence[str], visitors: Visitors, folder: Path, joint: gr.Textbox) -> None:
+def train_tab(models: Sequence[str], visitors: Visitors, folder: Path, joint: gr.components.Component) -> None:
     """Folders in, the loss curve and the samples out. What it writes is what the commands write.
 
     folder: of the page, which may show what is in it.    joint: where the result goes.
@@ -40,16 +40,23 @@ def train_tab(models: Sequence[str], visitors: Visitors, folder: Path, joint: gr
     )
     with gr.Row():
         with gr.Column(scale=2):
-            videos = gr.Textbox(label="Folder of videos with sound", elem_id="videos")
+            videos = gr.Textbox(
+                label="Folder of videos with sound", placeholder="a folder of this machine", elem_id="videos"
+            )
             output = gr.Textbox(label="Folder for the result", value="run", elem_id="output")
             model = gr.Dropdown(list(models), value=models[0], label="Model", allow_custom_value=True)
             steps = gr.Number(label="Steps", precision=0, value=300, minimum=1, elem_id="training-steps")
             batch = gr.Number(label="Clips in a step", precision=0, value=8, minimum=1, elem_id="training-batch")
             with gr.Row():
                 start = gr.Button("Train", variant="primary", elem_id="train")
-                stop = gr.Button("Stop, to go on later", variant="stop", elem_id="stop-training")
+                stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop-training")
         with gr.Column(scale=3):
-            said = gr.Textbox(label="Progress", lines=3, elem_id="training")
+            said = gr.Textbox(
+                label="Progress",
+                placeholder="What the training says is here while it runs; the loss and samples come below.",
+                lines=3,
+                elem_id="training",
+            )
             curve = gr.LinePlot(x="step", y="loss", title="Loss", elem_id="loss")
             samples = gr.Gallery(label="Samples", columns=4, elem_id="samples")
 
@@ -63,8 +70,9 @@ def train_tab(models: Sequence[str], visitors: Visitors, folder: Path, joint: gr
                     return
                 yield each
 
-    start.click(visitors.come, queue=False, api_visibility="private")
-    run = start.click(
+    click = start.click(visitors.come, queue=False, api_visibility="private")
+    click = click.then(lambda: _buttons(True), None, [start, stop], queue=False, api_visibility="private")
+    run = click.then(
         train_for,
         [videos, output, model, steps, batch],
         [said, curve, samples, joint],
@@ -73,7 +81,20 @@ def train_tab(models: Sequence[str], visitors: Visitors, folder: Path, joint: gr
         concurrency_limit=1,
         concurrency_id="device",
     )
-    stop.click(lambda: "Stopped; the same folders go on.", None, said, cancels=[run], queue=False)
+    run.then(lambda: _buttons(False), None, [start, stop], queue=False, api_visibility="private")
+    stop.click(
+        lambda: ("Stopped; the same folders go on.", *_buttons(False)),
+        None,
+        [said, start, stop],
+        cancels=[run],
+        queue=False,
+        api_visibility="private",
+    )
+
+
+def _buttons(at_work: bool) -> tuple[Any, Any]:
+    """Train and Stop."""
+    return gr.update(interactive=not at_work), gr.update(interactive=at_work)
 
 
 def train(videos: str, output: str, model: str, steps: float, batch: float, shown: Path) -> Generator[Seen, None, None]:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from jointdit.cli import generate, main
-from jointdit.cli.jobs import read_rows, read_seeds
+from jointdit.cli.jobs import list_jobs, read_rows, read_seeds
 from jointdit.errors import InputError
 from jointdit.media import Clip, read_clip
 from jointdit.media.recipe import read_recipe, recipe_text
@@ -89,6 +89,27 @@ def test_seeds_and_rows_are_read_or_refused(tmp_path) -> None:
             read_rows(table)
 
 
+def test_folders_patterns_prompts_and_seeds_name_their_clips(photos, tmp_path) -> None:
+    (photos / "notes.txt").write_text("no picture")
+    prompts, table = tmp_path / "prompts.txt", tmp_path / "table.csv"
+    prompts.write_text("heavy rain\n\na bell rings\n")
+    table.write_text("seed,picture,prompt\n7,photos/one.png,rain\n,photos/two.png,\n")
+    plain = dict.fromkeys(("prompts", "prompt", "seeds", "seed", "video")) | {"output": Path("clips"), "image": ()}
+
+    def names(**options: object) -> list[str]:
+        return [job.output.name for job in list_jobs(plain | options, 3, ".mp4")]
+
+    assert names(image=(photos,)) == ["one.mp4", "three.mp4", "two.mp4"]
+    assert names(image=(photos / "t*.png", photos / "one.png")) == ["three.mp4", "two.mp4", "one.mp4"]
+    assert names(image=(photos / "t*.png",), prompts=prompts, seeds="2x", seed=5) == [
+        f"{picture}_prompt{row}_seed{seed}.mp4" for row in (1, 2) for picture in ("three", "two") for seed in (5, 6)
+    ]
+    assert names(prompts=table) == ["one_prompt1_seed7.mp4", "two_prompt2.mp4"]
+    assert [job.prompt for job in list_jobs(plain | {"prompts": table}, 3, ".mp4")] == ["rain", None]
+    with pytest.raises(InputError, match="there are no pictures"):
+        names(image=(photos / "*.jpg",))
+
+
 def test_two_clips_of_one_name_and_a_file_for_many_are_refused(photos, tmp_path, capsys) -> None:
     Image.new("RGB", (8, 8)).save(photos / "one.jpg")
     assert main(["generate", str(photos), "-o", str(tmp_path / "clips"), *SMALL]) == 2
@@ -135,6 +156,34 @@ def test_what_stands_beside_a_clip_and_how_loud_it_is(tmp_path) -> None:
     assert main([*argv, "--frames", "8"]) == 0
     assert not read_clip(tmp_path / "a_silent.mp4").has_audio
     assert loudness(*read_audio(tmp_path / "a.wav")) == pytest.approx(-30, abs=0.2)
+
+
+def test_a_clip_goes_to_standard_output(tmp_path, capsysbinary) -> None:
+    assert main(["generate", "-o", "-", "--format", "webm", "--seed", "1", *SMALL]) == 0
+    out, err = capsysbinary.readouterr()
+    (tmp_path / "a.webm").write_bytes(out)
+    assert read_clip(tmp_path / "a.webm").frames.shape == (4, 32, 32, 3) and b"seed 1" in err
+
+
+def test_gain_is_decibels(tmp_path) -> None:
+    from jointdit.media import read_audio
+
+    for name, more in (("plain", []), ("quiet", ["--gain", "-20"])):
+        assert main(["generate", "-o", str(tmp_path / f"{name}.mp4"), "--wav", "--seed", "1", *more, *SMALL]) == 0
+    plain, quiet = (read_audio(tmp_path / f"{name}.wav")[0] for name in ("plain", "quiet"))
+    np.testing.assert_allclose(quiet, plain / 10, atol=2**-15)
+
+
+def test_the_doctor_tells_people_where_models_were_looked_for(capsys, tmp_path, monkeypatch) -> None:
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    (tmp_path / "models" / "mine" / "model_index.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("models") and line.endswith(f"mine in {tmp_path / 'models'}") for line in lines)
+    assert any(line.startswith("models") and line.endswith(f"none in {tmp_path}") for line in lines)
+    for name in ("torch", "cores", "GiB free", "tiny bundled", "[ui]", "jointdit ui, the web page"):
+        assert any(name in line for line in lines), name
 
 
 def test_the_doctor_says_what_is_here(capsys) -> None:

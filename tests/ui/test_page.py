@@ -17,6 +17,9 @@ from pathlib import Path
 import pytest
 from sounding_videos import video
 
+from jointdit.media import read_audio
+from jointdit.media.recipe import read_recipe
+
 pytest.importorskip("gradio", reason="no gradio; pip install '.[test]'")
 ROOT = Path(__file__).parents[2]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -51,10 +54,11 @@ def browser():
 @pytest.fixture
 def open_page(browser, address):
     """Opens the page once more; `page.elsewhere` are addresses of other machines that it asked for."""
-    context = browser.new_context(viewport={"width": 1300, "height": 900})
+    contexts = []
 
-    def open_():
-        page = context.new_page()
+    def open_(width=1300):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}))
+        page = contexts[-1].new_page()
         page.set_default_timeout(1000 * PATIENCE)
         page.elsewhere = []
         page.on(
@@ -67,7 +71,8 @@ def open_page(browser, address):
         return page
 
     yield open_
-    context.close()
+    for context in contexts:
+        context.close()
 
 
 def fill(page, field, text):
@@ -98,16 +103,52 @@ def test_what_cannot_be_used_is_said_in_one_line_and_the_page_works_on(open_page
     page = open_page()
     fill(page, "seed", "-3")
     page.click("#generate")
-    page.get_by_text("Seed is '-3'; give a whole number from 0 on").first.wait_for()
+    page.locator("#status", has_text="Seed -3: must be whole numbers").wait_for()
     fill(page, "seed", "1")
     page.get_by_text("Clip", exact=True).first.click()
-    fill(page, "width", "100")
-    fill(page, "height", "128")
+    fill(page, "size", "100x128")
     page.click("#generate")
     page.locator("#status", has_text="size is 100x128").wait_for()
-    fill(page, "width", "128")
+    fill(page, "size", "128x128")
     page.click("#generate")
     page.wait_for_selector("#clip video")
+
+
+def test_a_file_that_is_no_picture_is_said_by_its_name_and_the_page_works_on(open_page, tmp_path):
+    page = open_page()
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    page.locator("#picture .icon-button-wrapper button").last.click()  # takes the picture away
+    page.locator("#picture input[type=file]").set_input_files(bad)
+    page.click("#generate:enabled")
+    page.locator("#status b", has_text="bad.png: not a picture").wait_for()
+    assert "/" not in page.locator("#status b").inner_text(), "not where the page keeps it"
+    page.get_by_text("heavy rain").first.click()
+    page.wait_for_function("document.querySelector('#picture img')?.src.includes('example')")
+    page.click("#generate:enabled")
+    page.wait_for_selector("#clip video")
+
+
+def test_a_narrow_window_shows_what_is_made_and_the_scales_of_a_mode(open_page):
+    page = open_page(width=400)
+    assert not page.locator("#plot").is_visible() and not page.locator("#gallery").is_visible(), "nothing is there yet"
+    assert not page.locator("#video-scale").is_visible()
+    page.locator("#guidance").get_by_text("joint-cfg", exact=True).click()
+    page.wait_for_selector("#video-joint-scale", state="visible")
+    assert page.locator("#video-scale-start").is_visible() and not page.locator("#video-scale").is_visible()
+    fill(page, "audio-joint-scale", "2.5")
+    fill(page, "steps", "60")
+    page.click("#generate")
+    page.wait_for_selector("#status img")
+    within = "document.querySelector('#status progress').getBoundingClientRect()"
+    page.wait_for_function(f"{within}.top >= 0 && {within}.bottom <= window.innerHeight")
+    page.click("#cancel")
+    page.locator("#status", has_text="Cancelled").wait_for()
+    fill(page, "steps", "2")
+    page.click("#generate")
+    page.locator("#command", has_text="--audio-joint-scale 2.5").wait_for()
+    assert page.locator("#plot").is_visible() and page.locator("#graph").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400, "nothing is cut at the side"
 
 
 def test_cancel_stops_the_work_and_the_next_clip_is_made(open_page):
@@ -200,12 +241,13 @@ def test_the_endpoint_makes_the_same_clip_without_a_browser(address):
     assert "/generate" in client.view_api(return_format="dict")["named_endpoints"]
     photo = client_module.handle_file(ROOT / "jointdit" / "assets" / "sample.jpg")
     results = [client.predict(image=photo, seed="4", steps="2", api_name="/generate") for _ in range(2)]
-    one, other = (
-        next(Path(each).read_bytes() for each in result if isinstance(each, str) and each.endswith(".mp4"))
-        for result in results
-    )
+    for clip, sound, graph, command, plot, said, *_ in results:
+        assert read_recipe(clip) == {"model": "tiny", "seed": "4", "steps": "2"}
+        assert len(read_audio(sound)[0][0]) == 25600 and "JointDiTSample" in Path(graph).read_text()
+        assert "--seed 4" in command and Path(plot).suffix in (".png", ".webp") and "20 frames" in said
+    one, other = (Path(result[0]).read_bytes() for result in results)
     assert one == other
-    with pytest.raises(client_module.exceptions.AppError, match="Steps is 'many'"):
+    with pytest.raises(client_module.exceptions.AppError, match="Steps many: must be a whole number from 1 to 999"):
         client.predict(image=photo, steps="many", api_name="/generate")
     with urllib.request.urlopen(address) as reply:
         assert reply.status == 200

@@ -212,7 +212,8 @@ class _Run:
 
         options = self.options
         self.device = choose_device(job_lists.own_device(options["device"]))
-        guidance_options(options), memory_settings(options)  # checked before a model is loaded
+        for read in (guidance_options, memory_settings):
+            read(options)  # checked before a model is loaded
         progress("load", 0, 1)
         pipe = load_model(options, getattr(torch, options["dtype"] or "float32"), self.download)
         self.maker = Maker(set_up(pipe, options, self.device), options)

@@ -14,20 +14,22 @@ UNBOUNDED = 1000.0  # above every video sigma
 OWN_BLOCKS, IDENTITY, NO_ADAPTERS = "model's own", "none (identity)", "none (experts unchanged)"
 # Options that change the clip and that no node has.
 LEFT_OUT = "isolated sync-interval gain loudness expert-frames audio-heads video-pool float8".split()
+RETAKE_LEFT_OUT = "audio-grid audio-substeps video-temperature fresh-noise sync reuse".split()  # nor that of a retake
 
 
 def left_out(texts: Mapping[str, str]) -> list[str]:
     """Options that were given and that the graph has no place for."""
-    return [name for name in texts if name in LEFT_OUT]
+    unknown = [*LEFT_OUT, *(RETAKE_LEFT_OUT if "retake" in texts else ())]
+    return [name for name in texts if name in unknown]
 
 
-def workflow(options: Mapping[str, Any], names: Mapping[str, str], maker: Maker) -> str | None:
-    """The graph; None for a retake, whose node is not written here.
+def workflow(options: Mapping[str, Any], names: Mapping[str, str], maker: Maker) -> str:
+    """The graph.
 
     options: of `jointdit generate`.    names: of the given files, as the user knows them.    maker: of the clip.
     """
     if options["retake"]:
-        return None
+        return _retake(options, names, maker)
     graph: dict[str, dict[str, Any]] = {
         "1": _loader(options),
         "2": _node("Condition", model=["1", 0], **_conditions(options)),
@@ -35,14 +37,7 @@ def workflow(options: Mapping[str, Any], names: Mapping[str, str], maker: Maker)
         "4": _decoded_video(options),
         "5": _node("DecodeAudio", model=["1", 0], audio=["3", 1]),
         "6": _node("Mux", images=["4", 0], audio=["5", 0], fps=["2", 1]),
-        "7": _stock(
-            "SaveVideo",
-            video=["6", 0],
-            filename_prefix="JointDiT",
-            format="auto",
-            **{"format.codec": "auto"},
-            codec="auto",
-        ),
+        "7": _saved(["6", 0]),
     }
     if guidance_options(options):
         graph["8"] = _guidance(maker)
@@ -65,6 +60,44 @@ def workflow(options: Mapping[str, Any], names: Mapping[str, str], maker: Maker)
         graph["4"] = _stock("GetVideoComponents", video=given)  # its frames are kept as they are
         graph["6"]["inputs"]["fps"] = ["4", 2]
     return json.dumps(graph, indent=2)
+
+
+def _retake(options: Mapping[str, Any], names: Mapping[str, str], maker: Maker) -> str:
+    """The graph of a part that is made anew."""
+    start, stop = options["retake"]
+    graph: dict[str, dict[str, Any]] = {
+        "1": _loader(options),
+        "2": _stock("LoadVideo", file=names["video"]),
+        "3": _node(
+            "Retake",
+            model=["1", 0],
+            video=["2", 0],
+            start=start,
+            stop=stop,
+            what=options["retake_only"] or "both",
+            prompt=options["prompt"] or "",
+            negative_prompt=options["negative_prompt"] or "",
+            seed=options["seed"],
+            steps=options["steps"] or 0,
+            sampler=options["sampler"] or "euler",
+        ),
+        "4": _saved(["3", 0]),
+    }
+    if guidance_options(options):
+        graph["5"] = _guidance(maker)
+        graph["3"]["inputs"]["guidance"] = ["5", 0]
+    return json.dumps(graph, indent=2)
+
+
+def _saved(video: list[Any]) -> dict[str, Any]:
+    return _stock(
+        "SaveVideo",
+        video=video,
+        filename_prefix="JointDiT",
+        format="auto",
+        **{"format.codec": "auto"},
+        codec="auto",
+    )
 
 
 def _loader(options: Mapping[str, Any]) -> dict[str, Any]:

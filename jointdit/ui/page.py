@@ -282,9 +282,10 @@ def _asked(form: Form, values: Sequence[object], files: dict[str, str | None]) -
 def _seeds(text: str | None, count: int) -> Sequence[int]:
     """The seed of each clip: as they are named, or one, or a random one, and those that follow it."""
     named: Sequence[int] = [secrets.randbelow(2**32)] if text is None else _read_seeds(text)
+    first = named[0]
     if len(named) > 1 and count > 1:
         raise InputError(f"Seed {in_one_line(text, SHOWN)}: names several; set Clips to 1, or name the first alone")
-    return named if len(named) > 1 else range(named[0], named[0] + count)
+    return named if len(named) > 1 else range(first, first + count)
 
 
 def _read_seeds(text: str) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ class Made(NamedTuple):
     thumbnail: str
     video: str
     sound: str
-    graph: str | None
+    graph: str
     command: str
     plot: str | None
     said: str
@@ -84,8 +84,7 @@ def write(clip: Clip, maker: Maker, texts: Mapping[str, str], folder: Path) -> M
     clip.save(player, comment=recipe_of(known, job))
     write_wav(sound, clip.audio, clip.sample_rate)
     small.write_bytes(animation(clip.frames))
-    if (nodes := workflow(options, names, maker)) is not None:
-        graph.write_text(nodes, encoding="utf-8")
+    graph.write_text(workflow(options, names, maker), encoding="utf-8")
     figure, scores = _sync(clip)
     if figure is not None:
         Image.fromarray(figure).save(plot)
@@ -93,19 +92,17 @@ def write(clip: Clip, maker: Maker, texts: Mapping[str, str], folder: Path) -> M
         str(small),
         str(player),
         str(sound),
-        None if nodes is None else str(graph),
+        str(graph),
         command_line(known, player.name),
         None if figure is None else str(plot),
-        "<br>".join(html.escape(line) for line in [*_said(clip, options, texts, nodes is not None), *scores]),
+        "<br>".join(html.escape(line) for line in [*_said(clip, options, texts), *scores]),
     )
 
 
-def _said(clip: Clip, options: Mapping[str, Any], texts: Mapping[str, str], has_graph: bool) -> list[str]:
+def _said(clip: Clip, options: Mapping[str, Any], texts: Mapping[str, str]) -> list[str]:
     frames, height, width, _ = clip.frames.shape
     lines = [f"{frames} frames, {float(clip.fps):.6g} fps, {width}x{height}, seed {options['seed']}"]
-    if not has_graph:
-        lines.append("There is no workflow of a retake here; in ComfyUI the node JointDiT Retake makes one.")
-    elif lacking := left_out(texts):
+    if lacking := left_out(texts):
         lines.append(f"The workflow leaves out {', '.join(lacking)}, which no node has: its clip differs.")
     return lines
 

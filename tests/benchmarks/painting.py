@@ -13,6 +13,8 @@ import argparse
 import json
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +94,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     pipe = JointDiTPipeline.from_pretrained(arguments.model)
     given = SamplingSettings(steps=arguments.steps, sampler=arguments.sampler)
     report: dict[str, Any] = {
-        "command": f"python tests/benchmarks/painting.py --json {arguments.json}",
+        "command": shlex.join(["python", "tests/benchmarks/painting.py", *sys.argv[1:]]),
         "machine": f"{os.cpu_count()} CPU cores ({platform.machine()}), no GPU",
         "model": {"name": arguments.model, "weights": digest_of(arguments.model)},
         "sampler": {"name": arguments.sampler, "steps": pipe.grid(given).steps},

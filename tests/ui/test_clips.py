@@ -25,6 +25,8 @@ from jointdit.ui.graph import left_out, workflow  # noqa: E402
 from jointdit.ui.results import write  # noqa: E402
 
 load_pack()
+from comfy_api.latest import InputImpl, Types  # noqa: E402
+
 NODES = nodes()
 TEXTS = {"image": str(SAMPLE), "model": "tiny", "prompt": "a hammer strikes", "seed": "3", "steps": "2", "frames": "6"}
 
@@ -60,16 +62,6 @@ def test_the_command_that_is_shown_and_the_clip_itself_make_the_clip_of_the_page
         theirs = read_clip(tmp_path / path)
         assert np.array_equal(theirs.frames, ours.frames) and np.array_equal(theirs.audio, ours.audio), path
     assert read_recipe(made.video)["prompt"] == "a hammer strikes"
-
-
-def test_a_part_of_a_video_is_made_anew(studio, tmp_path):
-    given = Clip(np.full((20, 32, 32, 3), 99, np.uint8), 12.5, np.zeros((1, 25600), np.float32), 16000)
-    given.save(tmp_path / "given.mp4")
-    texts = {"video": str(tmp_path / "given.mp4"), "retake": "0.4-0.8", "retake-only": "sound", "seed": "1"}
-    made = write(*make(studio, {**texts, "steps": "1"}), texts, tmp_path)
-    assert len(read_clip(made.video).frames) == 20
-    assert made.graph is None and "no workflow of a retake" in made.said
-    assert "--retake 0.4-0.8" in made.command and "--video given.mp4" in made.command
 
 
 def test_a_model_stays_loaded_until_another_is_asked_for(studio):
@@ -135,6 +127,24 @@ def test_the_graph_that_is_shown_makes_the_clip_of_the_page(studio, more):
     # A pass that ComfyUI's memory takes apart is rounded in another order.
     assert np.abs((frames * 255).round().numpy() - clip.frames.astype(float)).max() <= 1
     np.testing.assert_allclose(sound["waveform"][0].numpy(), clip.audio, atol=2e-3)
+
+
+def test_a_part_of_a_video_is_made_anew_on_the_page_and_by_its_graph(studio, tmp_path):
+    Clip(np.full((20, 32, 32, 3), 99, np.uint8), 12.5, np.zeros((1, 25600), np.float32), 16000).save(tmp_path / "a.mp4")
+    texts = {"video": str(tmp_path / "a.mp4"), "retake": "0.4-0.8", "retake-only": "sound", "seed": "1", "steps": "1"}
+    clip, maker = make(studio, texts)
+    made = write(clip, maker, texts, tmp_path)
+    assert len(read_clip(made.video).frames) == 20
+    assert "--retake 0.4-0.8" in made.command and "--video a.mp4" in made.command
+    given = read_clip(tmp_path / "a.mp4")
+    sound = {"waveform": torch.from_numpy(given.audio)[None], "sample_rate": given.sample_rate}
+    images = torch.from_numpy(given.frames).float() / 255
+    parts = Types.VideoComponents(images=images, frame_rate=given.fps, audio=sound)
+    loaded = {"LoadVideo": [InputImpl.VideoFromComponents(parts)]}
+    graph = json.loads(Path(made.graph).read_text(encoding="utf-8"))
+    again = run(graph, "3", loaded)[0].get_components()
+    np.testing.assert_allclose(again.audio["waveform"][0].numpy(), clip.audio, atol=2e-3)
+    assert np.abs(clip.audio).max() > 0 and left_out(texts | {"reuse": "2"}) == ["reuse"]
 
 
 def test_what_the_graph_gives_is_what_the_nodes_take(studio):

@@ -1,5 +1,5 @@
-"""What can be asked of a clip, declared once: name, range, default and help of every option of sampling, shape, memory
-and speed.
+"""What can be asked of a clip, declared once: name, range, default and help of every option of shape, sampling, output,
+memory and speed.
 
 The command line, TOML files, the recipe in a clip and the documentation are made from this table or held to it by a
 test; so are the nodes' widgets. Nothing heavy is imported here.
@@ -13,10 +13,11 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Range:
-    """Values with both ends included. form: a whole number; a number; an interval, LOW:HIGH; a rate in frames a second,
-    exact, such as 12.5, 25/2 or 24000/1001; or a size in pixels, WIDTHxHEIGHT, whose sides are in the range."""
+    """Values with both ends included. form: a whole number; a number; an interval, LOW:HIGH; a span of seconds, A-B; a
+    rate in frames a second, exact, such as 12.5, 25/2 or 24000/1001; or a size in pixels, WIDTHxHEIGHT, whose sides are
+    in the range."""
 
-    form: Literal["whole", "number", "interval", "rate", "size"]
+    form: Literal["whole", "number", "interval", "span", "rate", "size"]
     lowest: float
     highest: float
 
@@ -81,6 +82,27 @@ CLIP = (
     Declared(
         "noise-augmentation", "S", Range("number", 0, 10), "noise on the picture: more lets the video leave it further"
     ),
+    Declared(
+        "window",
+        "N",
+        Range("whole", 2, 1000),
+        "frames of a window of a longer clip; default what the model was made for",
+    ),
+    Declared("overlap", "N", Range("whole", 1, 999), "frames that two windows share; default two fifths of a window"),
+    Declared(
+        "retake",
+        "A-B",
+        Range("span", 0, 1e6),
+        "make these seconds of --video anew, such as 1.2-2.0, and keep the rest",
+    ),
+    Declared("retake-only", "WHAT", Choice(("video", "sound")), "of a retake, make only this anew"),
+)
+
+OUTPUT = (
+    Declared(
+        "gain", "DB", Range("number", -60, 60), "make the sound louder, or quieter below 0, as far as its peak allows"
+    ),
+    Declared("loudness", "LUFS", Range("number", -70, -5), "loudness of the sound by ITU-R BS.1770, for example -23"),
 )
 
 SAMPLING = (
@@ -150,6 +172,16 @@ SAMPLING = (
     ),
 )
 
+PRECISION = (
+    Declared(
+        "dtype",
+        "TYPE",
+        Choice(("float32", "float16", "bfloat16")),
+        "numbers to compute with (default float32)",
+        "float32",
+    ),
+)
+
 MEMORY = (
     Declared(
         "memory",
@@ -199,7 +231,7 @@ SPEED = (
     Declared("audio-stream", "", Flag(), "the audio expert runs beside the video expert (CUDA only)", False),
 )
 
-DECLARED = {each.name: each for each in (*CLIP, *SAMPLING, *MEMORY, *SPEED)}
+DECLARED = {each.name: each for each in (*CLIP, *OUTPUT, *SAMPLING, *PRECISION, *MEMORY, *SPEED)}
 
 
 def words(name: str) -> tuple[str, ...]:

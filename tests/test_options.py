@@ -18,14 +18,14 @@ from jointdit.diffusion.guidance import DEFAULTS, HIGHEST, JointCFG
 from jointdit.diffusion.schedules import AudioGrid
 from jointdit.errors import InputError
 from jointdit.media.image import Fit
-from jointdit.options import CLIP, DECLARED, MEMORY, SAMPLING, SCALE, SPEED, Choice
+from jointdit.options import DECLARED, MEMORY, SCALE, SPEED, Choice
 from jointdit.pipeline import JointDiTPipeline
 from jointdit.pipeline.settings import SAMPLERS
 from jointdit.runtime.memory import OFFLOADS, PRESETS
 
 ROOT = Path(__file__).parents[1]
 # Names in Python that are another on the command line.
-RENAMED = {"guidance_interval": "interval", "guidance_rescale": "rescale", "guidance": "mode"}
+RENAMED = {"guidance_interval": "interval", "guidance_rescale": "rescale", "guidance": "mode", "dtype": "precision"}
 # What Python has and the table lacks, with the reason.
 PYTHON_ONLY = {
     "sigmas": "a list of noise levels, which no text of a command is made for",
@@ -35,14 +35,18 @@ PYTHON_ONLY = {
 # Nodes that have an option, by its name in Python.
 NODES = {
     "JointDiTSample": "seed steps sampler audio_substeps audio_grid video_temperature fresh_noise sync reuse".split(),
-    "JointDiTCondition": "prompt negative_prompt frames fps fit motion_bucket noise_augmentation".split(),
+    "JointDiTCondition": "prompt negative_prompt frames fps fit motion_bucket noise_augmentation window "
+    "overlap".split(),
     "JointDiTJointCFG": ["rescale"],
+    "JointDiTRetake": "prompt negative_prompt seed steps sampler".split(),
+    "JointDiTLoadModel": ["precision"],
 }
 # Options that no node has, with the reason.
 NODES_LACK = {
     "sync-interval": "the default suits models of these noise levels",
     "isolated": "for comparisons; joint_blocks at the identity is near to it",
     "joint-scale": "the two scales that it sets have a widget each",
+    **dict.fromkeys(("gain", "loudness"), "ComfyUI's own nodes do it to any sound"),
     **{each.name: "ComfyUI's own memory manager decides" for each in MEMORY},
     **{each.name: "ComfyUI's own options and nodes decide" for each in SPEED},
 }
@@ -57,7 +61,9 @@ def test_every_setting_of_the_library_is_an_option_or_says_why_not(settings) -> 
 def test_every_option_is_one_of_the_library() -> None:
     python = {field.name for each in (SamplingSettings, JointCFG, Memory, Speed) for field in fields(each)}
     python |= set(inspect.signature(JointDiTPipeline.__call__).parameters)
+    python |= set(inspect.signature(JointDiTPipeline.long).parameters)
     elsewhere = {"seed", "size", "memory", "sync_interval", "expandable_segments"}  # a generator, two numbers, a preset
+    elsewhere |= {"retake", "retake_only", "gain", "loudness", "precision"}  # of methods and functions of their own
     assert {RENAMED.get(key, key) for key in (each.key for each in DECLARED.values())} - python == elsewhere
 
 
@@ -84,7 +90,7 @@ def test_the_command_line_has_them_all_with_the_same_help() -> None:
 def test_the_page_of_the_command_line_says_what_the_help_says() -> None:
     page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
     section = page.partition("\n## generate\n")[2].partition("\n## ")[0]
-    for each in (*CLIP, *SAMPLING, *MEMORY, *SPEED):
+    for each in DECLARED.values():
         row = re.search(rf"^\| `--{each.name}[ `].*$", section, re.MULTILINE)
         assert row and row[0].split(" | ", 1)[1].startswith(each.help), each.name
 
@@ -94,7 +100,15 @@ def test_what_the_nodes_lack_is_known() -> None:
     schema = {name: nodes()[name].define_schema() for name in NODES}
     widgets = {widget.id for each in schema.values() for widget in each.inputs}
     widgets |= {scale for scales in DEFAULTS.values() for scale in scales}  # of JointDiTJointCFG, by its mode
-    other = {"size": "width", "guidance": "mode", "guidance-interval": "sigma_low", "guidance-rescale": "rescale"}
+    other = {
+        "size": "width",
+        "guidance": "mode",
+        "guidance-interval": "sigma_low",
+        "guidance-rescale": "rescale",
+        "retake": "start",
+        "retake-only": "what",
+        "dtype": "precision",
+    }
     lacking = {name for name, each in DECLARED.items() if other.get(name, each.key) not in widgets}
     assert lacking <= NODES_LACK.keys()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..options import CLIP, MEMORY, SAMPLING, SPEED
+from ..options import CLIP, MEMORY, OUTPUT, PRECISION, SAMPLING, SPEED
 from . import jobs as job_lists
 from .batches import fitting_batch, run_batches
 from .jobs import Job, asks_for_many, list_jobs, read_seeds
@@ -21,12 +21,10 @@ from .options import (
     Option,
     add_options,
     declared,
-    number,
     one_of,
     read_config,
     read_files,
     read_options,
-    span,
     texts_of,
     whole,
     yes_or_no,
@@ -63,20 +61,14 @@ OPTIONS = (
     Option("format", "NAME", one_of("mp4", "webm", "gif", "webp"), "of clips in a folder, or of - (default mp4)"),
     Option("wav", "", yes_or_no, "also write the sound as .wav beside the clip", flag=True),
     Option("silent-video", "", yes_or_no, "also write the video without sound beside the clip", flag=True),
-    Option("gain", "DB", number(-60, 60), "make the sound louder, or quieter below 0, as far as its peak allows"),
-    Option("loudness", "LUFS", number(-70, -5), "loudness of the sound by ITU-R BS.1770, for example -23"),
+    *declared(*OUTPUT),
     Option("seeds", "LIST", read_seeds, "a clip for each seed: 1,2,3, or 4x: four from --seed (or 0) on"),
     Option("prompts", "FILE", Path, "a clip for each line, or for each row of a .csv: picture, prompt, seed"),
     Option("batch", "N", whole(1, 1024), "clips that are made at once (default: as memory allows)"),
     *MODEL_OPTIONS,
-    Option("window", "N", whole(2, 1000), "frames of a window of a longer clip; default what the model was made for"),
-    Option("overlap", "N", whole(1, 999), "frames that two windows share; default two fifths of a window"),
-    Option("retake", "A-B", span, "make these seconds of --video anew, such as 1.2-2.0, and keep the rest"),
-    Option("retake-only", "WHAT", one_of("video", "sound"), "of a retake, make only this anew"),
     *declared(*CLIP, *SAMPLING),
     DEVICE,
-    Option("dtype", "TYPE", one_of("float32", "float16", "bfloat16"), "numbers to compute with (default float32)"),
-    *declared(*MEMORY, *SPEED),
+    *declared(*PRECISION, *MEMORY, *SPEED),
 )
 
 

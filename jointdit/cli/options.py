@@ -221,17 +221,21 @@ def frame_rate(lowest: int, highest: int) -> Callable[[str], Fraction]:
     return read
 
 
-def span(text: str) -> tuple[float, float]:
+def span(lowest: float, highest: float) -> Callable[[str], tuple[float, float]]:
     """Reads two times in seconds with a hyphen between them."""
-    second = number(0, 1e6)
-    start, _, stop = text.partition("-")
-    try:
-        found = second(start), second(stop)
-    except ValueError:
-        found = 0.0, 0.0
-    if found[0] >= found[1]:
-        raise ValueError("must be two times in seconds that rise, for example 1.2-2.0")
-    return found
+    second = number(lowest, highest)
+
+    def read(text: str) -> tuple[float, float]:
+        start, _, stop = text.partition("-")
+        try:
+            found = second(start), second(stop)
+        except ValueError:
+            found = lowest, lowest
+        if found[0] >= found[1]:
+            raise ValueError("must be two times in seconds that rise, for example 1.2-2.0")
+        return found
+
+    return read
 
 
 def interval(lowest: float, highest: float) -> Callable[[str], tuple[float, float]]:
@@ -269,6 +273,7 @@ RANGES: Mapping[str, Callable[[Any, Any], Callable[[str], object]]] = {
     "whole": whole,
     "number": number,
     "interval": interval,
+    "span": span,
     "rate": frame_rate,
     "size": size,
 }

@@ -68,14 +68,14 @@ def test_nothing_is_asked_for_by_a_page_that_was_just_opened(endpoint):
     assert given == {"model": "tiny"}
 
 
-@pytest.mark.parametrize("name", [name for name, each in DECLARED.items() if isinstance(each.kind, Range)])
+@pytest.mark.parametrize(
+    "name", [name for name, each in DECLARED.items() if isinstance(each.kind, Range) and name not in PAGE_LACKS]
+)
 def test_a_value_out_of_range_is_refused_in_one_line_with_its_label(endpoint, name):
-    if name in PAGE_LACKS:
-        pytest.skip(PAGE_LACKS[name])
     form = Form()
     part = form.take(name, endpoint[DECLARED[name].key])
     with pytest.raises(InputError) as error:
-        form.texts(["-1"])
+        form.texts(["-1000"])
     assert part.label in str(error.value) and "must be" in str(error.value) and "\n" not in str(error.value)
 
 

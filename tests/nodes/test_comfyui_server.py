@@ -126,7 +126,7 @@ def test_a_part_of_a_clip_gets_another_sound_and_the_rest_stays(comfyui, tmp_pat
     given = read_clip(comfyui.base / "input" / "jointdit_ball.mp4")
     (clip,) = run_workflow(comfyui, tmp_path, "retake_a_part")
     assert clip.fps == given.fps and clip.frames.shape == given.frames.shape
-    assert np.abs(clip.frames.astype(int) - given.frames).mean() < 3  # coded once more
+    assert np.corrcoef(clip.frames.ravel(), given.frames.ravel())[0, 1] > 0.98  # coded once more
     rate, shared = given.sample_rate, min(clip.audio.shape[1], given.audio.shape[1])
     kept = np.zeros(shared, bool)
     kept[: int(0.4 * rate)] = kept[int(1.2 * rate) :] = True

@@ -60,8 +60,8 @@ def kadtk_commands(made: PairedSet) -> list[str]:
 
 
 def cd_fvd_script(made: PairedSet) -> list[str]:
-    """Lines of a Python script that computes FVD of I3D's features with github.com/songweige/content-debiased-fvd, of
-    all frames of all clips."""
+    """Lines of a Python script that computes FVD of I3D's features, of all frames of all clips, with cd-fvd (the
+    repository content-debiased-fvd of github.com/songweige)."""
     folder = made.folder.absolute()
     side = min(map(int, made.settings["size"].split("x")))
     samples = [str(folder / sample_folder(sample) / "video") for sample in range(made.samples)]
@@ -75,8 +75,10 @@ def cd_fvd_script(made: PairedSet) -> list[str]:
         "if __name__ == '__main__':",
         f"    for sample in {samples!r}:",
         "        evaluator = fvd.cdfvd('i3d', n_real='full', n_fake='full')",
-        "        evaluator.compute_real_stats(evaluator.load_videos(REFERENCE, **SHAPE))",
-        "        evaluator.compute_fake_stats(evaluator.load_videos(sample, **SHAPE))",
+        "        real = evaluator.load_videos(REFERENCE, **SHAPE)",
+        "        made = evaluator.load_videos(sample, **SHAPE)",
+        "        evaluator.compute_real_stats(real)",
+        "        evaluator.compute_fake_stats(made)",
         "        print(sample, 'FVD', evaluator.compute_fvd_from_stats())",
     ]
 

@@ -44,7 +44,8 @@ CSS = f"""
 """
 # Where the columns are one below the other, what is being made is far from the button.
 SHOW_STATUS = f"""() => {{
-    if (window.innerWidth < {NARROW}) document.querySelector("#status").scrollIntoView({{behavior: "smooth"}});
+    const status = document.querySelector("#status");
+    if (window.innerWidth < {NARROW}) status.scrollIntoView({{ behavior: "smooth" }});
 }}"""
 
 

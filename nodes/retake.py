@@ -6,8 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..jointdit.options import words
-from .sockets import CATEGORY, Guide, model_input, own
+from .sockets import CATEGORY, Guide, model_input, own, sampler_input, seed_input
 
 
 class Retake(io.ComfyNode):
@@ -53,14 +52,7 @@ class Retake(io.ComfyNode):
                     tooltip="What happens and what is heard in the new part. Empty: the picture suggests it.",
                 ),
                 io.String.Input("negative_prompt", multiline=True, default="", tooltip="What should not be heard."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=True,
-                    tooltip="Fixes everything random: the same number gives the same clip.",
-                ),
+                seed_input(),
                 io.Int.Input(
                     "steps",
                     default=0,
@@ -69,13 +61,7 @@ class Retake(io.ComfyNode):
                     tooltip="Denoising steps: more is finer and slower. 0: the model's own (experts: 25).",
                     extra_dict=own(0, "steps"),
                 ),
-                io.Combo.Input(
-                    "sampler",
-                    options=list(words("sampler")),
-                    default="euler",
-                    tooltip="euler is diffusers' own for both experts. dpmpp_2m needs fewer steps. heun computes every "
-                    "step twice. lcm is for experts that were finetuned to few steps: 4 to 8, on levels of its own.",
-                ),
+                sampler_input(),
                 Guide.Input(
                     "guidance", optional=True, tooltip="From JointDiT JointCFG. Left out: the model's own guidance."
                 ),

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..jointdit.options import highest, words
-from .sockets import CATEGORY, OWN_GRID, OWN_SYNC, Guide, Prepared, model_input, own
+from .sockets import CATEGORY, OWN_GRID, OWN_SYNC, Guide, Prepared, model_input, own, sampler_input, seed_input
 
 MAX_CLIPS = 64
 
@@ -27,14 +27,7 @@ class Sample(io.ComfyNode):
             inputs=[
                 model_input(),
                 Prepared.Input("conditions", tooltip="From JointDiT Condition."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=True,
-                    tooltip="Fixes everything random: the same number gives the same clip.",
-                ),
+                seed_input(),
                 io.Int.Input(
                     "steps",
                     default=0,
@@ -44,13 +37,7 @@ class Sample(io.ComfyNode):
                     "where sigmas are given.",
                     extra_dict=own(0, "steps"),
                 ),
-                io.Combo.Input(
-                    "sampler",
-                    options=list(words("sampler")),
-                    default="euler",
-                    tooltip="euler is diffusers' own for both experts. dpmpp_2m needs fewer steps. heun computes every "
-                    "step twice. lcm is for experts that were finetuned to few steps: 4 to 8, on levels of its own.",
-                ),
+                sampler_input(),
                 io.Int.Input(
                     "audio_substeps",
                     default=0,

@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..jointdit.errors import InputError
+from ..jointdit.options import words
 
 if TYPE_CHECKING:
     from ..jointdit.pipeline import Conditions
@@ -55,6 +56,29 @@ def model_input() -> io.Input:
     """The model socket of every node that computes."""
     return Model.Input(
         "model", tooltip="From JointDiT Load Model or JointDiT Load Experts; the same for all nodes of a clip."
+    )
+
+
+def seed_input() -> io.Input:
+    """The seed of every node that samples."""
+    return io.Int.Input(
+        "seed",
+        default=0,
+        min=0,
+        max=2**64 - 1,
+        control_after_generate=True,
+        tooltip="Fixes everything random: the same number gives the same clip.",
+    )
+
+
+def sampler_input() -> io.Input:
+    """The sampler of every node that samples."""
+    return io.Combo.Input(
+        "sampler",
+        options=list(words("sampler")),
+        default="euler",
+        tooltip="euler is diffusers' own for both experts. dpmpp_2m needs fewer steps. heun computes every "
+        "step twice. lcm is for experts that were finetuned to few steps: 4 to 8, on levels of its own.",
     )
 
 

@@ -162,7 +162,7 @@ class _Run:
             (job,) = waiting
             pictures = self._pictures(waiting)
             self._load(progress)
-            clip = self._one(job, pictures[0] if pictures else None, progress)
+            clip = self.maker.one(job, pictures[0] if pictures else None, progress)
             said = self._keep(job, clip)  # a long clip is made while it is written
         self._say(job, said)
 
@@ -186,8 +186,8 @@ class _Run:
         def make(group: Sequence[Job]) -> Sequence[Clip | LongClip]:
             pictures = self._pictures(group)
             if self.maker.one_by_one:
-                return [self._one(group[0], pictures[0] if pictures else None, within)]
-            return self._batch(group, pictures, within)
+                return [self.maker.one(group[0], pictures[0] if pictures else None, within)]
+            return self.maker.batch(group, pictures, within)
 
         batch = self.options["batch"] or fitting_batch(self.maker.pipe, self.maker.shape, self.device)
         progress("clips", 0, len(jobs))
@@ -217,14 +217,6 @@ class _Run:
 
         with hushed_decoders():
             return [] if self.options["video"] else [read_image(job.picture or SAMPLE) for job in jobs]
-
-    def _one(self, job: Job, picture: np.ndarray | None, progress: Callable[[str, int, int], None]) -> Clip | LongClip:
-        return self.maker.one(job, picture, progress)
-
-    def _batch(
-        self, jobs: Sequence[Job], pictures: list[np.ndarray], progress: Callable[[str, int, int], None]
-    ) -> list[Clip]:
-        return self.maker.batch(jobs, pictures, progress)
 
     def _keep(self, job: Job, clip: Clip | LongClip) -> ClipShape:
         """Writes a clip; the shape of what was written."""

@@ -42,13 +42,7 @@ COMMANDS: Mapping[str, tuple[Callable[[TinyRecipe], None], str]] = {
 ALONE, MILESTONES = ("video-alone", "audio-alone"), ("save-milestone", "load-milestone")
 WRITING = ("export", "pair", *MILESTONES)
 SHARED = ("runs", "start", "output", "milestone")  # options that are settings of the recipe itself, not of a command
-GRIDS = (
-    "train",
-    "videos",
-    "sounds",
-    "export",
-    *MILESTONES,
-)  # commands for which the grid of the video expert can be chosen
+GRIDS = ("train", "videos", "sounds", "export", *MILESTONES)  # where the video expert's grid can be chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

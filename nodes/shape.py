@@ -28,7 +28,7 @@ def shape_inputs(unasked: str = "the model's own (tiny: 20)") -> list[io.Input]:
             min=0,
             max=MAX_FRAMES,
             tooltip=f"Number of frames of the clip, from 2. 0: {unasked}.",
-            extra_dict=own(0, "frames"),
+            extra_dict=own(0, "frames", unless=("video", "audio")),
         ),
         io.Float.Input(
             "fps",

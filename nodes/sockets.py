@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -107,10 +107,13 @@ def sound_of(audio: Mapping[str, Any]) -> tuple[np.ndarray, int]:
     return audio["waveform"][0].float().cpu().numpy(), int(audio["sample_rate"])
 
 
-def own(value: float, field: str | None = None, label: str = "model's own") -> dict[str, Any]:
+def own(
+    value: float, field: str | None = None, label: str = "model's own", unless: Sequence[str] = ()
+) -> dict[str, Any]:
     """Part of a widget's schema: this number stands for something else, and the page says so in its place
     (web/widgets.js).
 
     field: of `Defaults`, whose number stands in brackets where the page knows the model.
+    unless: inputs that decide instead where one of them is connected.
     """
-    return {OWN: {"value": value, "field": field, "label": label}}
+    return {OWN: {"value": value, "field": field, "label": label, "unless": list(unless)}}

@@ -36,6 +36,8 @@ function showOwn(node, widget, own) {
     get() {
       const plain = Reflect.get(Object.getPrototypeOf(this), "_displayValue", this);
       if (this.value !== own.value || this.computedDisabled) return plain;
+      const given = node.inputs?.some((input) => own.unless.includes(input.name) && input.link != null);
+      if (given) return "as what is given";
       const number = ownValues(node)[own.field];
       return number === undefined ? own.label : `${own.label} (${number})`;
     },

@@ -83,6 +83,8 @@ def test_numbers_that_stand_for_the_models_own_say_so(page, comfyui):
       return node.widgets.filter(widget => widget.name.endsWith("scale")).map(widget => widget._displayValue);
     }"""
     assert set(page.evaluate(guidance)) == {"model's own"}
+    cache = """() => LiteGraph.createNode("JointDiTCacheLatents").widgets.find(each => each.name === "frames")"""
+    assert page.evaluate(f"({cache})()._displayValue") == "model's own"
     page.evaluate("""() => {
       for (const node of app.graph.nodes)
         for (const widget of node.widgets ?? []) {
@@ -92,6 +94,13 @@ def test_numbers_that_stand_for_the_models_own_say_so(page, comfyui):
     }""")
     shown = page.evaluate(displayed)
     assert shown["JointDiTCondition frames"] == "24" and shown["JointDiTCondition fps"] == "model's own"
+
+
+def test_frames_say_that_a_given_video_decides(page, comfyui):
+    open_template(page, comfyui, "sound_a_video")
+    frames = """() => app.graph.nodes.find(node => node.type === "JointDiTCondition")
+      .widgets.find(widget => widget.name === "frames")._displayValue"""
+    assert page.evaluate(frames) == "as what is given"
 
 
 def test_advanced_widgets_are_folded_while_they_are_at_their_defaults(page, comfyui):

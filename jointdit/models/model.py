@@ -97,6 +97,11 @@ class KeptVideo:
     blocks: tuple[KeyValue | None, ...]
     deep: Tensor | None = None
 
+    def to(self, dtype: torch.dtype) -> KeptVideo:
+        """The same in another precision."""
+        blocks = tuple(kept and KeyValue(kept.key.to(dtype), kept.value.to(dtype)) for kept in self.blocks)
+        return KeptVideo(blocks, self.deep if self.deep is None else self.deep.to(dtype))
+
 
 class JointDiTModel(nn.Module):
     """Stable Video Diffusion's and AudioLDM2's UNets, joined; `video_unet` and `audio_unet` are diffusers' classes.

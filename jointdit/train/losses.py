@@ -78,7 +78,7 @@ class PairLosses:
         full, _ = split_isolated(isolated, len(video), video.device)
         further = noise.audio.new_zeros(0)
         if len(full) and len(substeps.noise):
-            further = self._beside(clean.audio[full], conditioning.select(full), kept, substeps)
+            further = self.beside(clean.audio[full], conditioning.select(full), kept, substeps)
         return PairErrors(video, audio * self.weight(levels), further)
 
     def given_video(
@@ -91,10 +91,16 @@ class PairLosses:
     ) -> Tensor:
         """Errors [n B] of sub-steps [n B] that attend to the video at `levels` [B]. The audio expert learns, and how it
         sees the video; the video expert does not, and its Out does not run."""
+        return self.beside(clean.audio, conditioning, self.see_video(clean, noise, levels, conditioning), substeps)
+
+    def see_video(
+        self, clean: JointLatents, noise: JointLatents, levels: Levels, conditioning: Conditioning
+    ) -> KeptVideo:
+        """What the sound attends to of the video at `levels` [B]."""
         inputs = model_inputs(add_noise(clean, noise, levels), levels, conditioning)
         with torch.no_grad():
             stem = self.model.stem(*inputs, conditioning)
-        return self._beside(clean.audio, conditioning, video_keys(self.model, stem), substeps)
+        return video_keys(self.model, stem)
 
     def audio_alone(self, clean: Tensor, draws: AudioDraws, conditioning: Conditioning) -> Tensor:
         """The isolated audio expert: clean [B, C, l, m] -> [B]."""
@@ -106,7 +112,8 @@ class PairLosses:
         """Of errors of epsilon, [B]."""
         return (1 + levels.audio_sigma**2).clamp(max=self.heaviest)
 
-    def _beside(self, clean: Tensor, conditioning: Conditioning, kept: KeptVideo, draws: AudioDraws) -> Tensor:
+    def beside(self, clean: Tensor, conditioning: Conditioning, kept: KeptVideo, draws: AudioDraws) -> Tensor:
+        """Errors [n B] of sub-steps [n B] of the sounds [B, C, l, m] beside a video of which `kept` is known."""
         rows = torch.arange(len(clean), device=clean.device).repeat(len(draws.noise) // len(clean))
         repeated = KeptVideo(tuple(block and block.select(rows) for block in kept.blocks))
         cond = conditioning.select(rows)

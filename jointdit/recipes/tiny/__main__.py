@@ -111,7 +111,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         case "cache":
             command.add_argument("--clips", type=int, help="scenes to render and encode")
             command.add_argument("--part", type=_part, metavar="K/N", help="every N-th shard, from the K-th on (0/1)")
-        case "videos" | "video-alone":
+        case "videos" | "sounds" | "video-alone":
             command.add_argument("--bfloat16", action="store_true", help="autocast, for processors that have it")
         case "words":
             command.add_argument("--wordnet", type=Path, help="folder of WordNet 3.0 (/usr/share/wordnet)")

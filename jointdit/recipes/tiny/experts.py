@@ -23,7 +23,7 @@ from .architecture import TinyModel
 from .cache import CachedScenes, load_cache
 from .initial_weights import set_initial_weights, start_from
 from .objectives import ExpertsObjective, SoundObjective, VideoObjective
-from .recipe import ExpertStage, TinyRecipe
+from .recipe import SoundStage, TinyRecipe, VideoStage
 from .suggestions import learn_suggestions
 from .tokenizer import train_tokenizer
 from .training_loop import STATE, fit
@@ -56,7 +56,7 @@ def train(recipe: TinyRecipe) -> None:
 def train_videos(recipe: TinyRecipe) -> None:
     """The video expert once more, from the averaged weights of `train`; audio expert and encoders stay."""
     learned = ("video_unet", "joint_blocks.")
-    _train_part(recipe, RUNS[1], recipe.videos, VideoObjective, "video", learned, recipe.videos.bfloat16)
+    _train_part(recipe, RUNS[1], recipe.videos, VideoObjective, "video", learned)
 
 
 def train_sounds(recipe: TinyRecipe) -> None:
@@ -68,17 +68,16 @@ def train_sounds(recipe: TinyRecipe) -> None:
 def _train_part(
     recipe: TinyRecipe,
     run: str,
-    stage: ExpertStage,
+    stage: VideoStage | SoundStage,
     objective: type[ExpertsObjective],
     modality: str,
     learned: Sequence[str],
-    bfloat16: bool = False,
 ) -> None:
     """Train what begins with `learned`, and of the Joint Blocks' halves that of `modality` alone."""
     scenes, sounds = load_cache(recipe)
     model, tokenizer = load(recipe, scenes, before=run)
     flatten_temporal_convolutions(model)
-    if bfloat16:  # fused attention of so few tokens takes ten times as long on a CPU
+    if stage.bfloat16:  # fused attention of so few tokens takes ten times as long on a CPU
         model.video_unet.set_attn_processor(AttnProcessor())
     for name, parameter in model.named_parameters():
         half = name.split(".")[3] if name.startswith("joint_blocks.blocks.") else None
@@ -89,7 +88,7 @@ def _train_part(
         stage,
         average=copy.deepcopy(model),
         factors=recipe.experts.rate_factors,
-        bfloat16=bfloat16,
+        bfloat16=stage.bfloat16 and modality == "video",
     )
 
 

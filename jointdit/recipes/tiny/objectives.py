@@ -20,7 +20,7 @@ from ...encoders.autoencoders import to_model_range
 from ...encoders.conditioning import encode_clip_image, encode_clip_text, training_conditions
 from ...errors import InputError
 from ...latents import JointLatents
-from ...models.model import Conditioning, JointDiTModel
+from ...models.model import Conditioning, JointDiTModel, KeptVideo
 from ...train.losses import AudioDraws, PairLosses, noise_like
 from ...train.noise_levels import draw_nearly_clean_video, levels_along
 from .architecture import TinyModel, image_processor, noise_clock
@@ -161,7 +161,14 @@ class ExpertsObjective:
         levels = draw_nearly_clean_video(self.clock, self.batch, generator, self.settings.audio_noise_power)
         noise = noise_like(clean, generator)
         substeps = self.draw_audio(clean.audio, self.settings.given_video_substeps, generator)
-        return self.pair_losses.given_video(clean, noise, levels, conditioning, substeps)
+        seen = self.see_video(clean, noise, levels, conditioning)
+        return self.pair_losses.beside(clean.audio, conditioning, seen, substeps)
+
+    def see_video(
+        self, clean: JointLatents, noise: JointLatents, levels: Levels, conditioning: Conditioning
+    ) -> KeptVideo:
+        """What the sound attends to of the video at `levels` [B]."""
+        return self.pair_losses.see_video(clean, noise, levels, conditioning)
 
     def sound_loss(self, count: int, part: int, generator: torch.Generator) -> Tensor:
         """Error of the raw epsilon for sounds alone. The picture among their conditions is that of any scene, so that
@@ -239,6 +246,12 @@ class SoundObjective(ExpertsObjective):
         given_video = self.given_video_losses(replace(clean, video=paler), cond, generator)
         return given_video.mean() + self.sound_loss(self.batch, 1, generator)
 
+    def see_video(
+        self, clean: JointLatents, noise: JointLatents, levels: Levels, conditioning: Conditioning
+    ) -> KeptVideo:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.sounds.bfloat16):
+            return super().see_video(clean, noise, levels, conditioning).to(clean.video.dtype)
+
     @torch.no_grad()
     def paint(self, clean: JointLatents, conditioning: Conditioning, generator: torch.Generator) -> JointLatents:
         """`clean`, with a share of its videos as the model paints them from their noise, beside their clean sound."""
@@ -247,7 +260,7 @@ class SoundObjective(ExpertsObjective):
         sigma = levels_between(*stage.painted_sigmas, position).double()
         levels = self.clock.levels(sigma, torch.zeros_like(sigma)).select(torch.arange(self.batch))
         noisy = add_noise(clean, noise_like(clean, generator), levels)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
             raw = self.denoiser.model(*model_inputs(noisy, levels, conditioning), conditioning, isolated=False)
         painted = clean_estimates(noisy, raw, levels, conditioning).video
         return replace(

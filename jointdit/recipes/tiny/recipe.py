@@ -192,7 +192,7 @@ class ExpertStage(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class VideoStage(ExpertStage):
-    """bfloat16: autocast, faster on processors that have such instructions. The other stages learn sounds, whose errors
+    """bfloat16: autocast, faster on processors that have such instructions. Sounds are learned in float32: their errors
     weigh up to `Experts.heaviest` times as much in strong noise, and so would the rounding.
     painting_share: of the noise levels, drawn evenly in the logarithm between `painting_sigmas`, where objects are
     painted.
@@ -216,6 +216,7 @@ class SoundStage(ExpertStage):
     faintest: the least strength of what happens in the video, since the model shows it paler than the scenes.
     painted: share of the videos that the model paints itself, in one step from noise between `painted_sigmas`, so that
     the sound belongs to what the model shows.
+    bfloat16: autocast of what is computed of the video, which learns nothing here.
     """
 
     budget: Budget = Budget(minutes=40)
@@ -226,6 +227,7 @@ class SoundStage(ExpertStage):
     faintest: float = 0.4
     painted: float = 0.0
     painted_sigmas: tuple[float, float] = (1.0, 6.0)
+    bfloat16: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,6 +121,18 @@ def test_sounds_are_learned_beside_what_the_model_paints(make_objective, recipe)
     assert objective.model.video_unet.conv_in.weight.grad is None
 
 
+def test_of_sounds_only_what_is_computed_of_the_video_is_in_bfloat16(make_objective, recipe):
+    seen = []
+    for bfloat16 in (False, True):
+        objective = make_objective(SoundObjective, replace(recipe, sounds=replace(recipe.sounds, bfloat16=bfloat16)))
+        index, none = torch.tensor([2, 3]), torch.zeros(2, dtype=torch.bool)
+        clean, cond = objective.clips(index, none, none)
+        noise, levels = clean.map(torch.zeros_like), objective.clock.levels(*torch.tensor([[0.1, 0.1], [0.0, 0.0]]))
+        seen.append(objective.see_video(clean, noise, levels, cond).blocks[0].key.detach())
+    assert seen[1].dtype == torch.float32 and not torch.equal(*seen)
+    assert 0 < (seen[1] - seen[0]).norm() / seen[0].norm() < 0.05
+
+
 def test_without_a_prompt_a_given_video_may_be_alone_to_say_what_is_heard(make_objective, recipe):
     """Then the picture's residual, which guesses from its colours, is not there either."""
     seen = {}

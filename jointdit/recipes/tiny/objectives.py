@@ -256,16 +256,18 @@ class SoundObjective(ExpertsObjective):
     def paint(self, clean: JointLatents, conditioning: Conditioning, generator: torch.Generator) -> JointLatents:
         """`clean`, with a share of its videos as the model paints them from their noise, beside their clean sound."""
         stage = self.recipe.sounds
-        chosen, position = torch.rand(2, self.batch, generator=generator)
-        sigma = levels_between(*stage.painted_sigmas, position).double()
-        levels = self.clock.levels(sigma, torch.zeros_like(sigma)).select(torch.arange(self.batch))
-        noisy = add_noise(clean, noise_like(clean, generator), levels)
+        draws, position = torch.rand(2, self.batch, generator=generator)
+        noise = noise_like(clean, generator)
+        chosen = torch.nonzero(draws < stage.painted).flatten()
+        if not len(chosen):
+            return clean
+        sigma = levels_between(*stage.painted_sigmas, position[chosen]).double()
+        levels = self.clock.levels(sigma, torch.zeros_like(sigma)).select(torch.arange(len(chosen)))
+        cond = conditioning.select(chosen)
+        noisy = add_noise(clean.map(lambda x: x[chosen]), noise.map(lambda x: x[chosen]), levels)
         with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
-            raw = self.denoiser.model(*model_inputs(noisy, levels, conditioning), conditioning, isolated=False)
-        painted = clean_estimates(noisy, raw, levels, conditioning).video
-        return replace(
-            clean, video=torch.where(rearrange(chosen < stage.painted, "b -> b 1 1 1 1"), painted, clean.video)
-        )
+            raw = self.denoiser.model(*model_inputs(noisy, levels, cond), cond, isolated=False)
+        return replace(clean, video=clean.video.index_copy(0, chosen, clean_estimates(noisy, raw, levels, cond).video))
 
 
 def change_weight(video: Tensor, heaviest: float) -> Tensor:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...errors import InputError
+from ...errors import InputError, in_one_line
 from ...media.files import whole_file
 from ...train.checkpoint import load_average, read_counters, save_state
 from .experts import RUNS, build
@@ -39,33 +41,44 @@ def save_milestone(recipe: TinyRecipe) -> None:
         if not torch.equal(weight, before[name]):
             tensors |= {f"{name}:{part}": each for part, each in zip(("rows", "scales"), packed(weight), strict=True)}
     about = {"run": run, "counters": json.dumps(read_counters(path))}
+    recipe.milestone.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(recipe.milestone) as partial:
         save_file(tensors, partial, metadata=about)
 
 
 def load_milestone(recipe: TinyRecipe) -> None:
-    """Writes the state from which the run goes on. Raises InputError where there is one already, or for the weights of
-    another architecture."""
+    """Writes the state from which the run goes on. Raises InputError where there is one already, for a missing or
+    damaged file, and for the weights of another architecture."""
     model, _ = build(recipe)
     weights = model.state_dict()
-    if not recipe.milestone.exists():
-        raise InputError(f"{recipe.milestone}: missing; name the file with --milestone")
-    with safe_open(recipe.milestone, framework="pt") as file:
-        about = file.metadata()
-        for name in {key.rpartition(":")[0] for key in file.keys()}:
-            rows, scales = file.get_tensor(f"{name}:rows"), file.get_tensor(f"{name}:scales")
-            if name not in weights or weights[name].numel() != rows.numel():
-                raise InputError(
-                    f"{recipe.milestone}: {name} is of another model; give --fine-grid as when it was saved"
-                )
-            weights[name] = unpacked(rows, scales).view_as(weights[name])
-    path = recipe.runs / about["run"] / STATE
-    if about["run"] not in RUNS or path.exists():
-        raise InputError(f"{path}: there already, or no run; choose other --runs")
+    run, counters, learned = _read(recipe.milestone)
+    for name, (rows, scales) in learned.items():
+        if name not in weights or weights[name].numel() != rows.numel():
+            raise InputError(f"{recipe.milestone}: {name} is of another model; give --fine-grid as when it was saved")
+        weights[name] = unpacked(rows, scales).view_as(weights[name])
+    path = recipe.runs / run / STATE
+    if path.exists():
+        raise InputError(f"{path}: there already; choose other --runs")
     model.load_state_dict(weights)
     path.parent.mkdir(parents=True, exist_ok=True)
-    optimizer, counters = make_optimizer(model, {}, False), json.loads(about["counters"])
-    save_state(path, model, optimizer, counters, average=copy.deepcopy(model))
+    save_state(path, model, make_optimizer(model, {}, False), counters, average=copy.deepcopy(model))
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, tuple[Tensor, Tensor]]]:
+    """The run, its counters, and rows and scales by the name of the weight."""
+    if not path.exists():
+        raise InputError(f"{path}: missing; name the file with --milestone")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata()
+            names = {key.rpartition(":")[0] for key in file.keys()}
+            learned = {
+                name: (file.get_tensor(f"{name}:rows"), file.get_tensor(f"{name}:scales")) for name in sorted(names)
+            }
+        run, counters = RUNS[RUNS.index(about["run"])], json.loads(about["counters"])
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: no milestone, or damaged ({in_one_line(error)}); fetch it again") from error
+    return run, counters, learned
 
 
 def packed(weight: Tensor) -> tuple[Tensor, Tensor]:

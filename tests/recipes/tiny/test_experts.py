@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save
 
 from jointdit import JointDiTPipeline
 from jointdit.errors import InputError
@@ -223,7 +224,7 @@ def test_a_video_expert_on_the_fine_grid_starts_at_the_still_picture_beside_the_
 
 def check_milestone(recipe):
     """What the runs of a recipe learned can be kept in a small file, from which they go on."""
-    recipe = replace(recipe, milestone=recipe.runs / "milestone.safetensors")
+    recipe = replace(recipe, milestone=recipe.runs / "milestones" / "milestone.safetensors")
     save_milestone(recipe)
     elsewhere = replace(recipe, runs=recipe.runs / "elsewhere")
     elsewhere.runs.mkdir()
@@ -238,3 +239,7 @@ def check_milestone(recipe):
         load_milestone(elsewhere)
     with pytest.raises(InputError, match="of another model; give --fine-grid"):
         load_milestone(replace(elsewhere, runs=recipe.runs, architecture=Architecture()))
+    for damaged in (recipe.milestone.read_bytes()[:1000], save({"weight": torch.zeros(1)})):
+        recipe.milestone.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"milestone.safetensors: no milestone, or damaged"):
+            load_milestone(replace(elsewhere, runs=recipe.runs / "another"))

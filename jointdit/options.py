@@ -61,6 +61,7 @@ class Declared:
         return self.name.replace("-", "_")
 
 
+MAX_SECONDS = 60  # of a clip in memory; a minute of sound is 1,500 audio latents of AudioLDM2, 24,000 tokens
 SCALE = Range("number", 0, 100)
 SIGMAS = Range("interval", 0, 1000)
 
@@ -92,7 +93,7 @@ CLIP = (
     Declared(
         "retake",
         "A-B",
-        Range("span", 0, 1e6),
+        Range("span", 0, MAX_SECONDS),
         "make these seconds of --video anew, such as 1.2-2.0, and keep the rest",
     ),
     Declared("retake-only", "WHAT", Choice(("video", "sound")), "of a retake, make only this anew"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..jointdit.options import highest
 from .sockets import CATEGORY, Guide, model_input, own, sampler_input, seed_input
 
 
@@ -32,12 +33,17 @@ class Retake(io.ComfyNode):
                     "start",
                     default=0.4,
                     min=0.0,
-                    max=600.0,
+                    max=highest("retake"),
                     step=0.01,
                     tooltip="Second of the clip from which it is made anew. The first frame always stays.",
                 ),
                 io.Float.Input(
-                    "stop", default=1.2, min=0.0, max=600.0, step=0.01, tooltip="Second of the clip up to which."
+                    "stop",
+                    default=1.2,
+                    min=0.0,
+                    max=highest("retake"),
+                    step=0.01,
+                    tooltip="Second of the clip up to which.",
                 ),
                 io.Combo.Input(
                     "what",

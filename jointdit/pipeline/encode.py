@@ -38,10 +38,10 @@ from ..latents import ClipShape
 from ..media import MAX_BYTES, Clip, exact_fps, fit_audio, fit_image, read_image, resample_audio
 from ..media.image import Fit
 from ..models.model import Conditioning
+from ..options import MAX_SECONDS
 from .components import JointDiTComponents
 from .settings import chosen
 
-MAX_SECONDS = 60  # a minute of sound is 1,500 audio latents of AudioLDM2, 24,000 tokens
 MAX_AUDIO_TOKENS = 32_000  # of one clip, whatever the layout: each of them attends to all
 Picture = np.ndarray | Image.Image | str | os.PathLike
 Generators = torch.Generator | list[torch.Generator] | None  # a list: one for each picture

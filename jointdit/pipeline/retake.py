@@ -1,4 +1,5 @@
-"""A time span of a clip made anew. `retake` is a method of `JointDiTPipeline`, which is its `pipe`."""
+"""A time span of a clip made anew. `retake` is a method of `JointDiTPipeline`, which is its `pipe`; `PartToRetake` is
+what it and the node are made of."""
 
 from __future__ import annotations
 
@@ -11,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..diffusion import samplers
 from ..diffusion.windows import Known
 from ..errors import InputError
 from ..latents import ClipShape, JointLatents, Windows
 from ..media import Clip, fit_audio, resample_audio
+from .encode import Conditions
 from .pieces import FRAMES_SEEN, DecodedSound, GivenVideo
 from .settings import SamplingSettings
 from .windowed import ONE_WINDOW, OVERLAP
@@ -61,52 +64,109 @@ def retake(
     settings, generator: as in `JointDiTPipeline.__call__`.    callback: as there; the only stage is "sample".
     Raises InputError for a span that is not in the clip, a clip without sound, and a size that cannot be made.
     """
-    if what not in get_args(Retaken):
-        raise InputError(f"retake {what!r}: give one of {', '.join(get_args(Retaken))}")
-    if not 0 <= start < stop <= float(clip.seconds) + 1e-6:
-        raise InputError(f"retake {start:g}-{stop:g}: give a span within the clip, 0 to {float(clip.seconds):.3f} s")
-    if not clip.has_audio:
-        raise InputError("the clip to retake has no sound; give it one first, or all of it is made at once")
     settings, report = settings or SamplingSettings(), callback or (lambda stage, done, total: None)
-    shape = _shape(pipe, clip, what)
-    plan = _plan(pipe, shape, start, stop)
-    if what != "sound" and not plan.span:
-        raise InputError(f"retake {start:g}-{stop:g}: no frame but the first is in this span; give a longer one")
-    frames = list(GivenVideo.of(clip).at(shape, "cover"))
-    given = _encode(pipe, clip, shape, plan, frames)
-    hidden = {"sound": range(0), "video": plan.span, "both": plan.span}[what]
-    pictures = [frames[_kept(place.frame + plan.region.start, hidden)] for place in plan.windows.starts]
-    count = len(pictures)
-    conditions = pipe.condition(
-        pictures,
-        [prompt] * count,
-        [negative_prompt] * count,
-        plan.windows.shape,
-        generator,
-        given_video=what == "sound",
-    )
-    known = Known(
-        given,
-        torch.tensor([what == "sound" or frame not in plan.span for frame in plan.region]),
-        torch.tensor(
-            [what == "video" or plan.audio_start + at not in plan.audio_span for at in range(given.audio.shape[2])]
-        ),
-    )
-    held = {"sound": {"video_latents": given.video}, "video": {"audio_latents": given.audio}, "both": {}}[what]
-    conditions = replace(conditions, **held)
-    report("sample", 0, pipe.grid(settings, conditions.held).steps)
-    made = pipe.sample(
-        conditions,
+    part = PartToRetake.of(pipe, clip, start, stop, prompt, negative_prompt, what, generator)
+    report("sample", 0, pipe.grid(settings, part.conditions.held).steps)
+    latents = part.sample(
         settings,
-        generator=generator,
-        max_batch=pipe.memory.max_batch or ONE_WINDOW,
-        callback=lambda done, total, _: report("sample", done, total),
-        windows=plan.windows,
-        known=known,
+        generator,
+        pipe.memory.max_batch or ONE_WINDOW,
+        lambda done, total, _: report("sample", done, total),
     )
-    pixels = clip.frames if what == "sound" else _with_frames(pipe, clip.frames, made.video, plan)
-    sound = clip.audio if what == "video" else _with_sound(pipe, clip, made.audio, plan, start, stop)
-    return Clip(pixels, clip.fps, sound, clip.sample_rate)
+    return part.in_clip(latents)
+
+
+@dataclass(frozen=True)
+class PartToRetake:
+    """What `retake` is made of: a part of a clip encoded, then sampled, then put into the clip.
+
+    pictures: those of the windows of `conditions`, uint8 [H, W, 3].
+    """
+
+    pipe: JointDiTPipeline
+    clip: Clip
+    seconds: tuple[float, float]
+    what: Retaken
+    plan: _Plan
+    pictures: tuple[np.ndarray, ...]
+    conditions: Conditions
+    known: Known
+
+    @classmethod
+    def of(
+        cls,
+        pipe: JointDiTPipeline,
+        clip: Clip,
+        start: float,
+        stop: float,
+        prompt: str | None,
+        negative_prompt: str | None,
+        what: Retaken,
+        generator: torch.Generator | None,
+    ) -> PartToRetake:
+        """The arguments are those of `retake`."""
+        if what not in get_args(Retaken):
+            raise InputError(f"retake {what!r}: give one of {', '.join(get_args(Retaken))}")
+        if not 0 <= start < stop <= float(clip.seconds) + 1e-6:
+            raise InputError(
+                f"retake {start:g}-{stop:g}: give a span within the clip, 0 to {float(clip.seconds):.3f} s"
+            )
+        if not clip.has_audio:
+            raise InputError("the clip to retake has no sound; give it one first, or all of it is made at once")
+        shape = _shape(pipe, clip, what)
+        plan = _plan(pipe, shape, start, stop)
+        if what != "sound" and not plan.span:
+            raise InputError(f"retake {start:g}-{stop:g}: no frame but the first is in this span; give a longer one")
+        frames = list(GivenVideo.of(clip).at(shape, "cover"))
+        given = _encode(pipe, clip, shape, plan, frames)
+        hidden = {"sound": range(0), "video": plan.span, "both": plan.span}[what]
+        pictures = [frames[_kept(place.frame + plan.region.start, hidden)] for place in plan.windows.starts]
+        count = len(pictures)
+        conditions = pipe.condition(
+            pictures,
+            [prompt] * count,
+            [negative_prompt] * count,
+            plan.windows.shape,
+            generator,
+            given_video=what == "sound",
+        )
+        known = Known(
+            given,
+            torch.tensor([what == "sound" or frame not in plan.span for frame in plan.region]),
+            torch.tensor(
+                [what == "video" or plan.audio_start + at not in plan.audio_span for at in range(given.audio.shape[2])]
+            ),
+        )
+        held = {"sound": {"video_latents": given.video}, "video": {"audio_latents": given.audio}, "both": {}}[what]
+        return cls(pipe, clip, (start, stop), what, plan, tuple(pictures), replace(conditions, **held), known)
+
+    def sample(
+        self,
+        settings: SamplingSettings,
+        generator: torch.Generator | None,
+        max_batch: int,
+        callback: samplers.Callback | None = None,
+    ) -> JointLatents:
+        """Latents of the part, [1, T, ...]. generator: as `of` leaves it, or as `Conditions.generator` makes one.
+
+        max_batch, callback: as in `JointDiTPipeline.sample`.
+        """
+        return self.pipe.sample(
+            self.conditions,
+            settings,
+            generator=generator,
+            max_batch=max_batch,
+            callback=callback,
+            windows=self.plan.windows,
+            known=self.known,
+        )
+
+    def in_clip(self, made: JointLatents) -> Clip:
+        """The clip with these latents decoded in place of its own span."""
+        pipe, clip, plan = self.pipe, self.clip, self.plan
+        pixels = clip.frames if self.what == "sound" else _with_frames(pipe, clip.frames, made.video, plan)
+        sound = clip.audio if self.what == "video" else _with_sound(pipe, clip, made.audio, plan, *self.seconds)
+        return Clip(pixels, clip.fps, sound, clip.sample_rate)
 
 
 def _shape(pipe: JointDiTPipeline, clip: Clip, what: Retaken) -> ClipShape:

@@ -6,8 +6,8 @@ from comfy_api.latest import Input, InputImpl
 
 from ...jointdit.errors import InputError
 from ...jointdit.media import Clip
+from ...jointdit.options import MAX_SECONDS
 from ...jointdit.pipeline import GivenVideo
-from ...jointdit.pipeline.encode import MAX_SECONDS
 from ...jointdit.pipeline.pieces import NO_SOUND
 from ..sockets import pixels_of
 

@@ -14,7 +14,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import nn
 
 from ...jointdit.checkpoints.components import COMPONENTS, TEXT_ENCODERS
-from ...jointdit.latents import ClipShape
+from ...jointdit.latents import ClipShape, JointLatents
 from ...jointdit.pipeline import JointDiTPipeline
 from ...jointdit.runtime.memory import chunk_feed_forward
 from .attention import FEWER_QUERIES, follow_comfyui, joint_query_chunk
@@ -162,6 +162,22 @@ class ManagedModel:
         """How many passes of clips can be one batch in the memory that is free now; at least 1."""
         free = comfy.model_management.get_free_memory(self.pipe.device)
         return max(1, int(free / (1.5 * self.pass_memory(shape))))
+
+    def as_memory_allows(self, shape: ClipShape, rows: int, run: Callable[[int], JointLatents]) -> JointLatents:
+        """Runs with so many rows of one evaluation at once, or with as many as fit. Where that was too much it starts
+        anew with half as many, and last in chunks."""
+        rows, in_chunks = min(rows, self.rows_that_fit(shape)), False
+        while True:
+            try:
+                with self.chunks(in_chunks):
+                    return run(rows)
+            except comfy.model_management.OOM_EXCEPTION:
+                if in_chunks:
+                    raise
+                rows, in_chunks = max(1, rows // 2), rows == 1
+                smaller = "parts of its layers" if in_chunks else f"{rows} passes"
+                logger.warning("JointDiT: not enough memory to sample so much at once; trying %s at once", smaller)
+            comfy.model_management.soft_empty_cache()
 
     def decode_memory(self, height: int, width: int, frames: int) -> float:
         """Bytes that decoding `frames` frames of `height` x `width` latents at once needs."""

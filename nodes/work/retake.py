@@ -7,13 +7,16 @@ from comfy_api.latest import Input, InputImpl, Types
 
 from ...jointdit.diffusion.guidance import JointCFG
 from ...jointdit.errors import InputError
+from ...jointdit.latents import JointLatents
 from ...jointdit.media import Clip, exact_fps, fit_audio
+from ...jointdit.options import MAX_SECONDS
 from ...jointdit.pipeline import SamplingSettings
-from ...jointdit.pipeline.encode import MAX_SECONDS
-from ...jointdit.pipeline.retake import Retaken
+from ...jointdit.pipeline.preview import FastDecoder
+from ...jointdit.pipeline.retake import PartToRetake, Retaken
 from ...jointdit.pipeline.windowed import ONE_WINDOW
 from ..sockets import pixels_of, sound_of
 from .memory import DENOISING, ManagedModel
+from .progress import contact_sheet
 
 
 def retake(
@@ -43,17 +46,17 @@ def retake(
     progress = model.start([], pipe.grid(settings).steps)
     memory = ONE_WINDOW * model.pass_memory(pipe.shape())
     with model.loading_as_used(memory), model.interruptible(DENOISING, progress):
-        made = pipe.retake(
-            clip,
-            start,
-            stop,
-            prompt.strip(),
-            negative_prompt.strip(),
-            what=what,
-            settings=settings,
-            generator=torch.Generator().manual_seed(seed),
-            callback=lambda stage, done, total: progress(done, total),
-        )
+        generator, texts = torch.Generator().manual_seed(seed), (prompt.strip(), negative_prompt.strip())
+        part = PartToRetake.of(pipe, clip, start, stop, *texts, what, generator)
+        decode = FastDecoder.of(pipe, part.conditions, part.pictures[0], "cover")
+
+        def report(done: int, total: int, estimate: JointLatents) -> None:
+            progress(done, total, contact_sheet(decode(estimate.video[0])))
+
+        def run(rows: int) -> JointLatents:
+            return part.sample(settings, part.conditions.generator(seed), rows, report)
+
+        made = part.in_clip(model.as_memory_allows(part.conditions.shape, ONE_WINDOW, run))
     sound = {"waveform": torch.from_numpy(made.audio)[None], "sample_rate": made.sample_rate}
     images = torch.from_numpy(made.frames).float() / 255
     return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, audio=sound, frame_rate=parts.frame_rate))

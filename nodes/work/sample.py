@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any, Literal
 
-import comfy.model_management
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -17,7 +15,7 @@ from ...jointdit.diffusion.reuse import Reuse
 from ...jointdit.diffusion.schedules import AudioGrid
 from ...jointdit.diffusion.sync_guidance import SyncGuidance
 from ...jointdit.errors import InputError
-from ...jointdit.latents import ClipShape, JointLatents
+from ...jointdit.latents import JointLatents
 from ...jointdit.pipeline import Conditions, SamplingSettings
 from ...jointdit.pipeline.preview import FastDecoder
 from ...jointdit.pipeline.windowed import ONE_WINDOW, GroupSampler, join_groups
@@ -25,7 +23,6 @@ from ..sockets import CLIP_KEY, OWN_GRID, OWN_SYNC, PLAN_KEY, PreparedClips, Pre
 from .memory import DENOISING, ManagedModel, give_to_autograd
 from .progress import contact_sheet
 
-logger = logging.getLogger(__name__)
 LOWEST_START = 0.1  # of the model's own first sigma: what starts lower was made for another model
 MOST_PASSES = 3  # of one clip in an evaluation
 Report = Callable[[int, int, JointLatents | None], None]
@@ -99,7 +96,7 @@ def _sample_short(
         generator = generators[0] if len(seeds) == 1 else each
         return model.pipe.sample(every, settings, generator=generator, max_batch=rows, callback=report)
 
-    return _as_memory_allows(model, one.shape, MOST_PASSES * every.batch, run)
+    return model.as_memory_allows(one.shape, MOST_PASSES * every.batch, run)
 
 
 def _sample_long(
@@ -119,29 +116,10 @@ def _sample_long(
             found = [sampler.sample(*each, rows) for each in zip(plan.groups, groups, strict=True)]
             return join_groups(plan.groups, found)
 
-        return _as_memory_allows(model, groups[0].shape, ONE_WINDOW, run)
+        return model.as_memory_allows(groups[0].shape, ONE_WINDOW, run)
 
     made = [make(number, *each) for number, each in enumerate(runs)]
     return JointLatents(torch.cat([each.video for each in made]), torch.cat([each.audio for each in made]))
-
-
-def _as_memory_allows(
-    model: ManagedModel, shape: ClipShape, rows: int, run: Callable[[int], JointLatents]
-) -> JointLatents:
-    """Runs with so many rows of one evaluation at once, or with as many as fit. Where that was too much it starts anew
-    with half as many, and last in chunks."""
-    rows, in_chunks = min(rows, model.rows_that_fit(shape)), False
-    while True:
-        try:
-            with model.chunks(in_chunks):
-                return run(rows)
-        except comfy.model_management.OOM_EXCEPTION:
-            if in_chunks:
-                raise
-            rows, in_chunks = max(1, rows // 2), rows == 1
-            smaller = "parts of its layers" if in_chunks else f"{rows} passes"
-            logger.warning("JointDiT: not enough memory to sample so much at once; trying %s at once", smaller)
-        comfy.model_management.soft_empty_cache()
 
 
 def _packed(model: ManagedModel, latents: JointLatents, about: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

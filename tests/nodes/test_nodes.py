@@ -25,6 +25,7 @@ from jointdit.diffusion.guidance import DEFAULTS
 from jointdit.diffusion.reuse import Reuse
 from jointdit.evaluate import draw_sync
 from jointdit.evaluate.clip import score_clip
+from jointdit.options import MAX_SECONDS
 from jointdit.pipeline import GivenVideo, SamplingSettings
 from jointdit.synthetic import render_scene
 from jointdit.train.cache import LatentCache
@@ -277,9 +278,7 @@ def video_of(clip):
 
 @pytest.mark.parametrize("what", ["both", "video", "sound"])
 def test_a_part_of_a_clip_is_made_anew_as_the_library_makes_it(model, models, what):
-    random = np.random.default_rng(1)
-    frames, sound = random.integers(0, 256, (8, 40, 48, 3), np.uint8), random.uniform(-0.5, 0.5, (1, 16000))
-    clip = Clip(frames, Fraction(8), sound.astype(np.float32), 16000)
+    clip = sounding_clip()
     record.loaded.clear()
     (video,) = run(
         "Retake", model=model, video=video_of(clip), start=0.4, stop=0.8, what=what, prompt="a ball", seed=5, steps=2
@@ -299,10 +298,47 @@ def test_a_part_of_a_clip_is_made_anew_as_the_library_makes_it(model, models, wh
     )
     assert np.array_equal((made.images * 255).round().byte().numpy(), again.frames)
     np.testing.assert_array_equal(made.audio["waveform"][0].numpy(), again.audio)
-    changed = (again.frames != frames).any((1, 2, 3)).nonzero()[0].tolist()
+    changed = (again.frames != clip.frames).any((1, 2, 3)).nonzero()[0].tolist()
     assert changed == ([] if what == "sound" else [4, 5, 6])
     assert np.array_equal(again.audio[:, :6400], clip.audio[:, :6400])
     assert np.array_equal(again.audio, clip.audio) == (what == "video")
+
+
+def sounding_clip():
+    """Eight frames of noise with a second of noise."""
+    random = np.random.default_rng(1)
+    frames, sound = random.integers(0, 256, (8, 40, 48, 3), np.uint8), random.uniform(-0.5, 0.5, (1, 16000))
+    return Clip(frames, Fraction(8), sound.astype(np.float32), 16000)
+
+
+def retake(model, **given):
+    (video,) = run("Retake", model=model, video=video_of(sounding_clip()), start=0.4, stop=0.8, steps=2, **given)
+    return video.get_components()
+
+
+def test_a_retake_shows_its_frames_at_every_step(model):
+    record.shown.clear()
+    retake(model)
+    assert [done for done, total, preview in record.shown if preview and total == 2] == [1, 2]
+    _, picture, _ = next(preview for *_, preview in record.shown if preview)
+    assert np.asarray(picture).std() > 1
+
+
+@pytest.mark.parametrize("chunks", [False, True], ids=("passes", "chunks"))
+def test_a_retake_goes_on_with_less_at_once_when_memory_is_short(model, monkeypatch, caplog, chunks):
+    plain = retake(model, seed=5)
+    asked = run_short_of_memory(model, monkeypatch, chunks)
+    again = retake(model, seed=5)
+    assert (again.images - plain.images).abs().max() <= 1 / 255
+    torch.testing.assert_close(again.audio["waveform"], plain.audio["waveform"], rtol=0, atol=1e-3)
+    assert asked[0] == 3 and set(asked[2:]) == {1}
+    assert ("trying parts of its layers" if chunks else "trying 1 passes") in caplog.text
+    assert not any(block.query_chunk for block in model.pipe.joint_blocks.blocks)
+
+
+def test_seconds_of_a_retake_go_as_far_as_a_clip_may():
+    inputs = inputs_of(NODES["JointDiTRetake"])
+    assert inputs["start"].max == inputs["stop"].max == MAX_SECONDS == 60
 
 
 def test_a_clip_that_cannot_be_retaken_is_refused_in_one_line(model):
@@ -415,9 +451,9 @@ def test_the_bar_moves_within_a_step(model, pictures):
     assert min(len(second), len(third)) > 10 and second == sorted(second) and third == sorted(third)
 
 
-@pytest.mark.parametrize("chunks", [False, True], ids=("passes", "chunks"))
-def test_sampling_goes_on_with_less_at_once_when_memory_is_short(model, pictures, monkeypatch, caplog, chunks):
-    plain, *_ = make(model, pictures[:1])
+def run_short_of_memory(model, monkeypatch, chunks):
+    """From now on there is memory for one row of an evaluation, or only for one in chunks. Gives how many rows each
+    evaluation is asked for."""
     trunk, asked = model.pipe.model.trunk, []
 
     def short(stem, isolated, *rest):
@@ -427,6 +463,13 @@ def test_sampling_goes_on_with_less_at_once_when_memory_is_short(model, pictures
         return trunk(stem, isolated, *rest)
 
     monkeypatch.setattr(model.pipe.model, "trunk", short)
+    return asked
+
+
+@pytest.mark.parametrize("chunks", [False, True], ids=("passes", "chunks"))
+def test_sampling_goes_on_with_less_at_once_when_memory_is_short(model, pictures, monkeypatch, caplog, chunks):
+    plain, *_ = make(model, pictures[:1])
+    asked = run_short_of_memory(model, monkeypatch, chunks)
     video, *_ = make(model, pictures[:1])
     torch.testing.assert_close(video["samples"], plain["samples"], rtol=0, atol=1e-4)
     assert asked[0] == 3 and set(asked[2:]) == {1}

@@ -22,7 +22,7 @@ class Sample(io.ComfyNode):
             display_name="JointDiT Sample",
             category=CATEGORY,
             description="Denoises the video and its sound together, or one of them where the other is given. While "
-            "it runs it shows some frames side by side.",
+            "it runs the frames play, over the curve of the sound's loudness.",
             search_aliases=["ksampler", "joint sampler", "video and audio sampler"],
             inputs=[
                 model_input(),

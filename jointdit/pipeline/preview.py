@@ -1,15 +1,20 @@
-"""What a clip looks like while it is sampled, without its autoencoder."""
+"""What a clip looks and sounds like while it is sampled, without its autoencoders."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from einops import rearrange
+from einops import einsum, rearrange
 from torch import Tensor
 
+from ..diffusion.sync_guidance import loudness_readout
+from ..encoders.autoencoders import AudioAutoencoder
+from ..encoders.mel import SILENCE
 from ..media.image import Fit, fit_image
 from .components import JointDiTComponents
 from .encode import Conditions, Picture, as_picture
+
+LENGTH = 16  # latents along time that are decoded for the loudness of the middle of all sounds
 
 
 class FastDecoder:
@@ -36,6 +41,26 @@ class FastDecoder:
         """Scaled latents [F, C, h, w] -> uint8 [F, h, w, 3]."""
         colours = _with_one(rearrange(latents, "f c h w -> f h w c")) @ self._map.to(latents.device)
         return (colours.clamp(0, 1) * 255).round().byte().cpu().numpy()
+
+
+class FastLoudness:
+    """Audio latents to how loud the sound is over time, by a linear map that is read from the autoencoder once.
+
+    codec: where it computes; autograd goes through its weights.
+    """
+
+    def __init__(self, codec: AudioAutoencoder) -> None:
+        self._map = loudness_readout(codec).float().cpu()
+        channels, bins = self._map.shape
+        with torch.no_grad():
+            middle = torch.zeros(1, channels, LENGTH, bins, device=codec.vae.device)
+            self._offset = codec.decode_mel(middle).float().mean().item()
+
+    def __call__(self, latents: Tensor) -> np.ndarray:
+        """Scaled latents [C, l, m] -> float32 [l]: the mean of the log-mel, from 0, which is silence, to 1, which is
+        louder than recordings are."""
+        heard = einsum(latents.float().cpu(), self._map, "c l m, c m -> l") + self._offset
+        return (1 - heard / SILENCE).clamp(0, 1).numpy()
 
 
 def _with_one(x: Tensor) -> Tensor:

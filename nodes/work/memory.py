@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import comfy.cli_args
@@ -16,6 +17,7 @@ from torch import nn
 from ...jointdit.checkpoints.components import COMPONENTS, TEXT_ENCODERS
 from ...jointdit.latents import ClipShape, JointLatents
 from ...jointdit.pipeline import JointDiTPipeline
+from ...jointdit.pipeline.preview import FastLoudness
 from ...jointdit.runtime.memory import chunk_feed_forward
 from .attention import FEWER_QUERIES, follow_comfyui, joint_query_chunk
 from .progress import Progress
@@ -84,6 +86,13 @@ class ManagedModel:
         components: dict[str, Any] = {name: getattr(self.pipe, name) for name in COMPONENTS} | others
         patchers = {name: patcher for name, patcher in self.patchers.items() if name not in others}
         return ManagedModel(ManagedPipeline(**components, defaults=self.pipe.defaults), patchers)
+
+    @cached_property
+    def loudness(self) -> FastLoudness:
+        """Read from the audio autoencoder at the first use."""
+        self.load(["audio_vae"])
+        give_to_autograd(self.pipe.audio_vae)
+        return FastLoudness(self.pipe.audio_codec)
 
     def load(self, names: Iterable[str], memory: float = 0) -> None:
         """Brings components to the device. memory: bytes that their use will need besides."""

@@ -16,7 +16,7 @@ from ...jointdit.pipeline.retake import PartToRetake, Retaken
 from ...jointdit.pipeline.windowed import ONE_WINDOW
 from ..sockets import pixels_of, sound_of
 from .memory import DENOISING, ManagedModel
-from .progress import contact_sheet
+from .preview import Preview
 
 
 def retake(
@@ -48,15 +48,16 @@ def retake(
     with model.loading_as_used(memory), model.interruptible(DENOISING, progress):
         generator, texts = torch.Generator().manual_seed(seed), (prompt.strip(), negative_prompt.strip())
         part = PartToRetake.of(pipe, clip, start, stop, *texts, what, generator)
-        decode = FastDecoder.of(pipe, part.conditions, part.pictures[0], "cover")
+        shape = part.conditions.shape
+        preview = Preview(model, FastDecoder.of(pipe, part.conditions, part.pictures[0], "cover"), shape.fps)
 
         def report(done: int, total: int, estimate: JointLatents) -> None:
-            progress(done, total, contact_sheet(decode(estimate.video[0])))
+            progress(done, total, preview(estimate))
 
         def run(rows: int) -> JointLatents:
             return part.sample(settings, part.conditions.generator(seed), rows, report)
 
-        made = part.in_clip(model.as_memory_allows(part.conditions.shape, ONE_WINDOW, run))
+        made = part.in_clip(model.as_memory_allows(shape, ONE_WINDOW, run))
     sound = {"waveform": torch.from_numpy(made.audio)[None], "sample_rate": made.sample_rate}
     images = torch.from_numpy(made.frames).float() / 255
     return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, audio=sound, frame_rate=parts.frame_rate))

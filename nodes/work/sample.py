@@ -21,7 +21,7 @@ from ...jointdit.pipeline.preview import FastDecoder
 from ...jointdit.pipeline.windowed import ONE_WINDOW, GroupSampler, join_groups
 from ..sockets import CLIP_KEY, OWN_GRID, OWN_SYNC, PLAN_KEY, PreparedClips, PreparedLong
 from .memory import DENOISING, ManagedModel, give_to_autograd
-from .progress import contact_sheet
+from .preview import Preview
 
 LOWEST_START = 0.1  # of the model's own first sigma: what starts lower was made for another model
 MOST_PASSES = 3  # of one clip in an evaluation
@@ -67,14 +67,14 @@ def sample(
     rows = ONE_WINDOW if isinstance(conditions, PreparedLong) else MOST_PASSES * one.batch * clips
     names = (*DENOISING, "audio_vae") if strength else DENOISING
     memory = rows / MOST_PASSES * model.pass_memory(one.shape)
+    picture = one.conditional.image_latents[0] * pipe.video_vae.config.scaling_factor
+    preview = Preview(model, FastDecoder(picture, conditions.pictures[0]), one.shape.fps)
     progress = model.start(names, pipe.grid(settings, one.held).steps, memory)
     if strength:
         give_to_autograd(pipe.audio_vae)  # for its loudness readout
-    picture = one.conditional.image_latents[0] * pipe.video_vae.config.scaling_factor
-    decode = FastDecoder(picture, conditions.pictures[0])
 
     def report(done: int, total: int, estimate: JointLatents | None) -> None:
-        progress(done, total, None if estimate is None else contact_sheet(decode(estimate.video[0])))
+        progress(done, total, preview(estimate))
 
     seeds = [(seed + number) % 2**64 for number in range(clips)]
     with model.interruptible(DENOISING, progress):

@@ -1,6 +1,7 @@
 from argparse import Namespace
 
 args = Namespace(
+    preview_size=512,
     use_split_cross_attention=False,
     use_quad_cross_attention=False,
     fp32_vae=False,

@@ -76,6 +76,15 @@ def free_file(name: str) -> Path:
     return file
 
 
+def free_folder(name: str) -> Path:
+    """The folder of a stage B to be, of adapters or of a whole model. Raises InputError where it would replace one that
+    this training did not write."""
+    folder = joint_file(name).with_suffix("")
+    if folder.exists() and not (state_folder(name) / STATE).exists():
+        raise InputError(f"{folder} is there, and not from a training that could go on; take another name")
+    return folder
+
+
 def _has_videos(folder: Path) -> bool:
     return any(path.suffix.lower() in VIDEO_SUFFIXES for path in chain(folder.glob("*"), folder.glob("*/*")))
 

@@ -7,11 +7,14 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import folders, places
-from .sockets import CATEGORY, Cache, Model, model_input
+from .sockets import CATEGORY, PRECISIONS, Cache, Model, model_input
+
+STAGES, MEMORY = ("a", "b"), ("auto", "fixed")
 
 
 class Train(io.ComfyNode):
-    """Stage A: the experts stay as they are, the Joint Blocks and the image-to-audio adapter learn."""
+    """Stage A: the experts stay as they are, the Joint Blocks and the image-to-audio adapter learn. Stage B: the
+    experts too."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -30,8 +33,8 @@ class Train(io.ComfyNode):
                 io.String.Input(
                     "name",
                     default="my_joint_blocks",
-                    tooltip="Name of the result, models/jointdit/NAME.safetensors. The state is in "
-                    "output/jointdit/training/NAME; an existing training of that name is continued.",
+                    tooltip="Name of the result in models/jointdit. The state is in output/jointdit/training/NAME; an "
+                    "existing training of that name is continued.",
                 ),
                 io.Int.Input(
                     "steps",
@@ -99,11 +102,69 @@ class Train(io.ComfyNode):
                     optional=True,
                     advanced=True,
                 ),
+                io.Combo.Input(
+                    "stage",
+                    options=list(STAGES),
+                    default="a",
+                    tooltip="a: the Joint Blocks learn, and both experts stay as they are. b: the experts learn too, "
+                    "at a lower rate; it starts from the Joint Blocks of the model.",
+                    optional=True,
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "adapter_rank",
+                    default=0,
+                    min=0,
+                    max=1024,
+                    tooltip="In stage b: low-rank adapters of this rank learn instead of the experts' own weights, "
+                    "which takes far less memory. 0: none; all weights learn, and a whole model is written.",
+                    optional=True,
+                    advanced=True,
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=list(PRECISIONS),
+                    default=PRECISIONS[0],
+                    tooltip="Arithmetic of the training; what learns is kept in float32. auto: what ComfyUI chooses "
+                    "for the device. float16 needs a GPU, float32 a model that was loaded in float32.",
+                    optional=True,
+                    advanced=True,
+                ),
+                io.Combo.Input(
+                    "memory",
+                    options=list(MEMORY),
+                    default="auto",
+                    tooltip="auto: on a GPU it is measured how many clips fit at once, and activations are computed "
+                    "again where that is needed. fixed: as the two inputs below say, or an error.",
+                    optional=True,
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "micro_batch",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    tooltip="With memory fixed: clips that are computed at once. It changes no result. 0: all of a "
+                    "step.",
+                    optional=True,
+                    advanced=True,
+                ),
+                io.Boolean.Input(
+                    "gradient_checkpointing",
+                    default=False,
+                    tooltip="With memory fixed: activations are computed again in the backward pass, which takes less "
+                    "memory and a third more time.",
+                    optional=True,
+                    advanced=True,
+                ),
             ],
             outputs=[
-                Model.Output("model", display_name="model", tooltip="The same model with the trained Joint Blocks."),
+                Model.Output("model", display_name="model", tooltip="The same model with what was trained."),
                 io.String.Output(
-                    "file", display_name="file", tooltip="Name of the Joint Block file in models/jointdit."
+                    "file",
+                    display_name="file",
+                    tooltip="Name in models/jointdit: a Joint Block file, in stage b with a folder of adapters beside "
+                    "it, or without adapters a model folder.",
                 ),
             ],
         )

@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from jointdit.synthetic import render_scene
 from jointdit.train.cache import LatentCache
 from jointdit.train.engine import Engine
 from jointdit.train.precision import make_accelerator
-from jointdit.train.stages import TEMPLATES, read_config
+from jointdit.train.stages import TEMPLATES, TrainingConfig, read_config
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -316,12 +317,11 @@ def retake(model, **given):
     return video.get_components()
 
 
-def test_a_retake_shows_its_frames_at_every_step(model):
+def test_a_retake_shows_its_frames_and_loudness_at_every_step(model):
     record.shown.clear()
     retake(model)
-    assert [done for done, total, preview in record.shown if preview and total == 2] == [1, 2]
-    _, picture, _ = next(preview for *_, preview in record.shown if preview)
-    assert np.asarray(picture).std() > 1
+    shown = {done: preview[1] for done, total, preview in record.shown if preview and total == 2}
+    assert {1, 2} <= shown.keys() and np.asarray(shown[2])[:-64].std() > 1
 
 
 @pytest.mark.parametrize("chunks", [False, True], ids=("passes", "chunks"))
@@ -648,14 +648,60 @@ def test_zero_and_left_out_values_are_the_models_own(model, pictures, monkeypatc
     assert not torch.equal(audio["samples"], even["samples"])
 
 
-def test_every_step_shows_frames_side_by_side(model, pictures):
+def test_every_step_shows_a_frame_over_the_loudness(model, pictures):
     record.shown.clear()
     make(model, pictures[:1])
-    previews = [preview for *_, preview in record.shown if preview]
-    assert len(previews) == 2
-    kind, picture, size = previews[-1]
+    previews = [(done, preview) for done, total, preview in record.shown if preview and total == 2]
+    assert {1, 2} <= {done for done, _ in previews}
+    kind, picture, size = previews[-1][1]
     assert kind == "JPEG" and max(picture.size) == size == 512
-    assert np.asarray(picture).std() > 1
+    frame, strip = np.split(np.asarray(picture), [-64])
+    assert frame.std() > 1
+    drawn = {tuple(colour) for colour in strip.reshape(-1, 3).tolist()}
+    assert (255, 255, 255) in drawn <= {(32, 32, 32), (106, 176, 243), (255, 255, 255)}
+
+
+def test_the_curve_under_the_frame_follows_a_loud_and_a_silent_half(videos):
+    tiny = run("LoadModel", model="tiny")[0]
+    noise = torch.rand(1, 1, 25600, generator=torch.Generator().manual_seed(0)) - 0.5
+    noise[..., : 25600 // 2] = 0
+    sound = {"waveform": noise, "sample_rate": 16000}
+    conditions, _ = run("Condition", model=tiny, image=torch.rand(1, 64, 64, 3), audio=sound, window=0)
+    record.shown.clear()
+    run("Sample", model=tiny, conditions=conditions, steps=1)
+    strip = np.asarray(next(preview for *_, preview in record.shown if preview)[1])[-64:]
+    heights = (strip == (106, 176, 243)).all(2).sum(0)
+    middle, edge = len(heights) // 2, 50
+    assert heights[edge : middle - edge].max() < 10 < 25 < heights[middle + edge : -edge].min()
+
+
+def test_a_preview_plays_within_a_step(model, pictures, monkeypatch):
+    clock = iter(range(10**6))  # a sixteenth of a second passes at each look at it
+    monkeypatch.setattr(library("nodes.work.progress").time, "monotonic", lambda: next(clock) / 16)
+    record.shown.clear()
+    make(model, pictures[:1])
+    within = [np.asarray(preview[1]) for done, total, preview in record.shown if preview and 1 < done < 2]
+    lines = {int((picture[-64:] == 255).all((0, 2)).nonzero()[0].mean()) for picture in within}
+    assert len(lines) == SHAPE["frames"] < len(within)
+
+
+def test_a_film_shows_the_frame_of_its_time():
+    frames = np.full((4, 6, 8, 3), np.arange(4, dtype=np.uint8)[:, None, None, None] * 50)
+    film = library("nodes.work.progress").Film(frames, np.float32([0, 1, 0.5]), 8.0)
+    shown = [np.asarray(film.at(frame / 8 + 0.01, 128)) for frame in range(6)]
+    assert [int(picture[0, 0, 0]) for picture in shown] == [0, 50, 100, 150, 0, 50]
+    assert all(picture.shape == (112, 128, 3) for picture in shown)
+    heights = (shown[0][-16:] == (106, 176, 243)).all(2).sum(0)
+    assert heights[2] <= 1 and heights[64] >= 15 and 6 < heights[125] < 10
+
+
+def test_no_preview_is_shown_where_the_page_is_set_to_none(model, pictures, monkeypatch):
+    monkeypatch.setitem(record.extra_data, "preview_method", "none")
+    record.shown.clear()
+    make(model, pictures[:1])
+    retake(model)
+    assert {shown[:2] for shown in record.shown} >= {(1, 2), (2, 2)}
+    assert not any(preview for *_, preview in record.shown)
 
 
 @pytest.mark.parametrize("checks", [0, 2])
@@ -705,6 +751,7 @@ def test_decoding_goes_on_with_fewer_frames_when_memory_is_short(model, pictures
 
 
 def test_components_are_loaded_where_they_are_used(model, pictures):
+    assert model.loudness  # which is read from the audio autoencoder once
     record.loaded.clear()
     conditions, _ = run("Condition", model=model, image=pictures[:1], **SHAPE)
     assert "CLIPVisionModelWithProjection" in record.loaded and "ClapModel" in record.loaded
@@ -1006,27 +1053,103 @@ def test_a_cancelled_training_goes_on_to_the_same_numbers(model, models, videos)
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_less_memory_in_training_changes_the_result_only_where_it_is_said_to(model, models, videos, monkeypatch):
-    engines, module = [], library("nodes.work.train")
+@pytest.fixture
+def engines(monkeypatch):
+    """Of the trainings from now on."""
+    made, module = [], library("nodes.work.train")
 
     class Kept(module.Engine):
         def __post_init__(self):
             super().__post_init__()
-            engines.append(self)
+            made.append(self)
 
     monkeypatch.setattr(module, "Engine", Kept)
+    return made
+
+
+def test_less_memory_in_training_changes_the_result_only_where_it_is_said_to(model, models, videos, engines):
     settings = {"whole": {}, "chunked": {"query_chunk": 7}, "pooled": {"video_pool": 2}}
+    settings["parts"] = {"memory": "fixed", "micro_batch": 1, "gradient_checkpointing": True}
     weights = {}
     for name, chosen in settings.items():
         train(model, name, steps=2, **chosen)
         weights[name] = load_file(models / "jointdit" / f"{name}.safetensors")
     used = [{(block.query_chunk, block.video_pool) for block in each.pipe.joint_blocks.blocks} for each in engines]
-    assert used == [{(None, 1)}, {(7, 1)}, {(None, 2)}]
+    assert used == [{(None, 1)}, {(7, 1)}, {(None, 2)}, {(None, 1)}]
+    thrift = [(each.micro_batch, each.pipe.model.gradient_checkpointing) for each in engines]
+    assert thrift == [(2, False)] * 3 + [(1, True)]
     for name, whole in weights["whole"].items():
         torch.testing.assert_close(weights["chunked"][name], whole)
+        torch.testing.assert_close(weights["parts"][name], whole)
     assert any(not torch.equal(weights["pooled"][name], whole) for name, whole in weights["whole"].items())
     with pytest.raises(ValueError, match="video_pool 2 .now 1.*another output"):
         train(model, "pooled", steps=2)
+
+
+def test_words_of_training_are_the_librarys():
+    inputs, known = inputs_of(NODES["JointDiTTrain"]), get_type_hints(TrainingConfig)
+    for name in ("stage", "precision", "memory"):
+        assert set(inputs[name].options) == set(get_args(known[name])), name
+
+
+@pytest.mark.parametrize("rank", [2, 0], ids=("adapters", "whole"))
+def test_in_stage_b_the_experts_learn_and_the_given_ones_stay(model, models, videos, rank):
+    if rank:
+        pytest.importorskip("peft")
+    before = {name: weight.clone() for name, weight in model.pipe.model.state_dict().items()}
+    name = f"experts_{rank}"
+    trained, result = train(model, name, stage="b", adapter_rank=rank, steps=2, rate=1e-3)
+    assert all(torch.equal(weight, before[key]) for key, weight in model.pipe.model.state_dict().items())
+    assert not any(part.training for part in (model.pipe.video_unet, trained.pipe.video_unet))
+    if rank:
+        assert result == f"{name}.safetensors"
+        again = run("LoadExperts", **EXPERTS, joint_blocks=result, adapters=name)[0]
+    else:
+        assert result == name
+        again = run("LoadModel", model=name)[0]
+    ours, theirs = trained.pipe.model.state_dict(), again.pipe.model.state_dict()
+    assert ours.keys() == theirs.keys() == before.keys()
+    assert all(torch.equal(weight, theirs[key]) for key, weight in ours.items())
+    changed = {key.partition(".")[0] for key, weight in ours.items() if not torch.equal(weight, before[key])}
+    assert changed == {"video_unet", "audio_unet", "joint_blocks"}
+    assert trained.patchers["video_vae"] is model.patchers["video_vae"]
+
+
+def test_training_computes_in_the_precision_that_is_asked_for(model, models, videos, engines):
+    train(model, "asked", steps=1, precision="bfloat16")
+    assert engines[0].accelerator.mixed_precision == "bf16"
+    assert engines[0].trained.blocks[0].video.modulation.bias.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"micro_batch": 1}, "chosen where memory is auto; set memory to fixed"),
+        ({"gradient_checkpointing": True}, "chosen where memory is auto; set memory to fixed"),
+        ({"adapter_rank": 4}, "adapter_rank is 4, but must be 0 in stage a"),
+        ({"precision": "float16"}, "float16 trains on a GPU alone"),
+    ],
+    ids=("parts", "checkpointing", "adapters", "float16"),
+)
+def test_settings_of_training_that_do_not_go_together_are_refused_in_one_line(model, videos, settings, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        train(model, "never", **settings)
+    assert "\n" not in str(raised.value)
+    assert not (videos / "output" / "jointdit" / "training" / "never").exists()
+
+
+def test_training_in_float32_needs_a_model_in_float32(models, videos):
+    half = run("LoadExperts", **EXPERTS, precision="bfloat16")[0]
+    with pytest.raises(ValueError, match="precision is float32, but the model's is not; .*load node"):
+        run("Train", model=half, cache=cache_of(half, "half")[0], name="never", steps=1, batch=1, precision="float32")
+
+
+def test_a_folder_that_no_training_wrote_is_not_replaced(model, models, videos):
+    folder = models / "jointdit" / "dear_model"
+    folder.mkdir()
+    with pytest.raises(ValueError, match="dear_model is there.*take another name"):
+        train(model, "dear_model", stage="b")
+    folder.rmdir()
 
 
 def test_weights_that_others_moved_in_inference_mode_can_be_trained(models, videos):

@@ -1,13 +1,15 @@
 // What the widgets of this extension's nodes show.
 //
 // A number such as 0 that stands for "the model's own" is shown in these words, with the model's number where the node
-// that loads it is there. The schemas of the nodes say which numbers these are (`own` in nodes/sockets.py).
+// that loads it is there. The schemas of the nodes say which numbers these are (`own` in nodes/sockets.py). This holds on
+// the canvas: the page's new Vue nodes draw numbers themselves and ask no one for words.
 // Advanced widgets are folded while they are at their defaults; "Show Advanced" in the node's menu unfolds them.
 
 import { app } from "../../scripts/app.js";
 
 const OWN = "jointdit_own";
 const DEFAULTS = "jointdit_defaults";
+const worded = new WeakSet(); // classes of widgets that show words
 
 /** The options of all inputs of a schema by name, those inside a dynamic combo included. */
 function inputOptions(schema) {
@@ -21,25 +23,44 @@ function inputOptions(schema) {
   return found;
 }
 
-/** The own values of the model that a node is connected to; empty where its load node does not state them. */
-function ownValues(node) {
-  const loader = node.getInputNode?.(node.findInputSlot?.("model"));
-  for (const [name, options] of Object.entries(inputOptions(loader?.constructor?.nodeData?.input))) {
-    if (options[DEFAULTS]) return options[DEFAULTS][loader.widgets?.find((each) => each.name === name)?.value] ?? {};
-  }
-  return {};
+/** The input of a load node that states the own values of its models, in the schema of this node; or nothing. */
+function modelsOf(node) {
+  const inputs = Object.entries(inputOptions(node?.constructor?.nodeData?.input));
+  const [name, options] = inputs.find(([, each]) => each[DEFAULTS]) ?? [];
+  return name && { name, values: options[DEFAULTS] };
 }
 
-function showOwn(node, widget, own) {
-  Object.defineProperty(widget, "_displayValue", {
+/** The own values of the model of a node: the one that it is connected to or, on the outside of a subgraph, the one that
+ * is loaded inside. Empty where the load node does not state them. */
+function ownValues(node) {
+  const inside = node.subgraph?.nodes.find(modelsOf);
+  const loader = inside ?? node.getInputNode?.(node.findInputSlot?.("model"));
+  const models = modelsOf(loader);
+  if (!models) return {};
+  const chosen = (each) => each?.widgets?.find((widget) => widget.name === models.name)?.value;
+  return models.values[(inside && chosen(node)) ?? chosen(loader)] ?? {};
+}
+
+function ownWords(node, own) {
+  const given = node.inputs?.some((input) => own.unless.includes(input.name) && input.link != null);
+  if (given) return "as what is given";
+  const number = ownValues(node)[own.field];
+  return number === undefined ? own.label : `${own.label} (${number})`;
+}
+
+/** Marks a widget. The words are those of its class, because a subgraph draws copies that have its options and no more. */
+function showOwn(widget, own) {
+  widget.options[OWN] = own;
+  const kind = Object.getPrototypeOf(widget);
+  if (worded.has(kind)) return;
+  worded.add(kind);
+  const shown = Object.getOwnPropertyDescriptor(kind, "_displayValue");
+  Object.defineProperty(kind, "_displayValue", {
     configurable: true,
     get() {
-      const plain = Reflect.get(Object.getPrototypeOf(this), "_displayValue", this);
-      if (this.value !== own.value || this.computedDisabled) return plain;
-      const given = node.inputs?.some((input) => own.unless.includes(input.name) && input.link != null);
-      if (given) return "as what is given";
-      const number = ownValues(node)[own.field];
-      return number === undefined ? own.label : `${own.label} (${number})`;
+      const own = this.options?.[OWN];
+      if (own && this.value === own.value && !this.computedDisabled) return ownWords(this.node, own);
+      return shown ? shown.get.call(this) : Reflect.get(Object.getPrototypeOf(kind), "_displayValue", this);
     },
   });
 }
@@ -58,7 +79,7 @@ app.registerExtension({
     nodeType.prototype.addCustomWidget = function (widget) {
       const added = add.call(this, widget);
       const options = known[added.name?.split(".").pop()];
-      if (options?.[OWN]) showOwn(this, added, options[OWN]);
+      if (options?.[OWN]) showOwn(added, options[OWN]);
       if (options?.advanced) fold(added, options.default);
       return added;
     };

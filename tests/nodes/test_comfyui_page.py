@@ -96,6 +96,24 @@ def test_numbers_that_stand_for_the_models_own_say_so(page, comfyui):
     assert shown["JointDiTCondition frames"] == "24" and shown["JointDiTCondition fps"] == "model's own"
 
 
+def test_the_outside_of_a_subgraph_says_so_too(page, comfyui):
+    open_template(page, comfyui, "image_to_sounding_video")
+    page.evaluate("for (const node of [...app.graph.nodes]) app.graph.remove(node)")
+    search(page, NAME)
+    page.keyboard.press("Enter")
+    page.wait_for_function("app.graph.nodes.length === 1")
+    drawn = page.evaluate("""() => {
+      const texts = new Set(), kind = CanvasRenderingContext2D.prototype, fill = kind.fillText;
+      kind.fillText = function (text, ...rest) { texts.add(text); return fill.call(this, text, ...rest); };
+      app.canvas.ds.scale = 1.5;
+      app.graph.nodes[0].size[0] = 600;
+      app.canvas.draw(true, true);
+      kind.fillText = fill;
+      return [...texts];
+    }""")
+    assert {"model's own (20)", "model's own (13)"} <= set(drawn), drawn
+
+
 def test_frames_say_that_a_given_video_decides(page, comfyui):
     open_template(page, comfyui, "sound_a_video")
     frames = """() => app.graph.nodes.find(node => node.type === "JointDiTCondition")
@@ -119,7 +137,7 @@ def test_a_run_in_the_page_shows_moving_pictures_and_then_the_video(page, comfyu
     open_template(page, comfyui, "image_to_sounding_video")
     page.evaluate(f"{SAMPLER}.widgets.find(widget => widget.name === 'steps').value = 4")
     page.get_by_test_id("queue-button").click()
-    page.wait_for_function(f"{SAMPLER}.imgs?.[0]?.naturalWidth === 512")
+    page.wait_for_function(f"{SAMPLER}.imgs?.[0]?.naturalHeight === 512")  # a frame over the loudness
     assert np.std(page.evaluate(PIXELS)) > 5
     video = shown_video(page)
     page.wait_for_function("document.querySelector('video').readyState >= 2")

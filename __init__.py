@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import comfyui_version
 
 if TYPE_CHECKING:
-    from comfy_api.latest import ComfyExtension
+    from comfy_api.v0_0_2 import ComfyExtension
 
 MINIMUM = (0, 11, 0)  # the first with search aliases, advanced inputs and dynamic combos
 WEB_DIRECTORY = "./web"
@@ -24,7 +24,7 @@ if tuple(map(int, re.findall(r"\d+", comfyui_version.__version__)[:3])) < MINIMU
 
 async def comfy_entrypoint() -> ComfyExtension:
     """What ComfyUI asks for its nodes. Raises ImportError with the command that installs what is missing."""
-    from comfy_api.latest import ComfyExtension, io
+    from comfy_api.v0_0_2 import ComfyExtension, io
 
     try:
         from .nodes import NODES

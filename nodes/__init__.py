@@ -7,7 +7,7 @@ imports its function from `work`.
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from . import folders, places
 from .cache import CacheLatents

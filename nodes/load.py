@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from . import folders
 from .sockets import CATEGORY, DEFAULTS, PRECISIONS, Model

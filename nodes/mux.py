@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from comfy_api.latest import InputImpl, Types, io
+from comfy_api.v0_0_2 import InputImpl, Types, io
 from torch import Tensor
 
 from ..jointdit.media import exact_fps, fit_audio

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..jointdit.options import highest, words
 from .sockets import CATEGORY, OWN_GRID, OWN_SYNC, Guide, Prepared, model_input, own, sampler_input, seed_input

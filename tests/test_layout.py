@@ -95,6 +95,12 @@ def test_the_library_knows_neither_comfyui_nor_the_nodes() -> None:
     ]
 
 
+def test_the_nodes_ask_for_a_numbered_version_of_comfyuis_interface() -> None:
+    """`latest` changes without notice."""
+    asked = {name for module in FILES if module.split(".")[0] == "nodes" for name in imports(module)}
+    assert {name for name in asked if name.startswith("comfy_api")} == {"comfy_api.v0_0_2"}
+
+
 def test_there_are_no_import_cycles() -> None:
     try:
         TopologicalSorter({module: imports(module) & FILES.keys() for module in FILES}).prepare()

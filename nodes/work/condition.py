@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from comfy_api.latest import Input
+from comfy_api.v0_0_2 import Input
 from torch import Tensor
 
 from ...jointdit.errors import InputError

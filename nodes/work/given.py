@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import Input, InputImpl
+from comfy_api.v0_0_2 import Input, InputImpl
 
 from ...jointdit.errors import InputError
 from ...jointdit.media import Clip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from comfy_api.latest import Input, InputImpl, Types
+from comfy_api.v0_0_2 import Input, InputImpl, Types
 
 from ...jointdit.diffusion.guidance import JointCFG
 from ...jointdit.errors import InputError

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
+import struct
 import subprocess
 import threading
 import time
@@ -305,6 +307,44 @@ def test_a_cancel_acts_within_a_step_and_the_next_run_is_as_always(comfyui):
     assert status(comfyui, job) == "cancelled" and time.monotonic() - started < 15
     outputs, refusals = client.run(graph(seed=201), lambda *progress: None)
     assert outputs and not refusals
+
+
+@pytest.mark.parametrize(("method", "steps"), [("default", 3), ("none", 2)])
+def test_previews_arrive_unless_the_page_wants_none(comfyui, method, steps):
+    """What the page itself is sent: pictures with the node that they are of, at every step of it."""
+    websocket = pytest.importorskip("websocket")
+    connection = websocket.create_connection(f"{comfyui.url.replace('http', 'ws')}/ws?clientId=previews", timeout=300)
+    features = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
+    connection.send(json.dumps(features))
+    made = graph(seed=300 + steps, steps=steps)
+    job = {"prompt": made, "client_id": "previews", "extra_data": {"preview_method": method}}
+    request = urllib.request.Request(
+        f"{comfyui.url}/prompt", json.dumps(job).encode(), {"Content-Type": "application/json"}
+    )
+    urllib.request.urlopen(request, timeout=60).close()
+    pictures, ended = [], False
+    while not ended:
+        message = connection.recv()
+        if isinstance(message, bytes):
+            pictures.append(preview_of(message))
+        else:
+            told = json.loads(message)
+            assert told["type"] not in ("execution_error", "execution_interrupted"), told
+            ended = told["type"] == "execution_success"
+    connection.close()
+    (sampler,) = (number for number, node in made.items() if node["class_type"] == "JointDiTSample")
+    assert bool(pictures) == (method == "default")
+    assert len(pictures) >= steps or not pictures
+    for node, picture in pictures:
+        assert node == sampler and picture.size == (512, 491) and np.asarray(picture)[:-64].std() > 1
+
+
+def preview_of(message):
+    """The node and the picture of a binary message, as ComfyUI's protocol.py has them: PREVIEW_IMAGE_WITH_METADATA."""
+    kind, length = struct.unpack(">II", message[:8])
+    assert kind == 4
+    about = json.loads(message[8 : 8 + length])
+    return about["node_id"], Image.open(io.BytesIO(message[8 + length :])).convert("RGB")
 
 
 WAITING = ("pending", "in_progress")

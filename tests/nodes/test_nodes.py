@@ -45,7 +45,7 @@ import comfy.model_management as manager  # noqa: E402
 import folder_paths  # noqa: E402
 import stand_in_record as record  # noqa: E402
 from comfy.ldm.modules import attention  # noqa: E402
-from comfy_api.latest import InputImpl, Types  # noqa: E402
+from comfy_api.v0_0_2 import InputImpl, Types  # noqa: E402
 
 NODES = nodes()
 # Workflows of users refer to these. Never rename one; add at the end.

@@ -25,7 +25,7 @@ from jointdit.ui.graph import left_out, workflow  # noqa: E402
 from jointdit.ui.results import write  # noqa: E402
 
 load_pack()
-from comfy_api.latest import InputImpl, Types  # noqa: E402
+from comfy_api.v0_0_2 import InputImpl, Types  # noqa: E402
 
 NODES = nodes()
 TEXTS = {"image": str(SAMPLE), "model": "tiny", "prompt": "a hammer strikes", "seed": "3", "steps": "2", "frames": "6"}

@@ -33,7 +33,8 @@ WHOLE = 12  # bytes for each weight of the experts that learns besides itself: i
 
 @dataclass(frozen=True)
 class _Result:
-    """Where a training writes: a Joint Block file (stage a), with a folder of adapters beside it, or a model folder."""
+    """Where a training writes: a Joint Block file (stage a), with a folder of adapters beside it, or a model folder.
+    folder: of stage b."""
 
     file: Path
     folder: Path

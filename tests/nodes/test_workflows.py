@@ -63,7 +63,7 @@ FOLDERS = {
     "FrameInterpolationModelLoader": "frame_interpolation",
     "UpscaleModelLoader": "upscale_models",
 }
-WIDGETS = ("INT", "FLOAT", "STRING", "COMBO")
+WIDGETS = ("INT", "FLOAT", "STRING", "COMBO", "BOOLEAN")
 EVERY = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 
 

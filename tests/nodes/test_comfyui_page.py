@@ -103,13 +103,11 @@ def test_the_outside_of_a_subgraph_says_so_too(page, comfyui):
     page.keyboard.press("Enter")
     page.wait_for_function("app.graph.nodes.length === 1")
     drawn = page.evaluate("""() => {
-      const texts = new Set(), kind = CanvasRenderingContext2D.prototype, fill = kind.fillText;
-      kind.fillText = function (text, ...rest) { texts.add(text); return fill.call(this, text, ...rest); };
-      app.canvas.ds.scale = 1.5;
-      app.graph.nodes[0].size[0] = 600;
-      app.canvas.draw(true, true);
-      kind.fillText = fill;
-      return [...texts];
+      const [node] = app.graph.nodes, texts = [], pen = new OffscreenCanvas(600, 600).getContext("2d");
+      pen.fillText = (text) => texts.push(text);
+      node.size[0] = 600;
+      node.drawWidgets(pen, {});
+      return texts;
     }""")
     assert {"model's own (20)", "model's own (13)"} <= set(drawn), drawn
 

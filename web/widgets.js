@@ -3,11 +3,16 @@
 // A number such as 0 that stands for "the model's own" is shown in these words, with the model's number where the node
 // that loads it is there. The schemas of the nodes say which numbers these are (`own` in nodes/sockets.py).
 // Advanced widgets are folded while they are at their defaults; "Show Advanced" in the node's menu unfolds them.
+//
+// The notes of the templates can be read where ComfyUI opens them. It shows the whole of a template, at half its size or
+// two thirds; notes have letters of 10 px of the canvas, and below 0.57 of its size they are not drawn at all. A workflow
+// cannot say otherwise.
 
 import { app } from "../../scripts/app.js";
 
 const OWN = "jointdit_own";
 const DEFAULTS = "jointdit_defaults";
+const LETTERS = "jointdit_letters"; // a property of notes: pixels of the canvas, at least
 
 /** The options of all inputs of a schema by name, those inside a dynamic combo included. */
 function inputOptions(schema) {
@@ -62,5 +67,15 @@ app.registerExtension({
       if (options?.advanced) fold(added, options.default);
       return added;
     };
+  },
+  loadedGraphNode(node) {
+    const size = node.properties?.[LETTERS];
+    if (!(size > 0)) return;
+    for (const widget of node.widgets?.filter((each) => each.element) ?? []) {
+      widget.options.hideOnZoom = false;
+      for (const part of widget.element.querySelectorAll(".tiptap, textarea")) {
+        part.style.fontSize = `max(${Number(size)}px, var(--comfy-textarea-font-size))`;
+      }
+    }
   },
 });

@@ -28,6 +28,14 @@ BOXES = """() => app.graph.nodes.map(node => {
 })"""
 SAVER = "app.graph.nodes.find(node => node.type === 'SaveVideo')"
 SAMPLER = "app.graph.nodes.find(node => node.type === 'JointDiTSample')"
+# Once the note is drawn: its letters as they are on the screen, in pixels, the height of its text, and its room for it.
+NOTE = """() => {
+  const note = app.graph.nodes.find(node => node.type === "MarkdownNote");
+  const text = note.widgets.find(widget => widget.element).element.querySelector(".tiptap");
+  const letters = parseFloat(getComputedStyle(text).fontSize) * app.canvas.ds.scale;
+  return text.clientHeight && [letters, text.scrollHeight, text.clientHeight];
+}"""
+READABLE = 10  # pixels
 PIXELS = f"""() => {{
   const pen = new OffscreenCanvas(32, 32).getContext("2d");
   pen.drawImage({SAMPLER}.imgs[0], 0, 0, 32, 32);
@@ -66,6 +74,8 @@ def test_a_template_shows_all_its_nodes_beside_each_other_and_whole(page, comfyu
     for one, other in itertools.combinations(shown, 2):
         (left, top, right, bottom), (x, y, u, v) = one["box"], other["box"]
         assert right <= x or u <= left or bottom <= y or v <= top, (one["type"], other["type"])
+    letters, needed, room = page.wait_for_function(NOTE).json_value()
+    assert letters >= READABLE and needed <= room, (letters, needed, room)
 
 
 def test_numbers_that_stand_for_the_models_own_say_so(page, comfyui):

@@ -175,6 +175,21 @@ def test_single_files_of_the_experts_are_offered_from_where_fetch_models_takes_t
     )
 
 
+def test_the_note_of_the_real_experts_has_sizes_and_licences_as_the_documents_have_them():
+    page = json.loads((FOLDER / "real_experts.json").read_text())
+    (note,) = (node["widgets_values"][0] for node in page["nodes"] if node["type"] in NOTES)
+    table = (ROOT / "docs" / "real-experts.md").read_text()
+    for name, size, licence in (
+        ("svd_xt.safetensors", "9.56 GB", "Stability AI Community"),
+        ("half precision", "4.5 GB", "the same"),
+        ("AudioLDM2", "4.5 GB", "CC BY-NC-SA 4.0"),
+    ):
+        for text in (note, table):
+            rows = [line for line in text.splitlines() if line.startswith("|") and name.lower() in line.lower()]
+            assert any(size in row and licence in row for row in rows), (name, text)
+    assert all(f"`{model.single_file}`" in note for model in MODELS.values() if model.single_file)
+
+
 @EVERY
 def test_links_join_sockets_of_one_type(path):
     page = json.loads(path.read_text())

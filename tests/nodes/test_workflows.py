@@ -190,6 +190,18 @@ def test_the_note_of_the_real_experts_has_sizes_and_licences_as_the_documents_ha
     assert all(f"`{model.single_file}`" in note for model in MODELS.values() if model.single_file)
 
 
+def test_the_first_workflow_is_an_app_of_picture_prompt_and_seed_whose_output_is_the_clip():
+    page = json.loads((FOLDER / "image_to_sounding_video.json").read_text())
+    by_id = {str(node["id"]): node for node in page["nodes"]}
+    app = page["extra"]["linearData"]
+    inputs = [(by_id[node]["type"], name) for node, name in app["inputs"]]
+    assert inputs == [("LoadImage", "image"), ("JointDiTCondition", "prompt"), ("JointDiTSample", "seed")]
+    for node, name in app["inputs"]:
+        assert any(each["name"] == name and "widget" in each for each in by_id[node]["inputs"])
+    assert [by_id[node]["type"] for node in app["outputs"]] == ["SaveVideo"]
+    assert page["extra"]["linearMode"] is False  # a template opens as what it is made of
+
+
 @EVERY
 def test_links_join_sockets_of_one_type(path):
     page = json.loads(path.read_text())

@@ -142,6 +142,18 @@ class LoadExperts(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(
+        cls,
+        video_expert: str | None = None,
+        audio_expert: str | None = None,
+        joint_blocks: str | None = None,
+        adapters: str | None = None,
+    ) -> bool:
+        # What is taken here ComfyUI does not refuse for being no choice: `execute` says what is missing, all at once,
+        # with the commands that fetch it.
+        return True
+
+    @classmethod
     def fingerprint_inputs(cls, precision: str, **names: str) -> object:
         return [folders.fingerprint(place) for place in _places_of_experts(**names)], precision
 

@@ -4,12 +4,17 @@
 // that loads it is there. The schemas of the nodes say which numbers these are (`own` in nodes/sockets.py). This holds on
 // the canvas: the page's new Vue nodes draw numbers themselves and ask no one for words.
 // Advanced widgets are folded while they are at their defaults; "Show Advanced" in the node's menu unfolds them.
+//
+// The notes of the templates can be read where ComfyUI opens them. It shows the whole of a template, at half its size or
+// two thirds; notes have letters of 10 px of the canvas, and below 0.57 of its size they are not drawn at all. A workflow
+// cannot say otherwise.
 
 import { app } from "../../scripts/app.js";
 
 const OWN = "jointdit_own";
 const DEFAULTS = "jointdit_defaults";
 const worded = new WeakSet(); // classes of widgets that show words
+const LETTERS = "jointdit_letters"; // a property of notes: pixels of the canvas, at least
 
 /** The options of all inputs of a schema by name, those inside a dynamic combo included. */
 function inputOptions(schema) {
@@ -83,5 +88,15 @@ app.registerExtension({
       if (options?.advanced) fold(added, options.default);
       return added;
     };
+  },
+  loadedGraphNode(node) {
+    const size = node.properties?.[LETTERS];
+    if (!(size > 0)) return;
+    for (const widget of node.widgets?.filter((each) => each.element) ?? []) {
+      widget.options.hideOnZoom = false;
+      for (const part of widget.element.querySelectorAll(".tiptap, textarea")) {
+        part.style.fontSize = `max(${Number(size)}px, var(--comfy-textarea-font-size))`;
+      }
+    }
   },
 });

@@ -28,6 +28,14 @@ BOXES = """() => app.graph.nodes.map(node => {
 })"""
 SAVER = "app.graph.nodes.find(node => node.type === 'SaveVideo')"
 SAMPLER = "app.graph.nodes.find(node => node.type === 'JointDiTSample')"
+# Once the note is drawn: its letters as they are on the screen, in pixels, the height of its text, and its room for it.
+NOTE = """() => {
+  const note = app.graph.nodes.find(node => node.type === "MarkdownNote");
+  const text = note.widgets.find(widget => widget.element).element.querySelector(".tiptap");
+  const letters = parseFloat(getComputedStyle(text).fontSize) * app.canvas.ds.scale;
+  return text.clientHeight && [letters, text.scrollHeight, text.clientHeight];
+}"""
+READABLE = 10  # pixels
 PIXELS = f"""() => {{
   const pen = new OffscreenCanvas(32, 32).getContext("2d");
   pen.drawImage({SAMPLER}.imgs[0], 0, 0, 32, 32);
@@ -66,6 +74,8 @@ def test_a_template_shows_all_its_nodes_beside_each_other_and_whole(page, comfyu
     for one, other in itertools.combinations(shown, 2):
         (left, top, right, bottom), (x, y, u, v) = one["box"], other["box"]
         assert right <= x or u <= left or bottom <= y or v <= top, (one["type"], other["type"])
+    letters, needed, room = page.wait_for_function(NOTE).json_value()
+    assert letters >= READABLE and needed <= room, (letters, needed, room)
 
 
 def test_numbers_that_stand_for_the_models_own_say_so(page, comfyui):
@@ -143,6 +153,23 @@ def test_a_run_in_the_page_shows_moving_pictures_and_then_the_video(page, comfyu
     assert (width, height) == (128, 128) and seconds == pytest.approx(1.6, abs=0.01)
     video.evaluate("video => { video.muted = true; return video.play(); }")
     page.wait_for_function("document.querySelector('video').webkitAudioDecodedByteCount > 0")
+
+
+def test_the_first_template_is_an_app(page, comfyui):
+    open_template(page, comfyui, "image_to_sounding_video")
+    page.evaluate(f"{SAMPLER}.widgets.find(widget => widget.name === 'steps').value = 2")
+    page.evaluate("app.extensionManager.command.execute('Comfy.ToggleLinear')")
+    page.get_by_role("button", name="Skip").click()  # ComfyUI's own tour of apps
+    labels = page.get_by_test_id("builder-widget-label")
+    labels.nth(2).wait_for()
+    assert labels.all_inner_texts() == ["image", "prompt", "seed"]
+    page.get_by_test_id("linear-widgets").get_by_role("textbox").first.fill("an app of heavy rain")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_test_id("linear-video-output").first.wait_for()
+    (done,) = comfyui.json("/history?max_items=1").values()
+    graph = done["prompt"][2]
+    (given,) = (node["inputs"] for node in graph.values() if node["class_type"] == "JointDiTCondition")
+    assert given["prompt"] == "an app of heavy rain" and done["status"]["status_str"] == "success"
 
 
 def test_a_missing_model_is_named_with_a_button_that_downloads_it(page, comfyui):

@@ -175,6 +175,33 @@ def test_single_files_of_the_experts_are_offered_from_where_fetch_models_takes_t
     )
 
 
+def test_the_note_of_the_real_experts_has_sizes_and_licences_as_the_documents_have_them():
+    page = json.loads((FOLDER / "real_experts.json").read_text())
+    (note,) = (node["widgets_values"][0] for node in page["nodes"] if node["type"] in NOTES)
+    table = (ROOT / "docs" / "real-experts.md").read_text()
+    for name, size, licence in (
+        ("svd_xt.safetensors", "9.56 GB", "Stability AI Community"),
+        ("half precision", "4.5 GB", "the same"),
+        ("AudioLDM2", "4.5 GB", "CC BY-NC-SA 4.0"),
+    ):
+        for text in (note, table):
+            rows = [line for line in text.splitlines() if line.startswith("|") and name.lower() in line.lower()]
+            assert any(size in row and licence in row for row in rows), (name, text)
+    assert all(f"`{model.single_file}`" in note for model in MODELS.values() if model.single_file)
+
+
+def test_the_first_workflow_is_an_app_of_picture_prompt_and_seed_whose_output_is_the_clip():
+    page = json.loads((FOLDER / "image_to_sounding_video.json").read_text())
+    by_id = {str(node["id"]): node for node in page["nodes"]}
+    app = page["extra"]["linearData"]
+    inputs = [(by_id[node]["type"], name) for node, name in app["inputs"]]
+    assert inputs == [("LoadImage", "image"), ("JointDiTCondition", "prompt"), ("JointDiTSample", "seed")]
+    for node, name in app["inputs"]:
+        assert any(each["name"] == name and "widget" in each for each in by_id[node]["inputs"])
+    assert [by_id[node]["type"] for node in app["outputs"]] == ["SaveVideo"]
+    assert page["extra"]["linearMode"] is False  # a template opens as what it is made of
+
+
 @EVERY
 def test_links_join_sockets_of_one_type(path):
     page = json.loads(path.read_text())

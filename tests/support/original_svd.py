@@ -415,6 +415,7 @@ class VisionTower(nn.Module):
 SMALL_UNET = {"channels": 32, "multiples": (1, 2, 2), "context": 24, "labels": 24, "head": 16}
 SMALL_VAE = {"channels": 32, "multiples": (1, 1, 1)}
 SMALL_VISION = {"width": 16, "layers": 2, "heads": 2, "inner": 32, "patch": 112, "out": 24}
+FLAT_UNET = {"multiples": (1, 1, 1, 1)}  # the smallest that ComfyUI takes for Stable Video Diffusion's
 # The same sizes in the terms of the published configs, for `jointdit.checkpoints.single_file.CONFIGS`.
 SMALL_CONFIGS = {
     "video_unet": {
@@ -480,3 +481,27 @@ def write_single_file(path: Path, seed: int = 9) -> SimpleNamespace:
     original = networks()
     save_file(file_tensors(original), path)
     return original
+
+
+def write_for_comfyui(path: Path, seed: int = 9) -> None:
+    """Writes a file that ComfyUI takes for Stable Video Diffusion: its loader builds the autoencoder of the published
+    size alone, and knows the UNet by what `FLAT_UNET` keeps of it.
+
+    The autoencoder has random weights and an encoder without a `quant_conv`, as ComfyUI's own; the UNet is zeros.
+    """
+    torch.manual_seed(seed)
+    first_stage = Autoencoder()
+    with torch.no_grad():
+        first_stage.decoder.conv_out.time_mix_conv.weight *= 4  # pictures of some contrast
+    with torch.device("meta"):
+        original = SimpleNamespace(
+            unet=VideoUNet(**FLAT_UNET),
+            first_stage=first_stage,
+            picture=nn.Module(),
+            vision=VisionTower(**SMALL_VISION),
+        )
+    tensors = {
+        name: torch.zeros(each.shape, dtype=torch.half) if each.is_meta else each.half()
+        for name, each in file_tensors(original).items()
+    }
+    save_file(tensors, path)

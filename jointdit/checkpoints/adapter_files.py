@@ -5,14 +5,13 @@ A folder holds `video.safetensors` and `audio.safetensors`, or one of them. A fi
 The scale is alpha / r of the adapter's settings in the metadata, and 1 without them.
 
 Files that others trained are read as well: with diffusers' names before PEFT (`LAYER.lora.down.weight`, and
-`LAYER.processor.to_q_lora.down.weight`), with kohya's (`lora_unet_LAYER.lora_down.weight`, underscores for dots, and an
+`processor.to_q_lora.down.weight`), with kohya's (`lora_unet_LAYER.lora_down.weight`, underscores for dots, and an
 alpha for each layer), with the names of layers in the original code of Stable Video Diffusion, as ComfyUI has them, and
 for convolutions.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,10 +35,9 @@ PREFIX = "unet."  # as diffusers' pipelines write it; files of a UNet alone have
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
 METADATA = "lora_adapter_metadata"  # diffusers' key of the settings
 BEFORE = ("unet.", "base_model.model.", "lora_unet_", "model.diffusion_model.", "diffusion_model.")
-PARTS = re.compile(
-    r"(?P<layer>.+?)(?:(?P<down>\.lora_A(?:\.default)?|[._]lora\.down|\.lora_down)\.weight"
-    r"|(?P<up>\.lora_B(?:\.default)?|[._]lora\.up|\.lora_up)\.weight|(?P<alpha>\.alpha))"
-)
+ENDS = {f"{end}.weight": "down" for end in (".lora_A", ".lora_A.default", ".lora.down", "_lora.down", ".lora_down")}
+ENDS |= {f"{end}.weight": "up" for end in (".lora_B", ".lora_B.default", ".lora.up", "_lora.up", ".lora_up")}
+ENDS[".alpha"] = "alpha"
 # Settings of PEFT under which the weight is not W + alpha / r * B A.
 UNREAD = ("use_dora", "use_rslora", "lora_bias", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
 
@@ -144,12 +142,12 @@ def _read(path: Path) -> tuple[dict[str, _Adapter], float]:
     unknown = []
     for key, tensor in tensors.items():
         before = next((each for each in BEFORE if key.startswith(each)), "")
-        found = PARTS.fullmatch(key.removeprefix(before).replace(".processor.", "."))
-        kind = next((kind for kind in ("down", "up", "alpha") if found and found[kind]), None)
-        if found is None or kind is None or not (tensor.numel() == 1 if kind == "alpha" else tensor.ndim in (2, 4)):
+        end = next((each for each in ENDS if key.endswith(each)), "")
+        kind, layer = ENDS.get(end), key.removeprefix(before).removesuffix(end).replace(".processor.", ".")
+        if kind is None or not (tensor.numel() == 1 if kind == "alpha" else tensor.ndim in (2, 4)):
             unknown.append(key)
         else:
-            setattr(adapters.setdefault(found["layer"], _Adapter()), kind, tensor)
+            setattr(adapters.setdefault(layer, _Adapter()), kind, tensor)
     if unknown:
         raise InputError(f"{path}: not a low-rank adapter (LoRA) that can be read, which has no {some(unknown)}")
     if not tensors:

@@ -21,6 +21,7 @@ KEY = "jointdit"
 OWN_BLOCKS = "model's own"
 NO_JOINT_FILE = "none (identity)"
 NO_ADAPTERS = "none (experts unchanged)"
+NO_LORA = "none"
 Place = TypeVar("Place")
 
 # A folder that tells the expert's layout from others; the name for `fetch-models`, and of the folder it makes.
@@ -29,8 +30,9 @@ PUBLISHED: dict[Expert, tuple[str, str]] = {
     "video": ("svd-xt", "stable-video-diffusion-img2vid-xt"),
     "audio": ("audioldm2", "audioldm2"),
 }
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, LORAS = "checkpoints", "loras"
 SINGLE_FILES = "[sS][vV][dD]*.safetensors"
+SAFETENSORS = "[!.]*.safetensors"  # . is half-written
 
 
 def register() -> None:
@@ -72,13 +74,20 @@ def joint_blocks(own: bool = False) -> dict[str, Path | str | None]:
     own: also the blocks that a model brings, first.
     """
     roots = map(Path, folder_paths.get_folder_paths(KEY))
-    files = {path.name: path for root in roots for path in sorted(root.glob("[!.]*.safetensors"))}  # . is half-written
+    files = {path.name: path for root in roots for path in sorted(root.glob(SAFETENSORS))}
     return {**({OWN_BLOCKS: None} if own else {}), NO_JOINT_FILE: IDENTITY, **files}
 
 
 def adapters() -> dict[str, Path | None]:
     """What the library takes as `adapters`, by name: none, and the folders of low-rank adapters in models/jointdit."""
     return {NO_ADAPTERS: None, **{path.name: path for path in _subfolders(KEY) if _has_adapters(path)}}
+
+
+def loras() -> dict[str, Path | None]:
+    """LoRA files in models/loras by name, its subfolders' too, and none."""
+    roots = map(Path, folder_paths.get_folder_paths(LORAS))
+    files = {path.relative_to(root).as_posix(): path for root in roots for path in sorted(root.rglob(SAFETENSORS))}
+    return {NO_LORA: None, **files}
 
 
 def find_model(name: str) -> Path:
@@ -107,6 +116,11 @@ def find_adapters(name: str) -> Path | None:
     """One of `adapters`. Raises InputError with the folder where they should be."""
     files = " or ".join(FILES.values())
     return _find(name, adapters(), f"put the folder (with {files}) into {_main_folder(KEY)}")
+
+
+def find_lora(name: str) -> Path | None:
+    """One of `loras`. Raises InputError with the folder where the file should be."""
+    return _find(name, loras(), f"put the file into {_main_folder(LORAS)}")
 
 
 def all_found(*finds: Callable[[], Any]) -> tuple[Any, ...]:

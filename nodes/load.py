@@ -10,6 +10,8 @@ from comfy_api.v0_0_2 import io
 from . import folders
 from .sockets import CATEGORY, DEFAULTS, PRECISIONS, Model
 
+WEIGHTS = ("as they are", "eight bits")
+
 
 def _precision() -> io.Input:
     return io.Combo.Input(
@@ -137,6 +139,34 @@ class LoadExperts(io.ComfyNode):
                 ),
                 _precision(),
                 _adapters(),
+                io.Combo.Input(
+                    "video_lora",
+                    options=list(folders.loras()),
+                    default=folders.NO_LORA,
+                    tooltip="A LoRA file (.safetensors) in models/loras that was trained for Stable Video Diffusion, "
+                    "with the names of diffusers, PEFT, kohya or ComfyUI. One of another model is refused.",
+                    optional=True,  # graphs that were saved before this input was added stay valid
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "lora_strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="How strongly video_lora changes the video expert: 1 as it was trained, 0 not at all.",
+                    optional=True,
+                    advanced=True,
+                ),
+                io.Combo.Input(
+                    "weights",
+                    options=list(WEIGHTS),
+                    default=WEIGHTS[0],
+                    tooltip="How both experts are kept. Eight bits (float8) are half the memory of float16, with small "
+                    "errors; they are loaded whole, where others are loaded in part when memory is short.",
+                    optional=True,
+                    advanced=True,
+                ),
             ],
             outputs=[_output()],
         )
@@ -148,26 +178,37 @@ class LoadExperts(io.ComfyNode):
         audio_expert: str | None = None,
         joint_blocks: str | None = None,
         adapters: str | None = None,
+        video_lora: str | None = None,
     ) -> bool:
         # What is taken here ComfyUI does not refuse for being no choice: `execute` says what is missing, all at once,
         # with the commands that fetch it.
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, precision: str, **names: str) -> object:
-        return [folders.fingerprint(place) for place in _places_of_experts(**names)], precision
+    def fingerprint_inputs(
+        cls, precision: str, lora_strength: float = 1.0, weights: str = WEIGHTS[0], **names: str
+    ) -> object:
+        return [folders.fingerprint(place) for place in _places_of_experts(**names)], precision, lora_strength, weights
 
     @classmethod
-    def execute(cls, precision: str, **names: str) -> io.NodeOutput:
+    def execute(
+        cls, precision: str, lora_strength: float = 1.0, weights: str = WEIGHTS[0], **names: str
+    ) -> io.NodeOutput:
         from .work.load import load_experts
 
-        return io.NodeOutput(load_experts(*_places_of_experts(**names), precision))
+        places, float8 = _places_of_experts(**names), weights == WEIGHTS[1]
+        return io.NodeOutput(load_experts(*places, lora_strength, precision, float8))
 
 
 def _places_of_experts(
-    video_expert: str, audio_expert: str, joint_blocks: str, adapters: str = folders.NO_ADAPTERS
-) -> tuple[Path, Path, Path | str | None, Path | None]:
-    """What the names stand for: both experts, their Joint Blocks and their adapters, as the library takes them.
+    video_expert: str,
+    audio_expert: str,
+    joint_blocks: str,
+    adapters: str = folders.NO_ADAPTERS,
+    video_lora: str = folders.NO_LORA,
+) -> tuple[Path, Path, Path | str | None, Path | None, Path | None]:
+    """What the names stand for: both experts, their Joint Blocks, their adapters and a LoRA file, as the library takes
+    them.
 
     Raises InputError that names all that is missing.
     """
@@ -176,4 +217,5 @@ def _places_of_experts(
         partial(folders.find_expert, "audio", audio_expert),
         partial(folders.find_joint_blocks, joint_blocks),
         partial(folders.find_adapters, adapters),
+        partial(folders.find_lora, video_lora),
     )

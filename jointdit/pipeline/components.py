@@ -203,10 +203,22 @@ class JointDiTComponents(DiffusionPipeline):
 
         Raises InputError if the folder has none, or for those of another model.
         """
-        if is_float8(self.video_unet):
-            raise InputError(f"{folder}: the weights are stored in eight bits; load adapters before")
         for component, path in adapter_files(Path(folder)).items():
-            fuse_adapter(getattr(self, component), path)
+            self._fuse(component, path)
+
+    def load_video_lora(self, path: str | os.PathLike[str], strength: float = 1.0) -> None:
+        """Adds a LoRA file of Stable Video Diffusion to the video expert's weights, in any of the forms of
+        `checkpoints.adapter_files`. It costs nothing afterwards, and cannot be taken out again.
+
+        strength: 1 as it was trained.
+        Raises InputError for a file that is damaged, is no LoRA, or is one of another model.
+        """
+        self._fuse("video_unet", Path(path), strength)
+
+    def _fuse(self, component: str, path: Path, strength: float = 1.0) -> None:
+        if is_float8(self.video_unet):
+            raise InputError(f"{path}: the weights are stored in eight bits; load adapters before")
+        fuse_adapter(getattr(self, component), path, strength)
 
     def set_memory(self, memory: Memory | str, device: torch.device | str | None = None) -> None:
         """Where weights rest and how much is computed at once: settings, or the name of some of `memory.PRESETS`.

@@ -11,7 +11,6 @@ from typing import Any
 import comfy.cli_args
 import comfy.model_management
 import torch
-from comfy.model_patcher import ModelPatcher
 from torch import nn
 
 from ...jointdit.checkpoints.components import COMPONENTS, TEXT_ENCODERS
@@ -20,6 +19,7 @@ from ...jointdit.pipeline import JointDiTPipeline
 from ...jointdit.pipeline.preview import FastLoudness
 from ...jointdit.runtime.memory import chunk_feed_forward
 from .attention import FEWER_QUERIES, follow_comfyui, joint_query_chunk
+from .layers import LayerPatcher, cast_at_use
 from .progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -64,17 +64,19 @@ class ManagedModel:
     """A loaded model: the pipeline, and a patcher of the memory manager for each of its components."""
 
     def __init__(
-        self, pipe: ManagedPipeline, patchers: Mapping[str, ModelPatcher] | None = None, identity: bool = False
+        self, pipe: ManagedPipeline, patchers: Mapping[str, LayerPatcher] | None = None, identity: bool = False
     ) -> None:
         """patchers: of components that another model has, too.    identity: its Joint Blocks were never trained."""
         self.pipe, self.identity = pipe, identity
         follow_comfyui(pipe)
-        # Not CoreModelPatcher: where that one casts weights while they are used, it needs layers made for it.
         self.patchers = dict(patchers or {})
         for name in COMPONENTS:
             component = getattr(pipe, name)
             if name not in self.patchers and isinstance(component, nn.Module):
-                self.patchers[name] = ModelPatcher(
+                if name in DENOISING:  # the largest; the others are loaded whole
+                    cast_at_use(component)
+                # Not CoreModelPatcher: with that one the weights of these layers could not be trained.
+                self.patchers[name] = LayerPatcher(
                     Weights.of(name, component),
                     load_device=comfy.model_management.get_torch_device(),
                     offload_device=comfy.model_management.unet_offload_device(),
@@ -94,15 +96,16 @@ class ManagedModel:
         give_to_autograd(self.pipe.audio_vae)
         return FastLoudness(self.pipe.audio_codec)
 
-    def load(self, names: Iterable[str], memory: float = 0) -> None:
-        """Brings components to the device. memory: bytes that their use will need besides."""
+    def load(self, names: Iterable[str], memory: float = 0, whole: bool = False) -> None:
+        """Brings components to the device; of the experts and Joint Blocks as many layers as there is room for, or,
+        where it is asked, all. memory: bytes that their use will need besides."""
         patchers = [self.patchers[name] for name in names if name in self.patchers]
         with torch.inference_mode(False):  # weights made in inference mode could not be trained
-            comfy.model_management.load_models_gpu(patchers, memory_required=memory, force_full_load=True)
+            comfy.model_management.load_models_gpu(patchers, memory_required=memory, force_full_load=whole)
 
     def load_for_training(self, names: Iterable[str], memory: float) -> None:
-        """The same, and autograd takes the weights: what other nodes moved in inference mode is copied out of it."""
-        self.load(names, memory)
+        """All of them, and autograd takes the weights: what other nodes moved in inference mode is copied out of it."""
+        self.load(names, memory, whole=True)
         for name in names:
             give_to_autograd(getattr(self.pipe, name))
 

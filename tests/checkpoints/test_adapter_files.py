@@ -21,19 +21,21 @@ from tiny_models import (
 
 from jointdit import JointDiTPipeline
 from jointdit.checkpoints.adapter_files import fuse_adapter, save_adapters
+from jointdit.checkpoints.single_file_names import unet_key
 from jointdit.cli import main
 from jointdit.errors import InputError
 from jointdit.models.model import JointDiTModel
 
 
-def loaded_by_diffusers(unet, path):
-    """By diffusers' loader, which its classes of other models inherit."""
+def loaded_by_diffusers(unet, path, **settings):
+    """By diffusers' loader, which its classes of other models inherit. path: of a file, or its tensors."""
 
     class Loadable(type(unet), PeftAdapterMixin):
         pass
 
     unet.__class__ = Loadable
-    unet.load_lora_adapter(str(path.parent), prefix="unet", weight_name=path.name)
+    given = (path, {}) if isinstance(path, dict) else (str(path.parent), {"weight_name": path.name})
+    unet.load_lora_adapter(given[0], prefix="unet", **given[1], **settings)
     return unet
 
 
@@ -84,6 +86,86 @@ def test_the_scale_in_the_metadata_holds_and_zeros_change_no_bit(tmp_path):
     torch.testing.assert_close(weight, other.get_submodule(name).weight, atol=1e-6, rtol=0)
 
 
+FORMS = {
+    "diffusers": ("unet.{}.lora_A.weight", "unet.{}.lora_B.weight"),
+    "a UNet alone": ("{}.lora_A.weight", "{}.lora_B.weight"),
+    "PEFT": ("base_model.model.{}.lora_A.weight", "base_model.model.{}.lora_B.weight"),
+    "before PEFT": ("unet.{}.lora.down.weight", "unet.{}.lora.up.weight"),
+    "processors": ("unet.{processor}_lora.down.weight", "unet.{processor}_lora.up.weight"),
+    "kohya": ("lora_unet_{flat}.lora_down.weight", "lora_unet_{flat}.lora_up.weight"),
+    "ComfyUI": ("diffusion_model.{original}.lora_down.weight", "diffusion_model.{original}.lora_up.weight"),
+    "kohya on ComfyUI": ("lora_unet_{flat_original}.lora_down.weight", "lora_unet_{flat_original}.lora_up.weight"),
+}
+LOADED_BY_DIFFUSERS = ("diffusers", "before PEFT", "processors")
+
+
+def in_form(form, matrices, unet):
+    """The tensors of a file."""
+    found = {}
+    for name, pair in matrices.items():
+        original = unet_key(unet, [*name.split("."), "weight"]).removesuffix(".weight")
+        head, _, tail = name.removesuffix(".0").rpartition(".")
+        spellings = {
+            "processor": f"{head}.processor.{tail}",
+            "flat": name.replace(".", "_"),
+            "original": original,
+            "flat_original": original.replace(".", "_"),
+        }
+        found |= {key.format(name, **spellings): part for key, part in zip(FORMS[form], pair, strict=True)}
+    return found
+
+
+def saved(matrices, folder):
+    save_adapters(folder, {"video_unet": matrices})
+    return folder / "video.safetensors"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_lora_of_the_video_expert_is_diffusers_own_bit_for_bit(tmp_path, form):
+    torch.manual_seed(0)
+    path, video, unet = tmp_path / "lora.safetensors", video_unet(), video_unet()
+    matrices = adapter_matrices(unet)
+    tensors = in_form(form, matrices, unet)
+    save_file(tensors, path)
+    theirs = loaded_by_diffusers(video_unet(), path if form in LOADED_BY_DIFFUSERS else saved(matrices, tmp_path))
+    theirs.fuse_lora(lora_scale=0.7)
+    fused = {name.replace(".base_layer", ""): tensor for name, tensor in theirs.state_dict().items()}
+    fuse_adapter(video, path, 0.7)
+    ours = video.state_dict()
+    assert all(torch.equal(ours[name], fused[name]) for name in ours)
+    before = unet.state_dict()
+    assert sum(not torch.equal(ours[name], before[name]) for name in ours) == len(tensors) / 2
+
+
+def test_each_layers_alpha_and_convolutions_count_as_diffusers_count_them(tmp_path):
+    torch.manual_seed(0)
+    path, unet = tmp_path / "lora.safetensors", video_unet()
+    spatial = "up_blocks.1.resnets.0.spatial_res_block.conv1"
+    attention = "mid_block.attentions.0.temporal_transformer_blocks.0.attn1.to_q"
+    out, into = unet.get_submodule(spatial).weight.shape[:2]
+    width = unet.get_submodule(attention).weight.shape[0]
+    parts = {
+        spatial: (0.1 * torch.randn(4, into, 3, 3), torch.randn(out, 4, 1, 1), torch.tensor(1.0)),
+        attention: (0.1 * torch.randn(2, width), torch.randn(width, 2), torch.tensor([6.0])),
+    }
+    tensors = {}
+    for name, (down, up, alpha) in parts.items():
+        flat = f"lora_unet_{name.replace('.', '_')}"
+        tensors |= {f"{flat}.lora_down.weight": down, f"{flat}.lora_up.weight": up, f"{flat}.alpha": alpha}
+    save_file(tensors, path)
+    fuse_adapter(unet, path)
+    given = {}
+    for name, (down, up, _) in parts.items():
+        given |= {f"unet.{name}.lora_A.weight": down, f"unet.{name}.lora_B.weight": up}
+    alphas = {f"unet.{name}.alpha": alpha.item() for name, (_, _, alpha) in parts.items()}
+    theirs = loaded_by_diffusers(video_unet(), given, network_alphas=alphas)
+    theirs.fuse_lora()
+    assert torch.equal(unet.get_submodule(attention).weight, theirs.get_submodule(attention).weight)
+    ours, others = (each.get_submodule(spatial).weight for each in (unet, theirs))
+    torch.testing.assert_close(ours, others, atol=1e-6, rtol=0)
+    assert (ours - video_unet().get_submodule(spatial).weight).abs().max() > 0.01
+
+
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 
 
@@ -91,9 +173,14 @@ LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
     ("tensors", "settings", "message"),
     [
         ({}, {}, "no adapter in it"),
-        ({f"{LAYER}.alpha": (1,)}, {}, "not an adapter in diffusers' format, which has no .*alpha"),
+        (
+            {f"{LAYER}.hada_w1_a": (2, 2)},
+            {},
+            "not a low-rank adapter .LoRA. .*has no .*hada_w1_a",
+        ),
+        ({f"{LAYER}.alpha": (1,)}, {}, "lora_A.weight' is missing"),
         ({f"{LAYER}.lora_A.weight": (2, 32)}, {}, "lora_B.weight' is missing"),
-        ({"elsewhere.lora_A.weight": (2, 32), "elsewhere.lora_B.weight": (32, 2)}, {}, "linear layer 'elsewhere'"),
+        ({"elsewhere.lora_A.weight": (2, 32), "elsewhere.lora_B.weight": (32, 2)}, {}, "a layer 'elsewhere'"),
         ({f"{LAYER}.lora_A.weight": (2, 48), f"{LAYER}.lora_B.weight": (32, 2)}, {}, r"A \[2, 48\].*weight \[32, 32\]"),
         ({f"{LAYER}.lora_A.weight": (2, 32), f"{LAYER}.lora_B.weight": (32, 3)}, {}, "made for another model"),
         ({f"{LAYER}.lora_A.weight": (2, 32)}, {"use_dora": True}, "an adapter with use_dora"),
@@ -117,7 +204,7 @@ def test_an_adapter_that_is_no_number_is_named_with_its_tensor(tmp_path, number)
     tensors = {f"unet.{LAYER}.lora_A.weight": torch.ones(2, 32), f"unet.{LAYER}.lora_B.weight": up}
     save_file(tensors, path)
     with pytest.raises(
-        InputError, match=f"{path}: {LAYER}.lora_B.weight has numbers that are NaN or infinite"
+        InputError, match=f"{path}: unet.{LAYER}.lora_B.weight has numbers that are NaN or infinite"
     ) as caught:
         fuse_adapter(video, path)
     assert "\n" not in str(caught.value) and all(tensor.isfinite().all() for tensor in video.state_dict().values())

@@ -19,9 +19,10 @@ import torch
 from comfy_pack import ROOT, STAND_IN, library, load_pack, nodes
 from original_svd import SMALL_CONFIGS, write_single_file
 from safetensors.torch import load_file
-from tiny_models import write_experts, write_trained
+from tiny_models import adapter_matrices, write_experts, write_trained
 
-from jointdit import Clip, JointDiTPipeline
+from jointdit import Clip, JointDiTPipeline, Memory
+from jointdit.checkpoints.adapter_files import save_adapters
 from jointdit.diffusion.guidance import DEFAULTS
 from jointdit.diffusion.reuse import Reuse
 from jointdit.evaluate import draw_sync
@@ -74,6 +75,7 @@ from comfy_pack import load_pack, nodes
 load_pack()
 print(len(nodes()))
 """
+CASTS = "comfy_cast_weights"  # of a layer whose weights come to the device as they are used
 SHAPE = {"width": 48, "height": 40, "frames": 4, "fps": 8.0}
 
 
@@ -166,6 +168,47 @@ def test_every_widget_and_socket_explains_itself(node):
 
 def test_nodes_make_the_very_clip_that_the_library_makes(model, models, pictures):
     assert_same_clip(model, library_pipe(models), pictures[:1])
+
+
+def test_experts_that_fit_only_in_part_make_the_same_clip(model, models, pictures, monkeypatch):
+    casting = []
+
+    def half(patchers, memory_required=0, force_full_load=False):
+        for each in patchers:
+            each.load(torch.device("cpu"), sum(tensor.nbytes for tensor in each.model.parameters()) / 2)
+            casting.extend(name for name, layer in each.model.named_modules() if getattr(layer, CASTS, False))
+
+    monkeypatch.setattr(manager, "load_models_gpu", half)
+    assert_same_clip(model, library_pipe(models), pictures[:1])
+    assert len(casting) > 100 and any(name.endswith("temporal_res_block.conv1") for name in casting)
+
+
+def test_a_lora_of_the_video_expert_loads_with_it(models, pictures):
+    plain, folder = library_pipe(models), models / "loras" / "mine"
+    torch.manual_seed(0)
+    save_adapters(folder, {"video_unet": adapter_matrices(plain.video_unet)})
+    plain.load_video_lora(folder / "video.safetensors", 0.5)
+    experts = {"video_expert": "svd", "audio_expert": "audioldm2", "joint_blocks": "none (identity)"}
+    chosen = {"video_lora": "mine/video.safetensors", "lora_strength": 0.5}
+    clip = assert_same_clip(run("LoadExperts", **experts, **chosen)[0], plain, pictures[:1])
+    assert not np.array_equal(library_clip(library_pipe(models), pictures[:1]).frames, clip.frames)
+    save_adapters(folder, {"audio_unet": adapter_matrices(plain.audio_unet)})
+    with pytest.raises(ValueError, match="audio.safetensors: made for another model"):
+        run("LoadExperts", **experts, video_lora="mine/audio.safetensors")
+    with pytest.raises(ValueError, match="'gone.safetensors' is not there .found: none, mine/audio.*models.*loras"):
+        run("LoadExperts", **experts, video_lora="gone.safetensors")
+
+
+def test_experts_in_eight_bits_are_the_librarys(model, models, pictures):
+    experts = {"video_expert": "svd", "audio_expert": "audioldm2", "joint_blocks": "none (identity)"}
+    small, pipe = run("LoadExperts", **experts, weights="eight bits")[0], library_pipe(models)
+    pipe.set_memory(Memory(float8=True))
+    assert_same_clip(small, pipe, pictures[:1])
+    sizes = [
+        sum(each.nbytes for name in ("video_unet", "audio_unet") for each in getattr(made.pipe, name).parameters())
+        for made in (small, model)
+    ]
+    assert sizes[0] < 0.35 * sizes[1]  # of float32
 
 
 def assert_same_clip(model, pipe, picture):

@@ -34,7 +34,7 @@ class AudioExpert:
         """In. sample [B, C, l, m], timestep [B] or scalar, two text sequences [B, S, D], mask of the second [B, S]."""
         unet = self.unet
         timestep = expand_timestep(timestep, sample.shape[0], sample.device)
-        with _full_precision(unet):
+        with _full_precision(unet, sample.device):
             hidden = unet.conv_in(sample)
             embedding = unet.time_embedding(unet.time_proj(timestep).to(sample.dtype))
         state = ExpertState(
@@ -52,18 +52,18 @@ class AudioExpert:
 
     def run(self, state: ExpertState, stage: int) -> ExpertState:
         """Stage 0 .. n: a down block, or mid as the last."""
-        with _full_precision(self.unet):
+        with _full_precision(self.unet, state.hidden.device):
             return run_inner_block(self.unet, state, stage, self.call)
 
     def finish(self, state: ExpertState) -> Tensor:
         """Out: the raw prediction [B, C, l, m]."""
-        with _full_precision(self.unet):
+        with _full_precision(self.unet, state.hidden.device):
             return run_end(self.unet, run_up_blocks(self.unet, state, ALL, self.call))
 
 
-def _full_precision(unet: AudioLDM2UNet2DConditionModel) -> AbstractContextManager[Any]:
-    weight = unet.conv_in.weight
-    kind = weight.device.type  # "meta" has no autocast
-    if weight.dtype != torch.float32 or not torch.amp.is_autocast_available(kind):
+def _full_precision(unet: AudioLDM2UNet2DConditionModel, device: torch.device) -> AbstractContextManager[Any]:
+    """device: where it computes; its weights may rest elsewhere."""
+    known = torch.amp.is_autocast_available(device.type)  # "meta" has no autocast
+    if unet.conv_in.weight.dtype != torch.float32 or not known:
         return nullcontext()
-    return torch.autocast(kind, enabled=False)
+    return torch.autocast(device.type, enabled=False)

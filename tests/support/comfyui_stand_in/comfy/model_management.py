@@ -47,7 +47,9 @@ def soft_empty_cache() -> None:
 
 
 def load_models_gpu(models: list, memory_required: float = 0, force_full_load: bool = False) -> None:
-    assert force_full_load and not torch.is_inference_mode_enabled()
+    assert not torch.is_inference_mode_enabled()
+    for model in models:
+        model.load(get_torch_device(), full_load=True)  # as where nothing but a CPU is there
     record.loaded.extend(type(model.model.component).__name__ for model in models)
 
 

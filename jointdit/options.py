@@ -168,6 +168,13 @@ SAMPLING = (
         1,
     ),
     Declared(
+        "reuse-layers",
+        "N",
+        Range("whole", 1, 16),
+        "with reuse: so many of the video model's last layers run in every step; more is finer and slower",
+        1,
+    ),
+    Declared(
         "isolated", "", Flag(), "picture and sound never see each other: the same model without what joins them", False
     ),
 )

@@ -115,6 +115,16 @@ class Sample(io.ComfyNode):
                     optional=True,
                     advanced=True,
                 ),
+                io.Int.Input(
+                    "reuse_layers",
+                    default=1,
+                    min=1,
+                    max=int(highest("reuse-layers")),
+                    tooltip="Where steps reuse: so many of the video model's last layers run in every step. More is "
+                    "finer and slower. Stable Video Diffusion has 3, tiny 2. Not read where reuse is 1.",
+                    optional=True,
+                    advanced=True,
+                ),
             ],
             outputs=[
                 io.Latent.Output(

@@ -84,6 +84,7 @@ PASSES = {  # isolated or not, of those that share the conditions, then of the o
     "joint-cfg-star": ((False, True), (True,)),
 }
 REUSED = (2, 3, 4)  # schedules: every so many steps is full
+LAYERS = (1, 2, 3)  # of the last up block that run in every step
 FEW = (4, 8, 25)  # steps
 INTERVAL = (0.28, 5.42)  # of sigma, in which guidance acts: that of 2404.07724 for Stable Diffusion XL
 TEXT = (8, 24)  # tokens of AudioLDM2's two streams
@@ -438,17 +439,39 @@ class Operations:
         return {"whole": counter.get_total_flops() / 1e12} | found
 
     @torch.no_grad()
-    def reused(self, shape: ClipShape, mode: str) -> float:
-        """TFLOP of one step under a guidance that reuses the depth of the video."""
+    def reused(self, shape: ClipShape, mode: str, layers: int) -> dict[str, float]:
+        """TFLOP of one step under a guidance that runs no more of the video than the last layers of its last block and
+        what those take of In, by block."""
+        cut = self.model.cut(layers)
         own, others = PASSES[mode]
         rows = torch.tensor([0] * len(own) + [1] * len(others), device=self.device)
         isolated = torch.tensor([*own, *others])
-        stem = self.model.stem(*self.inputs(shape, rows=1 + bool(others)))
-        _, kept = self.model.trunk(stem.select(rows), isolated, keep=True, deep=True)
+        stem = self.model.rest_of_stem(self.model.stem(*self.inputs(shape, rows=1 + bool(others)), cut), cut)
+        _, kept = self.model.trunk(stem.select(rows), isolated, keep=True, cut=cut)
         with FlopCounterMode(display=False) as counter:
-            stem = self.model.stem(*self.inputs(shape, rows=1 + bool(others)))
-            self.model.trunk_again(stem.select(rows), isolated, kept)
-        return counter.get_total_flops() / 1e12
+            split = Split(self.model, counter.get_total_flops, lambda start, end: end - start)
+            stem = self.model.stem(*self.inputs(shape, rows=1 + bool(others)), cut)
+            self.model.trunk_again(stem.select(rows), isolated, kept, cut)
+            split.end()
+        found = {name: flops / 1e12 for name, flops in split.totals().items()}
+        return {"whole": counter.get_total_flops() / 1e12} | found
+
+    @torch.no_grad()
+    def outer_layers(self, shape: ClipShape) -> dict[str, float]:
+        """TFLOP of one pass in each layer of the video's first down block and of its last up block, and at its ends."""
+        unet = self.model.video_unet
+        parts = {"conv_in": [unet.conv_in], "norm and conv_out": [unet.conv_norm_out, unet.conv_out]}
+        for name, block in (("down 0", unet.down_blocks[0]), ("up 3", unet.up_blocks[-1])):
+            for index, layer in enumerate(zip(block.resnets, block.attentions, strict=True)):
+                parts[f"{name}, layer {index}"] = layer
+        parts["down 0, downsampler"] = unet.down_blocks[0].downsamplers
+        with FlopCounterMode(display=False) as counter:
+            split = Split(self.model, counter.get_total_flops, lambda start, end: end - start)
+            for name, modules in parts.items():
+                split.watch(name, *modules)
+            self.model(*self.inputs(shape, rows=1))
+            split.end()
+        return {name: flops / 1e12 for name, flops in split.totals().items() if name in parts}
 
     @torch.no_grad()
     def sound_guided(self, shape: ClipShape) -> float:
@@ -542,7 +565,7 @@ def operations(size: Size) -> dict[str, Any]:
         video, audio = count.diffusers(shape, rows=1)
         theirs = sum(count.diffusers(shape, rows=2))
         steps = {mode: count.joint(shape, mode) for mode in PASSES}
-        again = {mode: count.reused(shape, mode) for mode in PASSES}
+        again = {f"{layers} layers": {mode: count.reused(shape, mode, layers) for mode in PASSES} for layers in LAYERS}
         cheap = {"the sound alone": count.sound_guided(shape) / theirs}
         for mode in ("cfg", "joint-cfg", "joint-cfg-star"):
             guided = guided_steps() / 25
@@ -555,10 +578,23 @@ def operations(size: Size) -> dict[str, Any]:
             "TFLOP of a step of diffusers' two pipelines": theirs,
             "TFLOP of a joint step": {mode: step["whole"] for mode, step in steps.items()},
             "ratio to diffusers' two pipelines": {mode: step["whole"] / theirs for mode, step in steps.items()},
-            "TFLOP of a step that reuses the depth of the video": again,
+            "TFLOP of a step that reuses the depth of the video": {
+                layers: {mode: step["whole"] for mode, step in found.items()} for layers, found in again.items()
+            },
             "ratio to diffusers' two pipelines of a clip, with reuse": {
-                f"every {every}": {mode: clip_of(steps[mode]["whole"], again[mode], every) / theirs for mode in PASSES}
+                f"every {every}": {
+                    layers: {
+                        mode: clip_of(steps[mode]["whole"], step["whole"], every) / theirs
+                        for mode, step in found.items()
+                    }
+                    for layers, found in again.items()
+                }
                 for every in REUSED
+            },
+            "TFLOP of one pass by layer, at both ends of the video": count.outer_layers(shape),
+            "TFLOP of one pass that reuses, by block": {
+                layers: {name: flops for name, flops in found["none"].items() if flops}
+                for layers, found in again.items()
             },
             "operations of a clip relative to 25 steps of diffusers' two pipelines, by steps": {
                 str(number): {mode: number / 25 * steps[mode]["whole"] / theirs for mode in ("none", "joint-cfg")}

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import assert_close, conditioning, inputs, joint_model
+from gaussian_model import clock
+from tiny_models import LATENT, assert_close, conditioning, inputs, joint_model
 
-from jointdit import InputError
+from jointdit import InputError, JointCFG, Reuse
+from jointdit.diffusion.denoiser import JointDenoiser
+from jointdit.diffusion.guidance import GuidedDenoiser
+from jointdit.diffusion.samplers import euler
+from jointdit.latents import JointLatents
 from jointdit.models.experts.attention import SingleTokenAttention, shorten_cross_attention
 from jointdit.runtime.speed import Speed, graphs_compiled, set_speed
 
@@ -78,6 +83,26 @@ def test_compiled_blocks_give_the_same_numbers_and_are_compiled_once():
     assert graphs_compiled() == first, "the same shapes need no other graph"
     set_speed(model, Speed(), CPU)
     assert torch.equal(evaluate(model).audio, plain.audio) and graphs_compiled() == first
+
+
+@torch.no_grad()
+def test_parts_of_compiled_blocks_are_compiled_once_for_all_runs():
+    model, levels = joint_model(open_gates=True), clock().grid(sigmas=torch.tensor([4.0, 2.0, 1.0]))
+    x, cond = JointLatents(torch.randn(2, 3, LATENT, 8, 8), torch.randn(2, LATENT, 12, 16)), conditioning(2)
+
+    def sample():
+        joint = JointDenoiser(model, clock(), reuse=Reuse(2))
+        return euler(GuidedDenoiser(joint, JointCFG(mode="none"), cond), x, levels)
+
+    plain = sample()
+    set_speed(model, Speed(compile="eager"), CPU)
+    before = graphs_compiled()
+    assert_close(sample(), plain)
+    first = graphs_compiled()
+    whole = len(model.video_unet.down_blocks) + 1 + len(model.video_unet.up_blocks)
+    assert first - before > whole
+    assert_close(sample(), plain)
+    assert graphs_compiled() == first, "a new run has the same parts"
 
 
 def test_a_stream_needs_cuda():

@@ -171,8 +171,7 @@ SAMPLING = (
         "reuse-layers",
         "N",
         Range("whole", 1, 16),
-        "with reuse: so many of the video model's last layers run in every step; more is finer and slower",
-        1,
+        "with reuse: run no more than so many of the video model's last layers in every step; default its last block",
     ),
     Declared(
         "isolated", "", Flag(), "picture and sound never see each other: the same model without what joins them", False

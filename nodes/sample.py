@@ -117,11 +117,12 @@ class Sample(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "reuse_layers",
-                    default=1,
-                    min=1,
+                    default=0,
+                    min=0,
                     max=int(highest("reuse-layers")),
-                    tooltip="Where steps reuse: so many of the video model's last layers run in every step. More is "
-                    "finer and slower. Stable Video Diffusion has 3, tiny 2. Not read where reuse is 1.",
+                    tooltip="Where steps reuse: run no more than so many of the video model's last layers in every "
+                    "step, which is faster and less exact. Stable Video Diffusion has 3, tiny 2. 0: its whole last "
+                    "block. Not read where reuse is 1.",
                     optional=True,
                     advanced=True,
                 ),

@@ -42,9 +42,9 @@ def sampling_settings(options: Mapping[str, Any], guidance: JointCFG) -> Samplin
     sync, interval = options.get("sync"), options.get("sync_interval")
     if interval and not sync:
         raise InputError(f"--sync-interval {interval[0]:g}:{interval[1]:g}: goes with --sync only; leave it out")
-    layers = {} if options.get("reuse_layers") is None else {"layers": options["reuse_layers"]}
-    if layers and not options.get("reuse"):
-        raise InputError(f"--reuse-layers {layers['layers']}: goes with --reuse only; leave it out")
+    reuse, layers = options.get("reuse"), options.get("reuse_layers")
+    if layers and not reuse:
+        raise InputError(f"--reuse-layers {layers}: goes with --reuse only; leave it out")
     return SamplingSettings().changed(
         steps=options["steps"],
         sampler=options["sampler"],
@@ -55,7 +55,7 @@ def sampling_settings(options: Mapping[str, Any], guidance: JointCFG) -> Samplin
         fresh_noise=options["fresh_noise"],
         isolated=options.get("isolated"),
         sync=SyncGuidance(sync, *([interval] if interval else [])) if sync else None,
-        reuse=Reuse(options["reuse"], **layers) if options.get("reuse") else None,
+        reuse=Reuse(reuse, layers=layers) if reuse else None,
     )
 
 

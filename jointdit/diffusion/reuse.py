@@ -27,20 +27,21 @@ class Reuse:
     this since the latest full one: mean absolute difference, relative to the mean absolute value (as in TeaCache,
     2411.19108). None does not look.
     layers: of the video expert's last up block, so many layers run anew in every evaluation, each with its skip from
-    In: 1 is the last one on what `conv_in` gives. `VideoExpert.cut` refuses more than there are.
+    In: 1 is the last one on what `conv_in` gives. None is all, with the whole first down block. A model refuses more
+    than it has (`VideoExpert.cut`).
     Raises InputError for values out of range.
     """
 
     every: int = 2
     moved: float | None = None
-    layers: int = 1
+    layers: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.every <= LONGEST:
             raise InputError(f"reuse {self.every}: give a whole number from 1 (every evaluation is full) to {LONGEST}")
         if self.moved is not None and not self.moved >= 0:
             raise InputError(f"moved {self.moved}: give 0 or more, for example 0.2")
-        if not 1 <= self.layers <= MOST_LAYERS:
+        if self.layers is not None and not 1 <= self.layers <= MOST_LAYERS:
             raise InputError(f"reuse layers {self.layers}: give a whole number from 1 to {MOST_LAYERS}")
 
     def suffices(self, age: int, before: Tensor | None, now: Tensor | None) -> bool:

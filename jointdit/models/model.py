@@ -136,13 +136,14 @@ class JointDiTModel(nn.Module):
         self.audio_stream: torch.cuda.Stream | None = None
         self.compiled: dict[str, Any] | None = None
 
-    def cut(self, layers: int) -> VideoCut:
+    def cut(self, layers: int | None) -> VideoCut:
         """`VideoExpert.cut`, its parts compiled where the blocks are. Raises InputError where the video's last up block
         has fewer layers."""
         cut = self._experts()[0].cut(layers)
         if self.compiled is not None:
             for part in (*cut.outer_down, *cut.inner_down, *cut.inner_up, *cut.outer_up):
-                part.compile(**self.compiled)
+                if part._compiled_call_impl is None:  # a whole block is compiled
+                    part.compile(**self.compiled)
         return cut
 
     def _call(self, function: Call, *args: Any, **inputs: Any) -> Any:
@@ -252,7 +253,7 @@ class JointDiTModel(nn.Module):
         split = split_isolated(isolated, stem.fps.shape[0], stem.fps.device)
         return JointLatents(
             *self._both(
-                partial(self._experts()[0].outer, replace(stem.video, hidden=kept.deep), cut),
+                partial(self._experts()[0].again, stem.video, kept.deep, cut),
                 partial(self._audio_on, kept, stem.audio, stem.audio_embedding, stem.context, split),
             )
         )

@@ -148,7 +148,7 @@ def _sampling(options: Mapping[str, Any]) -> dict[str, Any]:
         "sync": options["sync"] or 0.0,
         "clips": 1,
         "reuse": options["reuse"] or 1,
-        "reuse_layers": options["reuse_layers"] or 1,
+        "reuse_layers": options["reuse_layers"] or 0,
     }
 
 

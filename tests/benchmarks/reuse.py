@@ -29,13 +29,13 @@ from jointdit.media.files import whole_file
 ROWS = {
     "exact": None,
     "every 2": Reuse(2),
-    "every 2, 2 layers": Reuse(2, layers=2),
     "every 3": Reuse(3),
     "every 4": Reuse(4),
     "moved 0.1": Reuse(1000, moved=0.1),
     "moved 0.2": Reuse(1000, moved=0.2),
-    "every 3, 2 layers": Reuse(3, layers=2),
-    "every 4, 2 layers": Reuse(4, layers=2),
+    "every 2, 1 layer": Reuse(2, layers=1),
+    "every 3, 1 layer": Reuse(3, layers=1),
+    "moved 0.05, 1 layer": Reuse(1000, moved=0.05, layers=1),
 }
 
 

@@ -230,7 +230,7 @@ def test_every_option_does_something(photo, tmp_path) -> None:
         ["--sampler", "dpmpp_2m"],
         ["--sampler", "lcm"],
         ["--reuse", "2"],
-        ["--reuse", "2", "--reuse-layers", "2"],
+        ["--reuse", "2", "--reuse-layers", "1"],
         ["--audio-substeps", "3"],
         ["--dtype", "bfloat16"],
         ["--motion-bucket", "900"],

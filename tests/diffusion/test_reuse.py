@@ -102,7 +102,8 @@ def test_a_reused_evaluation_runs_the_last_layers_and_what_they_take_of_in_alone
     again = layers_that_run(model, lambda: joint.denoise(noise(), LEVELS[0], asked))
     down = [f"down_blocks.0.{kind}.{layer}" for kind in ("resnets", "attentions") for layer in range(layers - 1)]
     up = [f"up_blocks.2.{kind}.{layer}" for kind in ("resnets", "attentions") for layer in range(3 - layers, 3)]
-    assert again == {"conv_in", *down, *up} and again < whole
+    ends = ["conv_in", *(["down_blocks.0.downsamplers.0"] if layers == 3 else [])]
+    assert again == {*ends, *down, *up} and again < whole
     plain = JointDenoiser(model, clock())
     assert whole == layers_that_run(model, lambda: plain.denoise(noise(), LEVELS[0], asked))
 
@@ -134,6 +135,13 @@ def test_blocks_of_two_layers_without_attention_are_cut_too_and_a_third_is_refus
         assert calls["middle"] == full and torch.equal(found.video, plain[0].video)
     with pytest.raises(InputError, match="reuse layers 3: the last block of this video model has 2 layers; give 1 to"):
         JointDenoiser(joint, clock(), reuse=Reuse(2, layers=3))
+
+
+def test_all_layers_are_the_default(model):
+    last, down = model.video_unet.up_blocks[-1], model.video_unet.down_blocks[0]
+    for layers in (None, 3):
+        cut = model.cut(layers)
+        assert cut.outer_down == [down] and cut.outer_up == [last] and not (cut.inner_down or cut.inner_up)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])

@@ -140,7 +140,7 @@ def test_every_layer_runs_on_the_device_and_what_is_not_used_rests(pipe, picture
 @pytest.mark.parametrize("offload", ["component", "stage"])
 def test_parts_of_blocks_run_on_the_device_too_and_give_the_same_numbers(pipe, picture, offload):
     conditions = pipe.condition([picture], ["a ball"], [None], pipe.shape(**SHAPE), seeded())
-    settings = SamplingSettings(4, guidance=JointCFG(mode="joint-cfg"), reuse=Reuse(2))
+    settings = SamplingSettings(4, guidance=JointCFG(mode="joint-cfg"), reuse=Reuse(2, layers=1))
     plain = pipe.sample(conditions, settings, generator=seeded(1))
     pipe.set_memory(Memory(offload=offload))
     watch = Watch(pipe)

@@ -91,7 +91,7 @@ def test_parts_of_compiled_blocks_are_compiled_once_for_all_runs():
     x, cond = JointLatents(torch.randn(2, 3, LATENT, 8, 8), torch.randn(2, LATENT, 12, 16)), conditioning(2)
 
     def sample():
-        joint = JointDenoiser(model, clock(), reuse=Reuse(2))
+        joint = JointDenoiser(model, clock(), reuse=Reuse(2, layers=1))
         return euler(GuidedDenoiser(joint, JointCFG(mode="none"), cond), x, levels)
 
     plain = sample()

@@ -114,15 +114,22 @@ def layers_of(block: nn.Module, layers: slice, sampler: bool) -> list[nn.Module]
 
     sampler: whether the down- or upsampler, if any, runs after them. Layers, weights and hooks are the block's own.
     """
-    part, modules = copy.copy(block), dict(block.named_children())
+    modules = dict(block.named_children())
+    samplers = modules.keys() & {"downsamplers", "upsamplers"}
+    count = len(cast(nn.ModuleList, modules["resnets"]))
+    chosen = range(count)[layers]
+    if len(chosen) == count and (sampler or not samplers):
+        return [block]
+    if not chosen and not (sampler and samplers):
+        return []
     for name in modules.keys() & {"resnets", "attentions"}:
         modules[name] = nn.ModuleList(list(cast(nn.ModuleList, modules[name]))[layers])
+    part = copy.copy(block)
     part._modules = cast("dict[str, nn.Module | None]", modules)
-    samplers = modules.keys() & {"downsamplers", "upsamplers"}
     if not sampler:
         for name in samplers:
             setattr(part, name, None)
-    return [part] if len(cast(nn.ModuleList, modules["resnets"])) or (sampler and samplers) else []
+    return [part]
 
 
 def block_inputs(block: nn.Module, state: ExpertState) -> dict[str, Tensor]:

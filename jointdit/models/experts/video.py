@@ -29,9 +29,10 @@ from .state import (
 class VideoCut:
     """The first down block and the last up block of a UNet in two parts each: outer layers, and those that lie deeper.
 
-    A part is the block with those of its layers, or nothing where there are none.
+    A part is the block with those of its layers, or nothing where there are none.    layers: outer ones of the up block.
     """
 
+    layers: int
     outer_down: Sequence[nn.Module]
     inner_down: Sequence[nn.Module]
     inner_up: Sequence[nn.Module]
@@ -96,20 +97,27 @@ class VideoExpert:
         """The rest of Out."""
         return self._end(run_up_blocks(self.unet, state, cut.outer_up, self.call))
 
-    def cut(self, layers: int) -> VideoCut:
+    def again(self, state: ExpertState, deep: Tensor, cut: VideoCut) -> Tensor:
+        """`outer` after `start` with this cut, on the hidden state that `inner` gave in an earlier evaluation."""
+        return self.outer(replace(state, hidden=deep, skips=state.skips[: cut.layers]), cut)
+
+    def cut(self, layers: int | None) -> VideoCut:
         """What the last `layers` layers of the last up block take of In lies outside, with them; all else is deeper.
 
-        Raises InputError where the block has fewer layers.
+        With all layers, or None, both blocks are outside as wholes. Raises InputError where there are fewer.
         """
         down, up = self.unet.down_blocks[0], self.unet.up_blocks[-1]
         count = len(cast(nn.ModuleList, up.resnets))
+        layers = count if layers is None else layers
         if not 1 <= layers <= count:
             raise InputError(
                 f"reuse layers {layers}: the last block of this video model has {count} layers; give 1 to {count}"
             )
+        whole = layers == count
         return VideoCut(
-            outer_down=layers_of(down, slice(layers - 1), sampler=False),
-            inner_down=layers_of(down, slice(layers - 1, None), sampler=True),
+            layers,
+            outer_down=layers_of(down, slice(layers - 1), sampler=whole),
+            inner_down=layers_of(down, slice(layers - 1, None), sampler=not whole),
             inner_up=layers_of(up, slice(count - layers), sampler=False),
             outer_up=layers_of(up, slice(count - layers, None), sampler=True),
         )

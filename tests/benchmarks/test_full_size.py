@@ -31,18 +31,22 @@ def test_a_step_of_joint_cfg_takes_fewer_operations_than_the_two_pipelines(count
     assert blocks == pytest.approx(step["whole"], rel=0.01), "the split leaves nothing of weight out"
 
 
-def test_a_step_that_reuses_takes_the_last_layers_and_what_they_take_of_in(count):
-    step, ends = count.joint(SMALL, "joint-cfg"), count.outer_layers(SMALL)
+def test_a_step_that_reuses_takes_in_and_the_last_up_block(count):
+    step = count.joint(SMALL, "joint-cfg")
     audio = sum(flops for name, flops in step.items() if name.startswith("audio"))
-    again = [count.reused(SMALL, "joint-cfg", layers) for layers in (1, 2, 3)]
-    for layers, found in enumerate(again, 1):
-        video = ends["conv_in"] + ends["norm and conv_out"]
-        video += sum(ends[f"down 0, layer {layer}"] for layer in range(layers - 1))
-        video += sum(ends[f"up 3, layer {layer}"] for layer in range(3 - layers, 3))
-        assert found["whole"] == pytest.approx(2 * video + audio, rel=0.02)
-        assert sum(flops for name, flops in found.items() if "down" in name and "video" in name) == 0
-    assert ends["down 0, downsampler"] + ends["conv_in"] < 0.02 * step["video In"]
-    assert full_size.clip_of(step["whole"], again[0]["whole"], 2) < 0.55 * sum(count.diffusers(SMALL, rows=2))
+    again = count.reused(SMALL, "joint-cfg")
+    assert again == pytest.approx(step["video In"] + step["video up 3"] + audio, rel=0.02)
+    assert again < 0.36 * step["whole"]
+
+
+def test_a_step_that_reuses_with_fewer_layers_takes_those_and_their_skips_alone(count):
+    layers, step = count.outer_layers(SMALL), count.joint(SMALL, "none")
+    audio = sum(flops for name, flops in step.items() if name.startswith("audio"))
+    ends = layers["conv_in"] + layers["norm and conv_out"]
+    last = count.reused(SMALL, "none", 1)
+    assert last == pytest.approx(ends + layers["up 3, layer 2"] + audio, rel=0.02)
+    two = count.reused(SMALL, "none", 2)
+    assert two - last == pytest.approx(layers["down 0, layer 0"] + layers["up 3, layer 1"], rel=0.001)
 
 
 @pytest.mark.parametrize(("shape", "from_seconds"), [(LARGE, 4), (SMALL, 16)])

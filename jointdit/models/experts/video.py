@@ -29,10 +29,10 @@ from .state import (
 class VideoCut:
     """The first down block and the last up block of a UNet in two parts each: outer layers, and those that lie deeper.
 
-    A part is the block with those of its layers, or nothing where there are none.    layers: outer ones of the up block.
+    A part is the block with those of its layers, or nothing where there are none.
     """
 
-    layers: int
+    layers: int  # of the up block that are outer
     outer_down: Sequence[nn.Module]
     inner_down: Sequence[nn.Module]
     inner_up: Sequence[nn.Module]

@@ -169,6 +169,12 @@ SAMPLING = (
         1,
     ),
     Declared(
+        "reuse-layers",
+        "N",
+        Range("whole", 1, 16),
+        "with reuse: run no more than so many of the video model's last layers in every step; default its last block",
+    ),
+    Declared(
         "isolated", "", Flag(), "picture and sound never see each other: the same model without what joins them", False
     ),
 )

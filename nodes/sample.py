@@ -115,6 +115,17 @@ class Sample(io.ComfyNode):
                     optional=True,
                     advanced=True,
                 ),
+                io.Int.Input(
+                    "reuse_layers",
+                    default=0,
+                    min=0,
+                    max=int(highest("reuse-layers")),
+                    tooltip="Where steps reuse: run no more than so many of the video model's last layers in every "
+                    "step, which is faster and less exact. Stable Video Diffusion has 3, tiny 2. 0: its whole last "
+                    "block. Not read where reuse is 1.",
+                    optional=True,
+                    advanced=True,
+                ),
             ],
             outputs=[
                 io.Latent.Output(

@@ -186,6 +186,11 @@ def test_counted_ratios_are_what_the_log_says() -> None:
     for every in (2, 3, 4):
         ratios = [size[again][f"every {every}"]["joint-cfg"] for size in (small, large)]
         assert f"| `--reuse {every}` | {ratios[0]:.2f} | {ratios[1]:.2f} |" in speed
+    counted = json.loads((ROOT / "docs" / "logs" / "reuse_layers.json").read_text(encoding="utf-8"))["layers"].values()
+    for every in (2, 3, 4):
+        for layers in (1, 2):
+            ratios = [size["by layers"][str(layers)][f"every {every}"]["joint-cfg"] for size in counted]
+            assert f"| `--reuse {every} --reuse-layers {layers}` | {ratios[0]:.2f} | {ratios[1]:.2f} |" in speed
     for steps, row in small[few].items():
         assert f"| {steps} | {row['none']:.2f} | {row['joint-cfg']:.2f} |" in speed
     assert guidance.count(f" | {small[cheap]['the sound alone']:.2f} |") == 3  # none at all is as little

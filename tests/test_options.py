@@ -15,6 +15,7 @@ from comfy_pack import load_pack, nodes
 from jointdit import Memory, SamplingSettings, Speed, SyncGuidance
 from jointdit.cli import generate
 from jointdit.diffusion.guidance import DEFAULTS, HIGHEST, JointCFG
+from jointdit.diffusion.reuse import MOST_LAYERS, Reuse
 from jointdit.diffusion.schedules import AudioGrid
 from jointdit.errors import InputError
 from jointdit.media.image import Fit
@@ -34,7 +35,8 @@ PYTHON_ONLY = {
 }
 # Nodes that have an option, by its name in Python.
 NODES = {
-    "JointDiTSample": "seed steps sampler audio_substeps audio_grid video_temperature fresh_noise sync reuse".split(),
+    "JointDiTSample": "seed steps sampler audio_substeps audio_grid video_temperature fresh_noise sync reuse "
+    "reuse_layers".split(),
     "JointDiTCondition": "prompt negative_prompt frames fps fit motion_bucket noise_augmentation window "
     "overlap".split(),
     "JointDiTJointCFG": ["rescale"],
@@ -62,7 +64,8 @@ def test_every_option_is_one_of_the_library() -> None:
     python = {field.name for each in (SamplingSettings, JointCFG, Memory, Speed) for field in fields(each)}
     python |= set(inspect.signature(JointDiTPipeline.__call__).parameters)
     python |= set(inspect.signature(JointDiTPipeline.long).parameters)
-    elsewhere = {"seed", "size", "memory", "sync_interval", "expandable_segments"}  # a generator, two numbers, a preset
+    elsewhere = {"seed", "size", "memory", "expandable_segments"}  # a generator, two numbers, a preset, the environment
+    elsewhere |= {"sync_interval", "reuse_layers"}  # fields of what another option makes
     elsewhere |= {"retake", "retake_only", "gain", "loudness", "precision"}  # of methods and functions of their own
     assert {RENAMED.get(key, key) for key in (each.key for each in DECLARED.values())} - python == elsewhere
 
@@ -74,6 +77,7 @@ def test_words_ranges_and_defaults_are_the_librarys() -> None:
     assert set(words["memory"]) == set(PRESETS) and set(words["offload"]) == set(OFFLOADS)
     assert SCALE.highest == HIGHEST
     assert DECLARED["sampler"].default == SamplingSettings().sampler
+    assert DECLARED["reuse-layers"].kind.highest == MOST_LAYERS and DECLARED["reuse-layers"].default == Reuse().layers
     assert DECLARED["sync-interval"].default == SyncGuidance().interval
     for name in ("video-temperature", "fresh-noise"):
         kind, key = DECLARED[name].kind, DECLARED[name].key

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 SHARED = (
     "model video-expert audio-expert expert-frames joint adapters audio-heads seed steps frames fps size guidance "
-    "video-scale audio-scale joint-scale sampler video-temperature fresh-noise reuse audio-substeps device dtype"
+    "video-scale audio-scale joint-scale sampler video-temperature fresh-noise reuse reuse-layers "
+    "audio-substeps device dtype"
 ).split()
 OF_FOLDERS = ("folder", "match", "reference")
 OF_SETS = ("videos", "layout", "split", "limit", "places", "samples", "part")  # --generate
@@ -301,7 +302,11 @@ def _load(options: Mapping[str, Any]) -> tuple[JointDiTPipeline, SamplingSetting
         "fresh_noise": chosen(sampling.fresh_noise, pipe.defaults.fresh_noise),
         "sampler": sampling.sampler,
         "dtype": options["dtype"] or "float32",
-    } | {name: str(options[name]) for name in (*EXPERTS, "audio_heads", "adapters", "reuse") if options[name]}
+    } | {
+        name: str(options[name])
+        for name in (*EXPERTS, "audio_heads", "adapters", "reuse", "reuse_layers")
+        if options[name]
+    }
     return pipe, sampling, settings
 
 

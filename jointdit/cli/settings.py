@@ -42,6 +42,9 @@ def sampling_settings(options: Mapping[str, Any], guidance: JointCFG) -> Samplin
     sync, interval = options.get("sync"), options.get("sync_interval")
     if interval and not sync:
         raise InputError(f"--sync-interval {interval[0]:g}:{interval[1]:g}: goes with --sync only; leave it out")
+    reuse, layers = options.get("reuse"), options.get("reuse_layers")
+    if layers and not reuse:
+        raise InputError(f"--reuse-layers {layers}: goes with --reuse only; leave it out")
     return SamplingSettings().changed(
         steps=options["steps"],
         sampler=options["sampler"],
@@ -52,7 +55,7 @@ def sampling_settings(options: Mapping[str, Any], guidance: JointCFG) -> Samplin
         fresh_noise=options["fresh_noise"],
         isolated=options.get("isolated"),
         sync=SyncGuidance(sync, *([interval] if interval else [])) if sync else None,
-        reuse=Reuse(options["reuse"]) if options.get("reuse") else None,
+        reuse=Reuse(reuse, layers=layers) if reuse else None,
     )
 
 

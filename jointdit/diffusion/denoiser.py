@@ -44,7 +44,7 @@ class _Part:
     isolated: Tensor  # [R]
     estimate: JointLatents
     video: KeptVideo  # of the latest full evaluation
-    start: Tensor | None  # what entered the experts of the video then, if it matters
+    start: Tensor | None  # what went deeper than the cut then, if it matters
     age: int = 0  # evaluations since
 
 
@@ -62,6 +62,7 @@ class JointDenoiser:
         if max_batch is not None and max_batch < 1:
             raise ValueError(f"max_batch {max_batch}: give None or at least 1")
         self.model, self.clock, self.max_batch, self.reuse = model, clock, max_batch, reuse
+        self._cut = None if reuse is None else model.cut(reuse.layers)
         self._kept: tuple[Sequence[Pass], Sequence[_Part]] = ((), ())  # of the evaluation before, for `reuse`
 
     def losses(
@@ -187,17 +188,20 @@ class JointDenoiser:
         unique, among = stem_rows.unique(return_inverse=True)
         first, among, samples = (index.to(device) for index in (unique % batch, among, stem_rows % batch))
         own = conditioning.select(unique.to(device))
-        stem = self.model.stem(*model_inputs(_select(x, first), levels.select(first), own), own)
+        reuse, cut = self.reuse, self._cut
+        stem = self.model.stem(*model_inputs(_select(x, first), levels.select(first), own), own, cut)
+        start = stem.video.hidden if reuse is not None and reuse.moved is not None else None
+        if reuse is not None and before is not None and not reuse.suffices(before.age, before.start, start):
+            before = None
+        if cut is not None and before is None:
+            stem = self.model.rest_of_stem(stem, cut)
         if len(unique) < len(among):  # else every row has an In of its own
             stem, own = stem.select(among), own.select(among)
-        reuse = self.reuse
-        start = stem.video.hidden if reuse is not None and reuse.moved is not None else None
-        if reuse is not None and before is not None and reuse.suffices(before.age, before.start, start):
-            raw, video = self.model.trunk_again(stem, isolated, before.video), before.video
+        if cut is not None and before is not None:
+            raw, video = self.model.trunk_again(stem, isolated, before.video, cut), before.video
             start, age = before.start, before.age + 1
         else:
-            kept = reuse is not None
-            (raw, video), age = self.model.trunk(stem, isolated, keep or kept, kept), 0
+            (raw, video), age = self.model.trunk(stem, isolated, keep or cut is not None, cut), 0
         estimate = clean_estimates(_select(x, samples), raw, levels.select(samples), own)
         return _Part(samples, own, isolated, estimate, video, start, age)
 

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
 from ..latents import JointLatents
-from .experts import AudioExpert, Call, ExpertState, VideoExpert, call_directly, expand_timestep
+from .experts import AudioExpert, Call, ExpertState, VideoCut, VideoExpert, call_directly, expand_timestep
 from .joint_block import JointBlock, JointBlocks, KeyValue, Tokens, audio_tokens, video_tokens
 
 V = TypeVar("V")
@@ -91,7 +91,7 @@ class KeptVideo:
     """What is kept of the video from a joint evaluation.
 
     blocks: keys and values of every Joint Block, of the samples that are not isolated, for audio sub-steps.
-    deep: [B * F, C, h, w], what entered the last up block, for evaluations that run no more than In and that block.
+    deep: [B * F, C, h, w], what came up to a cut, for evaluations that run no more than what lies outside it.
     """
 
     blocks: tuple[KeyValue | None, ...]
@@ -109,6 +109,7 @@ class JointDiTModel(nn.Module):
     gradient_checkpointing: the backward pass computes the blocks of both UNets and the Joint Blocks again, instead of
     keeping what they computed. (AudioLDM2's own gradient checkpointing fails with masks, so it is done here for both.)
     audio_stream: a CUDA stream on which, outside training, the audio expert runs beside the video expert.
+    compiled: what the blocks were compiled with, as arguments of `nn.Module.compile`; None if they were not.
     """
 
     def __init__(
@@ -133,6 +134,17 @@ class JointDiTModel(nn.Module):
         self._block_after = dict(zip(stages, cast("Iterable[JointBlock]", joint_blocks.blocks), strict=True))
         self.gradient_checkpointing = False
         self.audio_stream: torch.cuda.Stream | None = None
+        self.compiled: dict[str, Any] | None = None
+
+    def cut(self, layers: int | None) -> VideoCut:
+        """`VideoExpert.cut`, its parts compiled where the blocks are. Raises InputError where the video's last up block
+        has fewer layers."""
+        cut = self._experts()[0].cut(layers)
+        if self.compiled is not None:
+            for part in (*cut.outer_down, *cut.inner_down, *cut.inner_up, *cut.outer_up):
+                if part._compiled_call_impl is None:  # a whole block is compiled
+                    part.compile(**self.compiled)
+        return cut
 
     def _call(self, function: Call, *args: Any, **inputs: Any) -> Any:
         if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -181,14 +193,18 @@ class JointDiTModel(nn.Module):
         video_timestep: Tensor | float,
         audio_timestep: Tensor | float,
         conditioning: Conditioning,
+        cut: VideoCut | None = None,
     ) -> Stem:
-        """In of both experts and the Joint Blocks' embeddings: all that does not depend on isolation."""
+        """In of both experts and the Joint Blocks' embeddings: all that does not depend on isolation.
+
+        cut: of the video's In only what lies outside it; `rest_of_stem` runs the rest.
+        """
         cond = conditioning
         context = self.joint_blocks.embed_context(cond.context_image, cond.context_text)
         batch, device = video.shape[0], video.device
         c_noise, step = (expand_timestep(level, batch, device) for level in (video_timestep, audio_timestep))
         video_state, audio_state = self._both(
-            partial(self._experts()[0].start, video, c_noise, cond.video_embeds, cond.added_time_ids),
+            partial(self._experts()[0].start, video, c_noise, cond.video_embeds, cond.added_time_ids, cut),
             partial(self._start_audio, audio, step, cond),
         )
         return Stem(
@@ -200,11 +216,15 @@ class JointDiTModel(nn.Module):
             fps=cond.fps,
         )
 
+    def rest_of_stem(self, stem: Stem, cut: VideoCut) -> Stem:
+        """The stem as it is without a cut, after `stem` with this one."""
+        return replace(stem, video=self._experts()[0].rest_of_in(stem.video, cut))
+
     def trunk(
-        self, stem: Stem, isolated: bool | Tensor, keep: bool = False, deep: bool = False
+        self, stem: Stem, isolated: bool | Tensor, keep: bool = False, cut: VideoCut | None = None
     ) -> tuple[JointLatents, KeptVideo]:
         """Experts with their Joint Blocks, then Out. With `keep`, also the video's keys and values for sub-steps, else
-        none; with `deep`, moreover what `trunk_again` needs."""
+        none; with a cut, moreover what `trunk_again` needs."""
         split = split_isolated(isolated, stem.fps.shape[0], stem.fps.device)
         kept: list[KeyValue] = []
 
@@ -217,21 +237,23 @@ class JointDiTModel(nn.Module):
         video, audio = self.through_stages((stem.video, stem.audio), self.run_experts, join)
         video_expert, audio_expert = self._experts()
 
-        def finish_video() -> tuple[Tensor, Tensor]:
-            below = video_expert.deep(video)
-            return video_expert.shallow(below), below.hidden
+        def finish_video() -> tuple[Tensor, Tensor | None]:
+            if cut is None:
+                return video_expert.finish(video), None
+            below = video_expert.inner(video, cut)
+            return video_expert.outer(below, cut), below.hidden
 
-        (seen, below), heard = self._both(finish_video, partial(audio_expert.finish, audio))
-        return JointLatents(seen, heard), KeptVideo(tuple(kept), below if deep else None)
+        (seen, deep), heard = self._both(finish_video, partial(audio_expert.finish, audio))
+        return JointLatents(seen, heard), KeptVideo(tuple(kept), deep)
 
-    def trunk_again(self, stem: Stem, isolated: bool | Tensor, kept: KeptVideo) -> JointLatents:
-        """The video by In and the last up block alone, on what `trunk` kept with `deep` and the same `isolated`; the
-        whole audio expert on the video's keys and values as they were then."""
+    def trunk_again(self, stem: Stem, isolated: bool | Tensor, kept: KeptVideo, cut: VideoCut) -> JointLatents:
+        """The video by what lies outside the cut alone, from a `stem` with it and on what `trunk` kept with it and the
+        same `isolated`; the whole audio expert on the video's keys and values as they were then."""
         assert kept.deep is not None
         split = split_isolated(isolated, stem.fps.shape[0], stem.fps.device)
         return JointLatents(
             *self._both(
-                partial(self._experts()[0].again, stem.video, kept.deep),
+                partial(self._experts()[0].again, stem.video, kept.deep, cut),
                 partial(self._audio_on, kept, stem.audio, stem.audio_embedding, stem.context, split),
             )
         )

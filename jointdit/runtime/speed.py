@@ -34,9 +34,10 @@ def set_speed(model: JointDiTModel, speed: Speed, device: torch.device) -> None:
     for layer in (layer for unet in unets for layer in unet.modules() if isinstance(layer, nn.Conv2d)):
         layer.to(memory_format=layout)  # pyright: ignore[reportCallIssue]: torch's overloads lack this argument
     model.audio_stream = torch.cuda.Stream(device) if speed.audio_stream else None
+    model.compiled = {"backend": speed.compile, "dynamic": False} if speed.compile else None
     for block in (*(block for unet in unets for block in unet_blocks(unet)), *model.joint_blocks.blocks):
-        if speed.compile:
-            block.compile(backend=speed.compile, dynamic=False)
+        if model.compiled is not None:
+            block.compile(**model.compiled)
         else:
             block._compiled_call_impl = None
 

@@ -14,7 +14,8 @@ UNBOUNDED = 1000.0  # above every video sigma
 OWN_BLOCKS, IDENTITY, NO_ADAPTERS = "model's own", "none (identity)", "none (experts unchanged)"
 # Options that change the clip and that no node has.
 LEFT_OUT = "isolated sync-interval gain loudness expert-frames audio-heads video-pool float8".split()
-RETAKE_LEFT_OUT = "audio-grid audio-substeps video-temperature fresh-noise sync reuse".split()  # nor that of a retake
+# Nor that of a retake.
+RETAKE_LEFT_OUT = "audio-grid audio-substeps video-temperature fresh-noise sync reuse reuse-layers".split()
 
 
 def left_out(texts: Mapping[str, str]) -> list[str]:
@@ -147,6 +148,7 @@ def _sampling(options: Mapping[str, Any]) -> dict[str, Any]:
         "sync": options["sync"] or 0.0,
         "clips": 1,
         "reuse": options["reuse"] or 1,
+        "reuse_layers": options["reuse_layers"] or 0,
     }
 
 

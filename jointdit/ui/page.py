@@ -121,8 +121,8 @@ def generate_tab(
                     scales = form.add(*SCALES, min_width=140, visible=False)
                 form.rows("guidance-interval", "guidance-rescale")
                 form.take("sync", _sync_strength())
-                form.rows("sync-interval", "audio-substeps", "fresh-noise", "video-temperature", "reuse", "isolated")
-                form.add("audio-grid")
+                form.rows("sync-interval", "audio-substeps", "fresh-noise", "video-temperature")
+                form.rows("reuse", "reuse-layers", "audio-grid", "isolated")
             with gr.Accordion("Model", open=False):
                 form.take("model", _model(models, trusted))
                 *_, joint, _ = form.add(*PATHS, visible=trusted)

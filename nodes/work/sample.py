@@ -43,6 +43,7 @@ def sample(
     sync: float = 0.0,
     clips: int = 1,
     reuse: int = 1,
+    reuse_layers: int = 0,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The LATENT of the video and that of the sound."""
     pipe = model.pipe
@@ -60,7 +61,7 @@ def sample(
         video_temperature=None if video_temperature < 0 else video_temperature,
         fresh_noise=None if fresh_noise < 0 else fresh_noise,
         sync=SyncGuidance(strength) if strength else None,
-        reuse=Reuse(reuse) if reuse > 1 else None,
+        reuse=Reuse(reuse, layers=reuse_layers or None) if reuse > 1 else None,
     )
     if sigmas is not None and one.held != "video":
         _check_start(float(sigmas[0]), float(pipe.grid(SamplingSettings()).video_sigmas[0]))

@@ -5,7 +5,8 @@
     python tests/benchmarks/full_size.py --parts operations                     # counted, not run: needs no GPU
     python tests/benchmarks/full_size.py --device cpu --size small              # that it runs, nothing more
 
-Parts: operations (counted on the meta device), long (the same for clips of several windows), steps (our step with each
+Parts: operations (counted on the meta device), layers (the same where reuse keeps more or less of the video's first and
+last block), long (the same for clips of several windows), steps (our step with each
 guidance against diffusers' two pipelines, one after the other, with their own guidance), split (milliseconds of each
 block), growth (with frames and size), memory (a clip with the process limited to a figure), training (one optimizer
 step of stages A and B). Text encoders are left out: texts are random embeddings of AudioLDM2's shapes.
@@ -65,6 +66,7 @@ from jointdit.diffusion.reuse import Reuse
 from jointdit.diffusion.schedules import NoiseClock
 from jointdit.encoders.conditioning import TextEmbeddings, encode_clip_image, join, without_image
 from jointdit.latents import ClipShape, JointLatents, LatentLayout
+from jointdit.models.experts import VideoExpert
 from jointdit.models.experts.attention import shorten_cross_attention
 from jointdit.models.joint_block import JointBlocks
 from jointdit.models.model import Conditioning, JointDiTModel
@@ -76,7 +78,7 @@ from jointdit.runtime.speed import Speed, graphs_compiled
 from jointdit.train.average import update_average
 from jointdit.train.engine import trained_module
 
-PARTS = ("operations", "long", "steps", "split", "growth", "memory", "training")
+PARTS = ("operations", "layers", "long", "steps", "split", "growth", "memory", "training")
 PASSES = {  # isolated or not, of those that share the conditions, then of the others
     "none": ((False,), ()),
     "cfg": ((False,), (False,)),
@@ -84,6 +86,7 @@ PASSES = {  # isolated or not, of those that share the conditions, then of the o
     "joint-cfg-star": ((False, True), (True,)),
 }
 REUSED = (2, 3, 4)  # schedules: every so many steps is full
+LAYERS = (1, 2, 3)  # of the last up block, that run in every step
 FEW = (4, 8, 25)  # steps
 INTERVAL = (0.28, 5.42)  # of sigma, in which guidance acts: that of 2404.07724 for Stable Diffusion XL
 TEXT = (8, 24)  # tokens of AudioLDM2's two streams
@@ -438,17 +441,41 @@ class Operations:
         return {"whole": counter.get_total_flops() / 1e12} | found
 
     @torch.no_grad()
-    def reused(self, shape: ClipShape, mode: str) -> float:
-        """TFLOP of one step under a guidance that reuses the depth of the video."""
+    def reused(self, shape: ClipShape, mode: str, layers: int | None = None) -> float:
+        """TFLOP of one step under a guidance that reuses the depth of the video. layers: as in `Reuse`."""
+        cut = self.model.cut(layers)
         own, others = PASSES[mode]
         rows = torch.tensor([0] * len(own) + [1] * len(others), device=self.device)
         isolated = torch.tensor([*own, *others])
-        stem = self.model.stem(*self.inputs(shape, rows=1 + bool(others)))
-        _, kept = self.model.trunk(stem.select(rows), isolated, keep=True, deep=True)
+        stem = self.model.rest_of_stem(self.model.stem(*self.inputs(shape, rows=1 + bool(others)), cut), cut)
+        _, kept = self.model.trunk(stem.select(rows), isolated, keep=True, cut=cut)
         with FlopCounterMode(display=False) as counter:
-            stem = self.model.stem(*self.inputs(shape, rows=1 + bool(others)))
-            self.model.trunk_again(stem.select(rows), isolated, kept)
+            stem = self.model.stem(*self.inputs(shape, rows=1 + bool(others)), cut)
+            self.model.trunk_again(stem.select(rows), isolated, kept, cut)
         return counter.get_total_flops() / 1e12
+
+    @torch.no_grad()
+    def outer_layers(self, shape: ClipShape) -> dict[str, float]:
+        """TFLOP of one pass in each layer of the video's first down block and last up block, and at both ends."""
+        unet = self.model.video_unet
+        parts = {"conv_in": [unet.conv_in], "norm and conv_out": [unet.conv_norm_out, unet.conv_out]}
+        for name, block in (("down 0", unet.down_blocks[0]), ("up 3", unet.up_blocks[-1])):
+            for index, layer in enumerate(zip(block.resnets, block.attentions, strict=True)):
+                parts[f"{name}, layer {index}"] = layer
+        parts["down 0, downsampler"] = unet.down_blocks[0].downsamplers
+        expert = VideoExpert(unet)
+        cut = expert.cut(None)
+        video, _, level, _, cond = self.inputs(shape, rows=1)
+        with FlopCounterMode(display=False) as counter:
+            split = Split(self.model, counter.get_total_flops, lambda start, end: end - start)
+            for name, modules in parts.items():
+                split.watch(name, *modules)
+            state = expert.start(video, level, cond.video_embeds, cond.added_time_ids)
+            height, width = (side // 8 for side in (shape.height, shape.width))
+            deep = video.new_empty(shape.frames, self.size.video_channels[1], height, width)
+            expert.again(state, deep, cut)
+            split.end()
+        return {name: flops / 1e12 for name, flops in split.totals().items() if name in parts}
 
     @torch.no_grad()
     def sound_guided(self, shape: ClipShape) -> float:
@@ -572,6 +599,24 @@ def operations(size: Size) -> dict[str, Any]:
                 "lowest": [count.weights(by_stage=True), count.bytes_at_once(shape, 1, chunks=True)],
             },
         }
+    return found
+
+
+def fewer_layers(size: Size) -> dict[str, Any]:
+    """Where reuse runs so many of the last block's layers: TFLOP of a step that reuses, and the clip's ratio to
+    diffusers' two pipelines with guidance; and TFLOP of a pass in each of those layers."""
+    count, found = Operations(size), {}
+    for shape in (size.shape, size.large):
+        theirs = sum(count.diffusers(shape, rows=2))
+        steps = {mode: count.joint(shape, mode)["whole"] for mode in ("none", "joint-cfg")}
+        rows = {}
+        for layers in LAYERS:
+            again = {mode: count.reused(shape, mode, layers) for mode in steps}
+            rows[str(layers)] = {"TFLOP of a step that reuses": again} | {
+                f"every {every}": {mode: clip_of(steps[mode], again[mode], every) / theirs for mode in steps}
+                for every in REUSED
+            }
+        found[name_of(shape)] = {"by layers": rows, "TFLOP of one pass by layer": count.outer_layers(shape)}
     return found
 
 
@@ -906,6 +951,8 @@ def main() -> None:
     torch.manual_seed(0)
     if "operations" in options.parts:
         result["operations"] = operations(size)
+    if "layers" in options.parts:
+        result["layers"] = fewer_layers(size)
     if "long" in options.parts:
         result["long"] = long_clips(size)
     measures = {"steps": measure_steps, "split": measure_split, "growth": measure_growth, "memory": measure_memory}

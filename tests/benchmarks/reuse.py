@@ -3,8 +3,9 @@
     python tests/benchmarks/reuse.py --json docs/logs/reuse.json
 
 Every row makes the same clips (picture, prompt and noise) with another schedule and measures them as `sampling.py`
-does. processor seconds: of sampling, for one clip, with one thread. psnr: of the frames against those of the exact row,
-decibels. full: how many of the run's evaluations were.
+does. processor seconds: of sampling, for one clip, with one thread; exact seconds: those of exact sampling in the same
+run. psnr: of the frames against those of the exact row, decibels. full: how many of the run's evaluations were.
+`--rows` measures some rows anew and leaves the others in the log as they are.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from jointdit.media.files import whole_file
 ROWS = {
     "exact": None,
     "every 2": Reuse(2),
+    "every 2, 1 layer": Reuse(2, layers=1),
     "every 3": Reuse(3),
     "every 4": Reuse(4),
     "moved 0.1": Reuse(1000, moved=0.1),
@@ -47,7 +49,9 @@ def psnr(clips: Sequence[Clip], exact: Sequence[Clip]) -> float:
 COLUMNS = {
     "full evaluations": ("full", "{}"),
     "processor seconds of sampling": ("processor seconds", "{:.2f}"),
+    "of exact sampling beside it": ("exact seconds", "{:.2f}"),
     "frames like the exact ones, dB": ("psnr", "{:.1f}"),
+    "grain, calm frames": ("grain_calm", "{:.2f}"),
     "motion": ("motion", "{:.1f}"),
     "seen events that are heard": ("seen_heard", "{:.2f}"),
     "heard events that are seen": ("heard_seen", "{:.2f}"),
@@ -92,23 +96,28 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS), metavar="ROW")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    bench, rows = Bench(arguments.scenes), {}
-    watch, exact = Watch(bench), []
+    rows = json.loads(arguments.json.read_text(encoding="utf-8"))["rows"] if arguments.json.exists() else {}
+    bench = Bench(arguments.scenes)
+    watch, exact, beside = Watch(bench), [], 0.0
     for name in dict.fromkeys(["exact", *arguments.rows]):
         watch.reset()
         clips = bench.clips(Row({"reuse": ROWS[name]}))
-        exact = exact or clips
-        rows[name] = {
+        exact, seconds = exact or clips, round(watch.seconds / len(clips), 2)
+        beside = beside or seconds
+        row = {
             "full": watch.full,
-            "processor seconds": round(watch.seconds / len(clips), 2),
+            "processor seconds": seconds,
+            "exact seconds": None if clips is exact else beside,
             "psnr": None if clips is exact else round(psnr(clips, exact), 2),
         } | summary(clips, bench.effects)
-        print(name, rows[name], flush=True)
+        print(name, row, flush=True)
+        if name in arguments.rows:
+            rows[name] = row
         report = {
             "command": f"python tests/benchmarks/reuse.py --scenes {arguments.scenes} --json {arguments.json}",
             "machine": f"{os.cpu_count()} CPU cores ({platform.machine()}), no GPU, 1 thread",
             "clips": f"{len(exact)}, seed {SEED}",
-            "rows": rows,
+            "rows": {name: rows[name] for name in ROWS if name in rows},
         }
         with whole_file(arguments.json) as partial:
             partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -39,6 +39,16 @@ def test_a_step_that_reuses_takes_in_and_the_last_up_block(count):
     assert again < 0.36 * step["whole"]
 
 
+def test_a_step_that_reuses_with_fewer_layers_takes_those_and_their_skips_alone(count):
+    layers, step = count.outer_layers(SMALL), count.joint(SMALL, "none")
+    audio = sum(flops for name, flops in step.items() if name.startswith("audio"))
+    ends = layers["conv_in"] + layers["norm and conv_out"]
+    last = count.reused(SMALL, "none", 1)
+    assert last == pytest.approx(ends + layers["up 3, layer 2"] + audio, rel=0.02)
+    two = count.reused(SMALL, "none", 2)
+    assert two - last == pytest.approx(layers["down 0, layer 0"] + layers["up 3, layer 1"], rel=0.001)
+
+
 @pytest.mark.parametrize(("shape", "from_seconds"), [(LARGE, 4), (SMALL, 16)])
 def test_a_second_of_a_long_clip_takes_as_many_windows_whatever_its_length(shape, from_seconds):
     rates = {seconds: full_size.windows_of(shape, seconds) / seconds for seconds in full_size.LENGTHS}

@@ -230,6 +230,7 @@ def test_every_option_does_something(photo, tmp_path) -> None:
         ["--sampler", "dpmpp_2m"],
         ["--sampler", "lcm"],
         ["--reuse", "2"],
+        ["--reuse", "2", "--reuse-layers", "1"],
         ["--audio-substeps", "3"],
         ["--dtype", "bfloat16"],
         ["--motion-bucket", "900"],
@@ -252,6 +253,19 @@ def test_every_option_does_something(photo, tmp_path) -> None:
         assert main([*base, *option, "-o", str(tmp_path / "clip.mp4")]) == 0
         results.setdefault((tmp_path / "clip.mp4").read_bytes(), []).append(option)
     assert [same for same in results.values() if len(same) > 1] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "refusal"),
+    [
+        (["--reuse-layers", "1"], "--reuse-layers 1: goes with --reuse only; leave it out"),
+        (["--reuse", "2", "--reuse-layers", "3"], "reuse layers 3: the last block of this video model has 2 layers"),
+    ],
+)
+def test_layers_to_run_anew_are_checked(photo, tmp_path, capsys, options, refusal) -> None:
+    argv = ["generate", str(photo), "-o", str(tmp_path / "clip.mp4"), "--size", "64x64", "--seed", "1", *QUICK]
+    assert main([*argv, *options]) == 2
+    assert refusal in capsys.readouterr().err and not (tmp_path / "clip.mp4").exists()
 
 
 def test_an_empty_prompt_is_no_prompt(photo, tmp_path) -> None:

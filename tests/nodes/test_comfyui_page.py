@@ -132,7 +132,7 @@ def test_frames_say_that_a_given_video_decides(page, comfyui):
 def test_advanced_widgets_are_folded_while_they_are_at_their_defaults(page, comfyui):
     open_template(page, comfyui, "image_to_sounding_video")
     visible = f"() => {SAMPLER}.widgets.filter(widget => {SAMPLER}.isWidgetVisible(widget)).map(widget => widget.name)"
-    folded = {"audio_grid", "video_temperature", "fresh_noise", "reuse"}
+    folded = {"audio_grid", "video_temperature", "fresh_noise", "reuse", "reuse_layers"}
     shown = set(page.evaluate(visible))
     assert {"seed", "steps", "sync", "clips"} <= shown and not folded & shown
     page.evaluate(f"{SAMPLER}.widgets.find(widget => widget.name === 'reuse').value = 2")

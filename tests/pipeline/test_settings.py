@@ -87,7 +87,7 @@ def test_settings_and_single_keywords_make_the_same_clip(pipe, picture):
         "fresh_noise": 0.5,
         "isolated": True,
         "sync": SyncGuidance(0.5),
-        "reuse": Reuse(2),
+        "reuse": Reuse(2, layers=1),
     }
     one_by_one = pipe(picture, generator=seeded(), **fields, **SHAPE)
     at_once = pipe(picture, settings=SamplingSettings(**fields), generator=seeded(), **SHAPE)

@@ -10,7 +10,7 @@ import torch
 from tiny_models import SHAPE, assert_close, seeded, write_experts
 from torch import nn
 
-from jointdit import InputError, JointCFG, JointDiTPipeline, SamplingSettings
+from jointdit import InputError, JointCFG, JointDiTPipeline, Reuse, SamplingSettings
 from jointdit.runtime.float8 import store_in_float8
 from jointdit.runtime.memory import PRESETS, Memory
 from jointdit.runtime.offload import unet_blocks
@@ -135,6 +135,17 @@ def test_every_layer_runs_on_the_device_and_what_is_not_used_rests(pipe, picture
     else:
         largest = max(size(block) for block in blocks)
         assert 0 < watch.most["video_unet"] - denoising + size(*blocks) <= largest
+
+
+@pytest.mark.parametrize("offload", ["component", "stage"])
+def test_parts_of_blocks_run_on_the_device_too_and_give_the_same_numbers(pipe, picture, offload):
+    conditions = pipe.condition([picture], ["a ball"], [None], pipe.shape(**SHAPE), seeded())
+    settings = SamplingSettings(4, guidance=JointCFG(mode="joint-cfg"), reuse=Reuse(2, layers=1))
+    plain = pipe.sample(conditions, settings, generator=seeded(1))
+    pipe.set_memory(Memory(offload=offload))
+    watch = Watch(pipe)
+    assert_close(pipe.sample(conditions, settings, generator=seeded(1)), plain)
+    assert watch.used == {"video_unet", "audio_unet", "joint_blocks"} and not watch.visiting()
 
 
 def test_an_error_in_a_block_leaves_nothing_on_the_device(pipe, picture):

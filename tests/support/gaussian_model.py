@@ -93,7 +93,7 @@ class GaussianModel:
     def stem(self, *inputs) -> Inputs:
         return Inputs(inputs[:4])
 
-    def trunk(self, stem: Inputs, isolated: Tensor, keep: bool = False, deep: bool = False):
+    def trunk(self, stem: Inputs, isolated: Tensor, keep: bool = False, cut: None = None):
         return self(*stem.tensors, None, isolated), stem if keep else None
 
     def audio_only(self, audio, timestep, conditioning, kept: Inputs, isolated) -> Tensor:

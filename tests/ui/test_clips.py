@@ -113,8 +113,9 @@ def run(graph, number, loaded):
         {"guidance": "cfg", "audio-scale": "2.0", "guidance-interval": "0:200", "guidance-rescale": "0.5"},
         {"guidance-rescale": "0.5", "fresh-noise": "0.2", "video-temperature": "0.9", "sync": "0.5"},
         {"frames": "10", "window": "6", "overlap": "2", "sampler": "heun", "audio-grid": "even", "reuse": "2"},
+        {"reuse": "2", "reuse-layers": "1"},
     ],
-    ids=["shape", "guidance", "noise", "windows"],
+    ids=["shape", "guidance", "noise", "windows", "reuse"],
 )
 def test_the_graph_that_is_shown_makes_the_clip_of_the_page(studio, more):
     texts = {**TEXTS, "size": "64x64", **more}

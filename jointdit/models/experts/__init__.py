@@ -8,6 +8,6 @@ bit.
 
 from .audio import AudioExpert
 from .state import Call, ExpertState, call_directly, expand_timestep
-from .video import VideoExpert
+from .video import VideoCut, VideoExpert
 
-__all__ = ["AudioExpert", "Call", "ExpertState", "VideoExpert", "call_directly", "expand_timestep"]
+__all__ = ["AudioExpert", "Call", "ExpertState", "VideoCut", "VideoExpert", "call_directly", "expand_timestep"]

@@ -9,7 +9,7 @@ import torch
 from diffusers import AudioLDM2UNet2DConditionModel
 from torch import Tensor
 
-from .state import ALL, Call, ExpertState, call_directly, expand_timestep, run_end, run_inner_block, run_up_blocks
+from .state import Call, ExpertState, call_directly, expand_timestep, run_end, run_inner_block, run_up_blocks
 
 
 class AudioExpert:
@@ -58,7 +58,7 @@ class AudioExpert:
     def finish(self, state: ExpertState) -> Tensor:
         """Out: the raw prediction [B, C, l, m]."""
         with _full_precision(self.unet, state.hidden.device):
-            return run_end(self.unet, run_up_blocks(self.unet, state, ALL, self.call))
+            return run_end(self.unet, run_up_blocks(self.unet, state, self.unet.up_blocks, self.call))
 
 
 def _full_precision(unet: AudioLDM2UNet2DConditionModel, device: torch.device) -> AbstractContextManager[Any]:

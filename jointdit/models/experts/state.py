@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -12,7 +13,6 @@ from einops import rearrange
 from torch import Tensor, nn
 
 Call = Callable[..., Any]
-ALL = slice(None)  # blocks
 UNet = UNetSpatioTemporalConditionModel | AudioLDM2UNet2DConditionModel
 
 
@@ -69,14 +69,18 @@ def run_inner_block(unet: UNet, state: ExpertState, stage: int, call: Call) -> E
     if stage == len(unet.down_blocks):
         block = unet.mid_block
         return replace(state, hidden=call(block, state.hidden, temb=state.embedding, **block_inputs(block, state)))
-    block = unet.down_blocks[stage]
+    return run_down_block(unet.down_blocks[stage], state, call)
+
+
+def run_down_block(block: nn.Module, state: ExpertState, call: Call) -> ExpertState:
+    """A down block, or layers of one."""
     hidden, skips = call(block, hidden_states=state.hidden, temb=state.embedding, **block_inputs(block, state))
     deeper = block.downsamplers is not None
     return replace(state, hidden=hidden, skips=state.skips + skips, level=state.level + deeper)
 
 
-def run_up_blocks(unet: UNet, state: ExpertState, blocks: slice, call: Call) -> ExpertState:
-    """Some of Out's up blocks of either UNet, with their skips.
+def run_up_blocks(unet: UNet, state: ExpertState, blocks: Iterable[nn.Module], call: Call) -> ExpertState:
+    """Some of Out's up blocks of either UNet, or layers of one, with their skips.
 
     `upsample_size` matters only where a side is no multiple of the overall factor; elsewhere it is what the upsampler
     would compute by itself, and the UNets leave it out, which selects another interpolation mode of equal result.
@@ -84,7 +88,7 @@ def run_up_blocks(unet: UNet, state: ExpertState, blocks: slice, call: Call) -> 
     hidden, skips = state.hidden, state.skips
     factor = 2**unet.num_upsamplers
     odd = any(side % factor for side in skips[0].shape[-2:])
-    for block in unet.up_blocks[blocks]:
+    for block in blocks:
         count = len(cast(nn.ModuleList, block.resnets))
         used, skips = skips[-count:], skips[:-count]
         hidden = call(
@@ -102,6 +106,30 @@ def run_end(unet: UNet, state: ExpertState) -> Tensor:
     """After the up blocks: norm, activation and the last convolution."""
     assert unet.conv_norm_out is not None and unet.conv_act is not None  # only None without a number of groups
     return unet.conv_out(unet.conv_act(unet.conv_norm_out(state.hidden)))
+
+
+def layers_of(block: nn.Module, layers: slice, sampler: bool) -> list[nn.Module]:
+    """A down or up block that runs some of its layers: what its own forward does for them, bit for bit. None where
+    nothing is left to run.
+
+    sampler: whether the down- or upsampler, if any, runs after them. Layers, weights and hooks are the block's own.
+    """
+    modules = dict(block.named_children())
+    samplers = modules.keys() & {"downsamplers", "upsamplers"}
+    count = len(cast(nn.ModuleList, modules["resnets"]))
+    chosen = range(count)[layers]
+    if len(chosen) == count and (sampler or not samplers):
+        return [block]
+    if not chosen and not (sampler and samplers):
+        return []
+    for name in modules.keys() & {"resnets", "attentions"}:
+        modules[name] = nn.ModuleList(list(cast(nn.ModuleList, modules[name]))[layers])
+    part = copy.copy(block)
+    part._modules = cast("dict[str, nn.Module | None]", modules)
+    if not sampler:
+        for name in samplers:
+            setattr(part, name, None)
+    return [part]
 
 
 def block_inputs(block: nn.Module, state: ExpertState) -> dict[str, Tensor]:

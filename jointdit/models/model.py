@@ -141,9 +141,9 @@ class JointDiTModel(nn.Module):
         has fewer layers."""
         cut = self._experts()[0].cut(layers)
         if self.compiled is not None:
-            for part in (*cut.outer_down, *cut.inner_down, *cut.inner_up, *cut.outer_up):
-                if part._compiled_call_impl is None:  # a whole block is compiled
-                    part.compile(**self.compiled)
+            for block in (*cut.outer_down, *cut.inner_down, *cut.inner_up, *cut.outer_up):
+                if block._compiled_call_impl is None:  # a whole block is compiled
+                    block.compile(**self.compiled)
         return cut
 
     def _call(self, function: Call, *args: Any, **inputs: Any) -> Any:

@@ -264,7 +264,8 @@ class SoundObjective(ExpertsObjective):
         sigma = levels_between(*stage.painted_sigmas, position[chosen]).double()
         levels = self.clock.levels(sigma, torch.zeros_like(sigma)).select(torch.arange(len(chosen)))
         cond = conditioning.select(chosen)
-        noisy = add_noise(*(JointLatents(each.video[chosen], each.audio[chosen]) for each in (clean, noise)), levels)
+        before, added = (JointLatents(each.video[chosen], each.audio[chosen]) for each in (clean, noise))
+        noisy = add_noise(before, added, levels)
         with torch.autocast("cpu", torch.bfloat16, enabled=stage.bfloat16):
             raw = self.denoiser.model(*model_inputs(noisy, levels, cond), cond, isolated=False)
         return replace(clean, video=clean.video.index_copy(0, chosen, clean_estimates(noisy, raw, levels, cond).video))

@@ -338,7 +338,11 @@ class TinyRecipe:
                 latents_per_position=1,
                 joint_pools=(2, 1, 1),
             ),
-            sampling=replace(self.sampling, around_picture=True),
+            sampling=replace(
+                self.sampling,
+                sigmas=tuple(sigma for sigma in self.sampling.sigmas if sigma != 2.0),  # there it leaves more grain
+                around_picture=True,
+            ),
             experts=replace(self.experts, given_video_substeps=4),
             videos=replace(
                 self.videos, rate=1.5e-3, muon=True, average_decay=0.995, painting_share=0.5, change_weight=4.0

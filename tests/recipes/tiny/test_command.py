@@ -68,13 +68,13 @@ def test_options_replace_settings_of_their_command():
     assert parsed("cache", "--part", "2/3", "--clips", "7").cache == replace(plain.cache, part=(2, 3), clips=7)
     assert parsed("suggestions", "--output", "there", "--steps", "5").suggestions.steps == 5
     assert parsed("videos", "--bfloat16").videos.bfloat16
+    assert parsed("sounds", "--bfloat16").sounds.bfloat16
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sounds", "--bfloat16"], "--bfloat16"),  # its rounding would be learned
-        (["train", "--bfloat16"], "--bfloat16"),
+        (["train", "--bfloat16"], "--bfloat16"),  # its rounding would be learned
         (["train", "--steps", "1", "--minutes", "1"], "--minutes"),
         (["train", "--minutes", "-1"], "the budget is steps=None, minutes=-1.0"),
         (["cache", "--part", "3/2"], "part 3/2"),

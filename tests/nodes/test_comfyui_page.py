@@ -156,20 +156,23 @@ def test_a_run_in_the_page_shows_moving_pictures_and_then_the_video(page, comfyu
 
 
 def test_the_first_template_is_an_app(page, comfyui):
-    open_template(page, comfyui, "image_to_sounding_video")
-    page.evaluate(f"{SAMPLER}.widgets.find(widget => widget.name === 'steps').value = 2")
-    page.evaluate("app.extensionManager.command.execute('Comfy.ToggleLinear')")
-    page.get_by_role("button", name="Skip").click()  # ComfyUI's own tour of apps
-    labels = page.get_by_test_id("builder-widget-label")
+    app = page.context.browser.new_page(viewport={"width": 1600, "height": 900})  # the page keeps the mode
+    app.set_default_timeout(PATIENCE)
+    open_template(app, comfyui, "image_to_sounding_video")
+    app.evaluate(f"{SAMPLER}.widgets.find(widget => widget.name === 'steps').value = 2")
+    app.evaluate("app.extensionManager.command.execute('Comfy.ToggleLinear')")
+    app.get_by_role("button", name="Skip").click()  # ComfyUI's own tour of apps
+    labels = app.get_by_test_id("builder-widget-label")
     labels.nth(2).wait_for()
     assert labels.all_inner_texts() == ["image", "prompt", "seed"]
-    page.get_by_test_id("linear-widgets").get_by_role("textbox").first.fill("an app of heavy rain")
-    page.get_by_role("button", name="Run", exact=True).click()
-    page.get_by_test_id("linear-video-output").first.wait_for()
+    app.get_by_test_id("linear-widgets").get_by_role("textbox").first.fill("an app of heavy rain")
+    app.get_by_role("button", name="Run", exact=True).click()
+    app.get_by_test_id("linear-video-output").first.wait_for()
     (done,) = comfyui.json("/history?max_items=1").values()
     graph = done["prompt"][2]
     (given,) = (node["inputs"] for node in graph.values() if node["class_type"] == "JointDiTCondition")
     assert given["prompt"] == "an app of heavy rain" and done["status"]["status_str"] == "success"
+    app.close()
 
 
 def test_a_missing_model_is_named_with_a_button_that_downloads_it(page, comfyui):

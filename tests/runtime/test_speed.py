@@ -94,6 +94,7 @@ def test_parts_of_blocks_are_compiled_as_the_blocks_are_and_once_for_all_runs():
         joint = JointDenoiser(model, clock(), reuse=Reuse(2, layers=1))
         return [joint.denoise(x, levels, [Pass(cond)])[0][0] for _ in range(2)]
 
+    torch.compiler.reset()  # or graphs of other tests are taken
     plain, before = evaluate_twice(), graphs_compiled()
     model.compiled = {"backend": "eager", "dynamic": False}  # the parts alone, which takes less time
     for ours, theirs in zip(evaluate_twice(), plain, strict=True):

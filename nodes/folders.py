@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 
 import folder_paths
 
-from ..jointdit.checkpoints.adapter_files import FILES
-from ..jointdit.checkpoints.components import IDENTITY, INDEX, Expert
+from ..jointdit.checkpoints.components import ADAPTER_FILES, IDENTITY, INDEX, Expert
 from ..jointdit.checkpoints.index import BUNDLED, read_index
 from ..jointdit.errors import InputError
 
@@ -114,7 +113,7 @@ def find_joint_blocks(name: str, own: bool = False) -> Path | str | None:
 
 def find_adapters(name: str) -> Path | None:
     """One of `adapters`. Raises InputError with the folder where they should be."""
-    files = " or ".join(FILES.values())
+    files = " or ".join(ADAPTER_FILES.values())
     return _find(name, adapters(), f"put the folder (with {files}) into {_main_folder(KEY)}")
 
 
@@ -191,4 +190,4 @@ def _numbers(stated: object) -> dict[str, float]:
 
 
 def _has_adapters(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in FILES.values())
+    return any((folder / name).is_file() for name in ADAPTER_FILES.values())

@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from ..checked import Count, checked, fit, parse_json, placed
 from ..errors import InputError, some
 from ..media.files import whole_file
+from .components import ADAPTER_FILES
 from .finite import check_finite
 from .single_file_names import unet_key
 
-FILES = {"video_unet": "video.safetensors", "audio_unet": "audio.safetensors"}  # by component
 PREFIX = "unet."  # as diffusers' pipelines write it; files of a UNet alone have none
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
 METADATA = "lora_adapter_metadata"  # diffusers' key of the settings
@@ -59,15 +59,15 @@ def save_adapters(folder: Path, adapters: Mapping[str, Matrices]) -> None:
         tensors = {}
         for layer, (down, up) in matrices.items():
             tensors |= {f"{PREFIX}{layer}{DOWN}": down.contiguous(), f"{PREFIX}{layer}{UP}": up.contiguous()}
-        with whole_file(folder / FILES[component]) as partial:
+        with whole_file(folder / ADAPTER_FILES[component]) as partial:
             save_file(tensors, partial, metadata={"format": "pt"})
 
 
 def adapter_files(folder: Path) -> dict[str, Path]:
     """The files of a folder by component. Raises InputError if there are none."""
-    found = {component: folder / name for component, name in FILES.items() if (folder / name).is_file()}
+    found = {component: folder / name for component, name in ADAPTER_FILES.items() if (folder / name).is_file()}
     if not found:
-        raise InputError(f"{folder}: no adapters there; give a folder with {' or '.join(FILES.values())}")
+        raise InputError(f"{folder}: no adapters there; give a folder with {' or '.join(ADAPTER_FILES.values())}")
     return found
 
 

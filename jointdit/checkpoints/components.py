@@ -14,6 +14,7 @@ Role = Literal["autoencoder", "vocoder", "denoiser", "scheduler", "image", "text
 
 INDEX = "model_index.json"  # names the components of a model folder
 IDENTITY = "identity"  # in place of a Joint Block file: blocks that have learned nothing and change nothing
+ADAPTER_FILES = {"video_unet": "video.safetensors", "audio_unet": "audio.safetensors"}  # files of a folder of them
 # Inside ComfyUI this package has another name, so its own classes are found relative to this module.
 MODULES = {"diffusers": "diffusers", "transformers": "transformers", "jointdit": "..models.joint_block"}
 # Names of the files that hold a component's weights, without their endings.

@@ -10,7 +10,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from ..checkpoints.adapter_files import FILES, Matrices
+from ..checkpoints.adapter_files import Matrices
+from ..checkpoints.components import ADAPTER_FILES
 from ..errors import InputError
 from ..models.model import JointDiTModel
 
@@ -34,7 +35,7 @@ def add_adapters(model: JointDiTModel, rank: int, targets: str, seed: int) -> nn
     Raises InputError for a target that an expert does not have.
     """
     ends = [end.strip() for end in targets.split(",")]
-    for component in FILES:
+    for component in ADAPTER_FILES:
         unet = getattr(model, component)
         names = [name for name, layer in unet.named_modules() if isinstance(layer, nn.Linear)]
         if unknown := [end for end in ends if not any(f".{name}".endswith(f".{end}") for name in names)]:
@@ -44,7 +45,7 @@ def add_adapters(model: JointDiTModel, rank: int, targets: str, seed: int) -> nn
             torch.manual_seed(seed)
             inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=layers), unet)
     parts: dict[str, nn.Module] = {"joint_blocks": model.joint_blocks}
-    for component in FILES:
+    for component in ADAPTER_FILES:
         layers = {name.replace(".", "/"): layer for name, layer in _layers(getattr(model, component))}
         parts[component] = nn.ModuleDict(layers)
     return nn.ModuleDict(parts)
@@ -57,7 +58,7 @@ def matrices(trained: nn.ModuleDict) -> dict[str, Matrices]:
             name.replace("/", "."): (layer.get_parameter("A.weight"), layer.get_parameter("B.weight"))
             for name, layer in cast(nn.ModuleDict, trained[component]).items()
         }
-        for component in FILES
+        for component in ADAPTER_FILES
     }
 
 

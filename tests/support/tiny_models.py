@@ -32,7 +32,8 @@ from transformers import (
 )
 
 from jointdit import JointDiTPipeline
-from jointdit.checkpoints.adapter_files import FILES, save_adapters
+from jointdit.checkpoints.adapter_files import save_adapters
+from jointdit.checkpoints.components import ADAPTER_FILES
 from jointdit.latents import JointLatents
 from jointdit.models.joint_block import JointBlocks
 from jointdit.models.joint_start import start_joint_blocks
@@ -278,6 +279,6 @@ def write_trained(pipe: JointDiTPipeline, joint: Path, adapters: Path) -> None:
     """What stage B with adapters would write: Joint Blocks whose gates are open, which the model keeps, and random
     adapters of both experts."""
     torch.manual_seed(5)
-    save_adapters(adapters, {name: adapter_matrices(getattr(pipe, name)) for name in FILES})
+    save_adapters(adapters, {name: adapter_matrices(getattr(pipe, name)) for name in ADAPTER_FILES})
     start_joint_blocks(pipe.joint_blocks, gate=0.5)
     pipe.save_joint_blocks(joint)

@@ -109,9 +109,7 @@ def test_numbers_that_stand_for_the_models_own_say_so(page, comfyui):
 def test_the_outside_of_a_subgraph_says_so_too(page, comfyui):
     open_template(page, comfyui, "image_to_sounding_video")
     page.evaluate("for (const node of [...app.graph.nodes]) app.graph.remove(node)")
-    search(page, NAME)
-    page.keyboard.press("Enter")
-    page.wait_for_function("app.graph.nodes.length === 1")
+    add_by_name(page, NAME)
     drawn = page.evaluate("""() => {
       const [node] = app.graph.nodes, texts = [], pen = new OffscreenCanvas(600, 600).getContext("2d");
       pen.fillText = (text) => texts.push(text);
@@ -182,26 +180,26 @@ def test_a_missing_model_is_named_with_a_button_that_downloads_it(page, comfyui)
     page.get_by_role("button", name="Download").first.wait_for()
 
 
-def search(page, name):
-    """A double click on the canvas, and the name. On a busy machine two clicks may be two single ones."""
-    found = page.get_by_text(name).last
+def add_by_name(page, name):
+    """A double click on the empty canvas, the name, and Enter. On a busy machine two clicks may be two single ones, and
+    the list may not be there yet."""
     for _ in range(20):
         page.mouse.dblclick(700, 600)
         page.keyboard.type(name)
+        page.wait_for_timeout(2000)  # until it is first in the list
+        page.keyboard.press("Enter")
         with suppress(sync_api.TimeoutError):
-            found.wait_for(timeout=15_000)
-            break
+            page.wait_for_function("app.graph.nodes.length === 1", timeout=15_000)
+            return
         page.keyboard.press("Escape")
-    page.wait_for_timeout(2000)  # until it is first in the list
+    raise AssertionError(f"no node {name!r} was added")
 
 
 def test_one_node_found_by_its_name_makes_a_clip(page, comfyui):
     """And what is sent to the server is what this project makes of the saved page."""
     open_template(page, comfyui, "image_to_sounding_video")
     page.evaluate("for (const node of [...app.graph.nodes]) app.graph.remove(node)")
-    search(page, NAME)
-    page.keyboard.press("Enter")
-    page.wait_for_function("app.graph.nodes.length === 1")
+    add_by_name(page, NAME)
     saved, sent = page.evaluate("""async () => {
       const [one] = app.graph.nodes;
       const [loader, saver] = ["LoadImage", "SaveVideo"].map(type => app.graph.add(LiteGraph.createNode(type)));

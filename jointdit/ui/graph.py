@@ -12,8 +12,9 @@ from ..cli.settings import guidance_options, memory_settings
 
 UNBOUNDED = 1000.0  # above every video sigma
 OWN_BLOCKS, IDENTITY, NO_ADAPTERS = "model's own", "none (identity)", "none (experts unchanged)"
+AS_THEY_ARE, EIGHT_BITS = "as they are", "eight bits"
 # Options that change the clip and that no node has.
-LEFT_OUT = "isolated sync-interval gain loudness expert-frames audio-heads video-pool float8".split()
+LEFT_OUT = "isolated sync-interval gain loudness expert-frames audio-heads video-pool".split()
 # Nor that of a retake.
 RETAKE_LEFT_OUT = "audio-grid audio-substeps video-temperature fresh-noise sync reuse reuse-layers".split()
 
@@ -21,6 +22,8 @@ RETAKE_LEFT_OUT = "audio-grid audio-substeps video-temperature fresh-noise sync 
 def left_out(texts: Mapping[str, str]) -> list[str]:
     """Options that were given and that the graph has no place for."""
     unknown = [*LEFT_OUT, *(RETAKE_LEFT_OUT if "retake" in texts else ())]
+    if "video-expert" not in texts:
+        unknown.append("float8")  # JointDiT Load Experts alone has it
     return [name for name in texts if name in unknown]
 
 
@@ -111,7 +114,8 @@ def _loader(options: Mapping[str, Any]) -> dict[str, Any]:
     if options["video_expert"]:
         blocks = Path(joint).name if joint and str(joint) != "identity" else IDENTITY
         experts = {name: Path(options[name]).name for name in ("video_expert", "audio_expert")}
-        return _node("LoadExperts", **experts, joint_blocks=blocks, **common)
+        weights = EIGHT_BITS if options["float8"] else AS_THEY_ARE
+        return _node("LoadExperts", **experts, joint_blocks=blocks, weights=weights, **common)
     blocks = OWN_BLOCKS if not joint else IDENTITY if str(joint) == "identity" else Path(joint).name
     return _node("LoadModel", model=Path(options["model"] or "tiny").name, joint_blocks=blocks, **common)
 

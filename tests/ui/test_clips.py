@@ -167,6 +167,18 @@ def test_what_the_graph_gives_is_what_the_nodes_take(studio):
     assert "GetVideoComponents" in {node["class_type"] for node in graph.values()}, "its frames stay as they are"
 
 
+def test_the_graph_loads_experts_in_eight_bits_where_that_is_asked(studio):
+    texts = {**TEXTS, "steps": "1", "frames": "4", "size": "32x32"}
+    maker = make(studio, texts)[1]
+    experts = {"video_expert": Path("there/svd"), "audio_expert": Path("there/audioldm2")}
+    inputs = {each.id: each for each in NODES["JointDiTLoadExperts"].define_schema().inputs}
+    for asked in (False, True):
+        graph = json.loads(workflow({**maker.options, **experts, "float8": asked}, {"image": "a.png"}, maker))
+        assert graph["1"]["class_type"] == "JointDiTLoadExperts" and graph["1"]["inputs"].keys() <= inputs.keys()
+        assert graph["1"]["inputs"]["weights"] == inputs["weights"].options[asked]
+    assert left_out({"float8": "true"}) == ["float8"] and not left_out({"float8": "true", "video-expert": "there/svd"})
+
+
 def test_what_no_node_has_is_said(studio, tmp_path):
     texts = {**TEXTS, "steps": "1", "frames": "4", "size": "32x32", "isolated": "true", "gain": "1"}
     said = write(*make(studio, texts), texts, tmp_path).said

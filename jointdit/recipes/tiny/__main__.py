@@ -11,6 +11,7 @@ from typing import Any
 
 from ...errors import InputError
 from .apart import train_audio_alone, train_video_alone, write_pair
+from .attributes import train_attributes
 from .autoencoders import train_audio_vae, train_video_vae
 from .cache import write_cache
 from .experts import train, train_sounds, train_videos
@@ -31,6 +32,7 @@ COMMANDS: Mapping[str, tuple[Callable[[TinyRecipe], None], str]] = {
     "videos": (train_videos, "train the video expert further"),
     "sounds": (train_sounds, "train the audio expert further"),
     "words": (train_words, "teach the text encoder words that captions do not have"),
+    "attributes": (train_attributes, "teach the text encoder of a model to keep colours, sizes and the like"),
     "suggestions": (train_suggestions, "teach the image encoder of a model what pictures suggest"),
     "export": (export, "write the model"),
     "video-alone": (train_video_alone, "train a video expert that never meets an audio expert"),
@@ -101,7 +103,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--batch", type=int, help="samples of a step")
     if name in ("video-vae", "audio-vae", "vocoder"):
         command.add_argument("--scenes", type=int, help="synthetic scenes kept in memory")
-    if name in ("train", "videos", "sounds", "words", "suggestions", *ALONE, *WRITING):
+    if name in ("train", "videos", "sounds", "words", "attributes", "suggestions", *ALONE, *WRITING):
         command.add_argument("--start", type=Path, help="a model to go on from, where --runs has no state yet")
     if name in GRIDS:
         command.add_argument("--fine-grid", action="store_true", help="a video expert that sees every latent by itself")
@@ -115,7 +117,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
             command.add_argument("--bfloat16", action="store_true", help="autocast, for processors that have it")
         case "words":
             command.add_argument("--wordnet", type=Path, help="folder of WordNet 3.0 (/usr/share/wordnet)")
-        case "suggestions":
+        case "attributes" | "suggestions":
             command.add_argument("--output", type=Path, required=True, help="folder of the model with what was learned")
         case "save-milestone" | "load-milestone":
             command.add_argument("--milestone", type=Path, help="the file (milestones/fine_grid.safetensors)")

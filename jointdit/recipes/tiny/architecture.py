@@ -57,6 +57,24 @@ def audio_vae() -> AutoencoderKL:
     )
 
 
+def text_encoder(sizes: Architecture, vocabulary: int) -> CLIPTextModel:
+    """For `vocabulary` tokens."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=sizes.text_width,
+            intermediate_size=4 * sizes.text_width,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=sizes.text_length,
+            projection_dim=sizes.text_width,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+    )
+
+
 class TinyModel(nn.Module):
     """What is trained together on top of the finished autoencoders. Every part is a component of the saved model.
 
@@ -107,20 +125,7 @@ class TinyModel(nn.Module):
             audio_dims=(sizes.text_width, sizes.text_width),
             video_pools=list(sizes.joint_pools),
         )
-        self.text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=vocabulary,
-                hidden_size=sizes.text_width,
-                intermediate_size=4 * sizes.text_width,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                max_position_embeddings=sizes.text_length,
-                projection_dim=sizes.text_width,
-                bos_token_id=0,
-                eos_token_id=1,
-                pad_token_id=1,
-            )
-        )
+        self.text_encoder = text_encoder(sizes, vocabulary)
         self.image_encoder = CLIPVisionModelWithProjection(
             CLIPVisionConfig(
                 image_size=sizes.picture_size,

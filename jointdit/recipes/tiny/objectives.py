@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -21,6 +22,7 @@ from ...encoders.conditioning import encode_clip_image, encode_clip_text, traini
 from ...errors import InputError
 from ...latents import JointLatents
 from ...models.model import Conditioning, JointDiTModel, KeptVideo
+from ...synthetic.effects.materials import COLOURS
 from ...train.losses import AudioDraws, PairLosses, noise_like
 from ...train.noise_levels import draw_nearly_clean_video, levels_along
 from .architecture import TinyModel, image_processor, noise_clock
@@ -207,16 +209,33 @@ class ExpertsObjective:
 class VideoObjective(ExpertsObjective):
     """For the video expert and the video's halves of the Joint Blocks, at the noise levels where the video moves."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        named = [bool(COLOURS.keys() & caption.split()) for caption in self.scenes.captions]
+        named[: self.settings.held_out] = [False] * self.settings.held_out
+        self.coloured = torch.tensor(named).nonzero().flatten()
+
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
         without_prompt, unconditional, isolated = self.draw_dropout(generator)
         levels = self.draw_levels(generator, self.recipe.sampling.part_above(self.settings.moving_sigma))
         levels = self.draw_painting(levels, generator)
         index = self.draw_scenes(without_prompt & ~unconditional & self.events_hidden(levels), generator)
+        index = self.draw_coloured(index, ~without_prompt & ~unconditional, generator)
         clean, cond = self.clips(index, without_prompt, unconditional)
         levels, noise = levels.select(torch.arange(self.batch)), noise_like(clean, generator)
         raw = self.denoiser.model(*model_inputs(add_noise(clean, noise, levels), levels, cond), cond, isolated)
         errors = (raw.video.float() - training_targets(clean, noise, levels, cond).video).square()
         return (errors * change_weight(clean.video, self.recipe.videos.change_weight)).mean()
+
+    def draw_coloured(self, index: Tensor, prompted: Tensor, generator: torch.Generator) -> Tensor:
+        """`index` [B], with other scenes in a share `coloured` of those with a prompt: such whose captions name the
+        colour of an object."""
+        stage = self.recipe.videos
+        if not stage.coloured or not len(self.coloured):
+            return index
+        chosen, position = torch.rand(2, self.batch, generator=generator)
+        scenes = self.coloured[(position * len(self.coloured)).long()]
+        return torch.where(prompted & (chosen < stage.coloured), scenes, index)
 
     def draw_painting(self, levels: Levels, generator: torch.Generator) -> Levels:
         """`levels` [B], with the video's sigma drawn anew in `painting_share` of them; the audio's stays."""

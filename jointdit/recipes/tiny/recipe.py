@@ -197,6 +197,7 @@ class VideoStage(ExpertStage):
     painting_share: of the noise levels, drawn evenly in the logarithm between `painting_sigmas`, where objects are
     painted.
     change_weight: how much more errors weigh where the scene leaves its first frame.
+    coloured: share of the samples with a prompt whose prompts name the colour of an object.
     """
 
     budget: Budget = Budget(minutes=100)
@@ -205,6 +206,7 @@ class VideoStage(ExpertStage):
     painting_share: float = 0.0
     painting_sigmas: tuple[float, float] = (1.0, 20.0)
     change_weight: float = 0.0
+    coloured: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,6 +295,23 @@ class WordStage(Stage):
     layers: int = 3
 
 
+@dataclass(frozen=True, kw_only=True)
+class AttributeStage(Stage):
+    """How the text encoder learns to say which of a scene's own words a caption has.
+
+    strength: of a code, beside states of unit variance.    texts_per_step: half of them captions, drawn from
+    `caption_seed` on; `held_out_seed` is for the scores.
+    """
+
+    budget: Budget = Budget(steps=3000)
+    rate: float = 2e-3
+    strength: float = 0.4
+    captions: int = 12_000
+    caption_seed: int = 60_000
+    held_out_seed: int = 70_000
+    texts_per_step: int = 192
+
+
 @dataclass(frozen=True)
 class TinyRecipe:
     """How the bundled model is made: the settings of every command, and what they share.
@@ -324,6 +343,7 @@ class TinyRecipe:
     audio_alone: AloneStage = AloneStage(budget=Budget(minutes=30), seed=53)
     suggestions: Suggestions = Suggestions()
     words: WordStage = WordStage()
+    attributes: AttributeStage = AttributeStage()
 
     def on_fine_grid(self) -> TinyRecipe:
         """This recipe for a video expert that sees every latent at a position of its own: a token of the coarse grid
@@ -345,7 +365,13 @@ class TinyRecipe:
             ),
             experts=replace(self.experts, given_video_substeps=4),
             videos=replace(
-                self.videos, rate=1.5e-3, muon=True, average_decay=0.995, painting_share=0.5, change_weight=4.0
+                self.videos,
+                rate=1.5e-3,
+                muon=True,
+                average_decay=0.995,
+                painting_share=0.5,
+                change_weight=4.0,
+                coloured=0.5,
             ),
             sounds=replace(self.sounds, painted=0.5),
         )

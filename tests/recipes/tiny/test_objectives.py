@@ -107,6 +107,20 @@ def test_a_share_of_the_videos_levels_is_where_objects_are_painted(make_objectiv
     assert torch.equal(levels.audio_timestep, drawn.audio_timestep)
 
 
+def test_more_of_the_prompts_name_a_colour(make_objective, recipe):
+    changed = replace(recipe, videos=replace(recipe.videos, coloured=1.0))
+    found = make_objective(VideoObjective, changed)
+    scenes = replace(found.scenes, captions=("a red ball",) * 3 + ("rain",) * 3 + ("a blue pendulum",))
+    objective = VideoObjective(changed, found.model, found.tokenizer, scenes, found.sounds, 200)
+    assert objective.coloured.tolist() == [2, 6], "the first two are held out"
+    plain, prompted = torch.full((200,), 4), torch.arange(200) % 2 == 0
+    index = objective.draw_coloured(plain, prompted, torch.Generator().manual_seed(0))
+    assert set(index[prompted].tolist()) == {2, 6} and set(index[~prompted].tolist()) == {4}
+    few = replace(objective.scenes, captions=("rain",) * 7)
+    none = VideoObjective(changed, found.model, found.tokenizer, few, found.sounds, 200)
+    assert torch.equal(none.draw_coloured(plain, prompted, torch.Generator()), plain)
+
+
 def test_sounds_are_learned_beside_what_the_model_paints(make_objective, recipe):
     sounds = replace(recipe.sounds, painted=0.5)
     objective = make_objective(SoundObjective, replace(recipe, sounds=sounds), batch=16)

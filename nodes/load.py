@@ -35,6 +35,31 @@ def _adapters() -> io.Input:
     )
 
 
+def _lora() -> tuple[io.Input, io.Input]:
+    """A file and its strength."""
+    return (
+        io.Combo.Input(
+            "video_lora",
+            options=list(folders.loras()),
+            default=folders.NO_LORA,
+            tooltip="A LoRA file (.safetensors) in models/loras that was trained for Stable Video Diffusion, "
+            "with the names of diffusers, PEFT, kohya or ComfyUI. One of another model is refused.",
+            optional=True,  # graphs that were saved before this input was added stay valid
+            advanced=True,
+        ),
+        io.Float.Input(
+            "lora_strength",
+            default=1.0,
+            min=-10.0,
+            max=10.0,
+            step=0.05,
+            tooltip="How strongly video_lora changes the video expert: 1 as it was trained, 0 not at all.",
+            optional=True,
+            advanced=True,
+        ),
+    )
+
+
 def _output() -> io.Output:
     return Model.Output(
         "model",
@@ -74,6 +99,7 @@ class LoadModel(io.ComfyNode):
                     optional=True,
                 ),
                 _adapters(),
+                *_lora(),
             ],
             outputs=[_output()],
         )
@@ -83,24 +109,28 @@ class LoadModel(io.ComfyNode):
         return folders.complaint(folders.find_model, model)
 
     @classmethod
-    def fingerprint_inputs(cls, precision: str, **names: str) -> object:
-        return [folders.fingerprint(place) for place in _places_of_model(**names)], precision
+    def fingerprint_inputs(cls, precision: str, lora_strength: float = 1.0, **names: str) -> object:
+        return [folders.fingerprint(place) for place in _places_of_model(**names)], precision, lora_strength
 
     @classmethod
-    def execute(cls, precision: str, **names: str) -> io.NodeOutput:
+    def execute(cls, precision: str, lora_strength: float = 1.0, **names: str) -> io.NodeOutput:
         from .work.load import load_model
 
-        return io.NodeOutput(load_model(*_places_of_model(**names), precision))
+        return io.NodeOutput(load_model(*_places_of_model(**names), lora_strength, precision))
 
 
 def _places_of_model(
-    model: str, joint_blocks: str = folders.OWN_BLOCKS, adapters: str = folders.NO_ADAPTERS
-) -> tuple[Path, Path | str | None, Path | None]:
-    """What the names stand for: the model's folder, its Joint Blocks and its adapters, as the library takes them."""
+    model: str,
+    joint_blocks: str = folders.OWN_BLOCKS,
+    adapters: str = folders.NO_ADAPTERS,
+    video_lora: str = folders.NO_LORA,
+) -> tuple[Path, Path | str | None, Path | None, Path | None]:
+    """What the names stand for: a folder, its Joint Blocks, its adapters and a LoRA file, as the library takes them."""
     return (
         folders.find_model(model),
         folders.find_joint_blocks(joint_blocks, own=True),
         folders.find_adapters(adapters),
+        folders.find_lora(video_lora),
     )
 
 
@@ -139,25 +169,7 @@ class LoadExperts(io.ComfyNode):
                 ),
                 _precision(),
                 _adapters(),
-                io.Combo.Input(
-                    "video_lora",
-                    options=list(folders.loras()),
-                    default=folders.NO_LORA,
-                    tooltip="A LoRA file (.safetensors) in models/loras that was trained for Stable Video Diffusion, "
-                    "with the names of diffusers, PEFT, kohya or ComfyUI. One of another model is refused.",
-                    optional=True,  # graphs that were saved before this input was added stay valid
-                    advanced=True,
-                ),
-                io.Float.Input(
-                    "lora_strength",
-                    default=1.0,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.05,
-                    tooltip="How strongly video_lora changes the video expert: 1 as it was trained, 0 not at all.",
-                    optional=True,
-                    advanced=True,
-                ),
+                *_lora(),
                 io.Combo.Input(
                     "weights",
                     options=list(WEIGHTS),

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 SHARED = (
-    "model video-expert audio-expert expert-frames joint adapters audio-heads seed steps frames fps size guidance "
-    "video-scale audio-scale joint-scale sampler video-temperature fresh-noise reuse reuse-layers "
-    "audio-substeps device dtype"
+    "model video-expert audio-expert expert-frames joint adapters video-lora lora-strength audio-heads seed steps "
+    "frames fps size guidance video-scale audio-scale joint-scale sampler video-temperature fresh-noise reuse "
+    "reuse-layers audio-substeps device dtype"
 ).split()
 OF_FOLDERS = ("folder", "match", "reference")
 OF_SETS = ("videos", "layout", "split", "limit", "places", "samples", "part")  # --generate
@@ -304,7 +304,7 @@ def _load(options: Mapping[str, Any]) -> tuple[JointDiTPipeline, SamplingSetting
         "dtype": options["dtype"] or "float32",
     } | {
         name: str(options[name])
-        for name in (*EXPERTS, "audio_heads", "adapters", "reuse", "reuse_layers")
+        for name in (*EXPERTS, "audio_heads", "adapters", "video_lora", "lora_strength", "reuse", "reuse_layers")
         if options[name]
     }
     return pipe, sampling, settings

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .options import Option, device_name, model_name, one_of, whole
+from .options import Option, device_name, model_name, number, one_of, whole
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,8 @@ MODEL_OPTIONS = (
     Option("expert-frames", "N", whole(2, 1000), "frames that a single-file expert is for, if its name does not tell"),
     Option("joint", "FILE", Path, "trained Joint Blocks for the model; identity: none, and each expert works alone"),
     Option("adapters", "DIR", Path, "low-rank adapters of the experts, as stage b of training writes them"),
+    Option("video-lora", "FILE", Path, "a LoRA of Stable Video Diffusion for the video expert"),
+    Option("lora-strength", "S", number(-10, 10), "how strongly it changes the video expert (default 1)"),
     Option("audio-heads", "WHOSE", one_of("published", "authors"), "attention heads of AudioLDM2 (default published)"),
 )
 DEVICE = Option("device", "NAME", device_name, "cpu, cuda, cuda:1, mps (default: cuda if there is one, else cpu)")
@@ -40,6 +42,9 @@ def check_model(options: Mapping[str, Any]) -> None:
     frames = options["expert_frames"]
     if frames and Path(options["video_expert"] or "").suffix != ".safetensors":
         raise InputError(f"--expert-frames {frames}: goes with a single file as --video-expert only; leave it out")
+    strength = options.get("lora_strength")
+    if strength is not None and not options.get("video_lora"):
+        raise InputError(f"--lora-strength {strength:g}: goes with --video-lora only; leave it out")
     given = [name for name in (*EXPERTS, "audio_heads") if options.get(name)]
     if given and options["model"]:
         raise InputError(f"--model {options['model']} and --{given[0].replace('_', '-')}: give one of them")
@@ -51,6 +56,14 @@ def check_model(options: Mapping[str, Any]) -> None:
 
 def load_model(options: Mapping[str, Any], dtype: torch.dtype, download: bool = False) -> JointDiTPipeline:
     """The model that the options name. download: allow it to be fetched from the Hugging Face Hub."""
+    pipe = _load(options, dtype, download)
+    if lora := options.get("video_lora"):
+        strength = options.get("lora_strength")
+        pipe.load_video_lora(lora, 1.0 if strength is None else strength)
+    return pipe
+
+
+def _load(options: Mapping[str, Any], dtype: torch.dtype, download: bool) -> JointDiTPipeline:
     from ..pipeline import JointDiTPipeline
 
     joint, adapters = options.get("joint"), options.get("adapters")

@@ -15,7 +15,8 @@ from ..errors import InputError, in_one_line
 from ..options import DECLARED, Choice, Declared, Flag, Kind, Range
 from ..toml_files import path_beside, read_toml, refuse_unknown
 
-READ = ("image", "video", "audio", "model", "video_expert", "audio_expert", "joint")  # options that name what is read
+# Options that name what is read.
+READ = ("image", "video", "audio", "model", "video_expert", "audio_expert", "joint", "video_lora")
 LARGEST = 10**30  # whole number in a file
 SHOWN = 60  # characters of a wrong value that a message repeats
 

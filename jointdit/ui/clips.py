@@ -28,7 +28,8 @@ from ..synthetic.textures import procedural_picture
 from .work import Report, Step
 
 # What the model that is loaded depends on.
-LOADED = ("model", "video_expert", "audio_expert", "expert_frames", "joint", "adapters", "audio_heads", "dtype")
+LOADED = ("model", "video_expert", "audio_expert", "expert_frames", "joint", "adapters", "video_lora", "lora_strength")
+LOADED += ("audio_heads", "dtype")
 LOADED += tuple(each.key for each in (*MEMORY, *SPEED))
 FILES = ("image", "video", "audio")
 EXAMPLE_SIDE = 256  # pixels

@@ -25,6 +25,7 @@ LABELS = {
     "retake": "Retake, seconds A-B",
     "sync": "Sync strength",
     "joint": "Joint Block file",
+    "video-lora": "LoRA of the video expert",
     "float8": "Eight-bit weights",
     "dtype": "Numbers to compute with",
 }
@@ -47,6 +48,8 @@ LEFT_OUT = {
     "audio-expert": "none",
     "joint": "the model's own",
     "adapters": "none",
+    "video-lora": "none",
+    "lora-strength": "1",
     "expert-frames": "as the file's name tells",
     "audio-heads": "published",
     "dtype": "float32",

@@ -11,7 +11,7 @@ from ..cli.making import Maker
 from ..cli.settings import guidance_options, memory_settings
 
 UNBOUNDED = 1000.0  # above every video sigma
-OWN_BLOCKS, IDENTITY, NO_ADAPTERS = "model's own", "none (identity)", "none (experts unchanged)"
+OWN_BLOCKS, IDENTITY, NO_ADAPTERS, NO_LORA = "model's own", "none (identity)", "none (experts unchanged)", "none"
 AS_THEY_ARE, EIGHT_BITS = "as they are", "eight bits"
 # Options that change the clip and that no node has.
 LEFT_OUT = "isolated sync-interval gain loudness expert-frames audio-heads video-pool".split()
@@ -110,6 +110,8 @@ def _loader(options: Mapping[str, Any]) -> dict[str, Any]:
     common = {
         "precision": options["dtype"] or "float32",
         "adapters": Path(options["adapters"]).name if options["adapters"] else NO_ADAPTERS,
+        "video_lora": Path(options["video_lora"]).name if options["video_lora"] else NO_LORA,
+        "lora_strength": 1.0 if options["lora_strength"] is None else options["lora_strength"],
     }
     if options["video_expert"]:
         blocks = Path(joint).name if joint and str(joint) != "identity" else IDENTITY

@@ -30,7 +30,7 @@ from .work import Step, in_steps
 DEVICE_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "device", "trigger_mode": "multiple"}
 MOST_CLIPS = 16
 SCALES = ("video-scale", "video-scale-start", "audio-scale", "video-joint-scale", "audio-joint-scale")
-PATHS = ("video-expert", "audio-expert", "joint", "adapters")  # of this machine
+PATHS = ("video-expert", "audio-expert", "joint", "adapters", "video-lora")  # of this machine
 FONTS = ("ui-sans-serif", "system-ui", "sans-serif")  # of the system: the page loads nothing from elsewhere
 PICTURE_BUTTONS: Any = ["download", "fullscreen"]  # and none that sends it to others
 NARROW = 768  # pixels
@@ -125,7 +125,8 @@ def generate_tab(
                 form.rows("reuse", "reuse-layers", "audio-grid", "isolated")
             with gr.Accordion("Model", open=False):
                 form.take("model", _model(models, trusted))
-                *_, joint, _ = form.add(*PATHS, visible=trusted)
+                form.add(*PATHS, "lora-strength", visible=trusted)
+                joint = form.fields["joint"].part
                 form.rows("expert-frames", "audio-heads")
                 form.add("dtype")
             with gr.Accordion("Memory and speed", open=False):

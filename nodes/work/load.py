@@ -11,10 +11,19 @@ from ...jointdit.runtime.float8 import store_in_float8
 from .memory import ManagedModel, ManagedPipeline, dtype_of, follow_options
 
 
-def load_model(folder: Path, joint: Path | str | None, adapters: Path | None, precision: str) -> ManagedModel:
-    """A whole model. joint, adapters: as `JointDiTPipeline.from_pretrained` takes them."""
+def load_model(
+    folder: Path,
+    joint: Path | str | None,
+    adapters: Path | None,
+    lora: Path | None,
+    lora_strength: float,
+    precision: str,
+) -> ManagedModel:
+    """A whole model. The arguments are those of `JointDiTPipeline.from_pretrained` and `load_video_lora`."""
     with torch.inference_mode(False):
         pipe = ManagedPipeline.from_pretrained(folder, dtype_of(precision), joint=joint, adapters=adapters)
+        if lora is not None:
+            pipe.load_video_lora(lora, lora_strength)
         return _managed(pipe, joint, precision)
 
 

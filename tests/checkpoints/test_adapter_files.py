@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from diffusers.loaders.peft import PeftAdapterMixin
@@ -24,6 +25,7 @@ from jointdit.checkpoints.adapter_files import fuse_adapter, save_adapters
 from jointdit.checkpoints.single_file_names import unet_key
 from jointdit.cli import main
 from jointdit.errors import InputError
+from jointdit.media import read_clip
 from jointdit.models.model import JointDiTModel
 
 
@@ -245,3 +247,28 @@ def test_a_folder_of_adapters_loads_on_every_surface(tmp_path, capsys):
     video, audio = write_experts(tmp_path)
     with pytest.raises(InputError, match="audio.safetensors: made for another model"):
         JointDiTPipeline.from_experts(video, audio, adapters=adapters)
+
+
+def test_a_lora_of_the_video_expert_loads_on_the_command_line(tmp_path, capsys):
+    torch.manual_seed(0)
+    plain, lora = JointDiTPipeline.from_pretrained("tiny"), tmp_path / "video.safetensors"
+    save_adapters(tmp_path, {"video_unet": adapter_matrices(plain.video_unet)})
+    base = ["generate", "--frames", "6", "--size", "32x32", "--fps", "12.5", "--steps", "1", "--seed", "1", "--quiet"]
+    made = []
+    for more in ([], ["--lora-strength", "0"], ["--lora-strength", "0.5"], None):
+        options = [] if more is None else ["--video-lora", str(lora), *more]
+        assert main([*base, "-o", str(tmp_path / "clip.mp4"), *options]) == 0
+        made.append(read_clip(tmp_path / "clip.mp4").frames)
+    whole, nothing, half, without = made
+    assert np.array_equal(nothing, without)
+    assert len({frames.tobytes() for frames in (whole, half, without)}) == 3
+    capsys.readouterr()
+    for options, refusal in (
+        (["--lora-strength", "1"], "--lora-strength 1: goes with --video-lora only; leave it out"),
+        (["--video-lora", str(lora), "--lora-strength", "11"], "--lora-strength 11"),
+        (["--video-lora", str(tmp_path / "gone.safetensors")], "gone.safetensors"),
+        (["--video-lora", str(lora), "-o", str(lora)], "video.safetensors"),
+    ):
+        assert main([*base, "-o", str(tmp_path / "clip.mp4"), *options]) == 2
+        error = capsys.readouterr().err
+        assert refusal in error and error.count("\n") == 1

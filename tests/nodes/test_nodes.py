@@ -192,6 +192,9 @@ def test_a_lora_of_the_video_expert_loads_with_it(models, pictures):
     chosen = {"video_lora": "mine/video.safetensors", "lora_strength": 0.5}
     clip = assert_same_clip(run("LoadExperts", **experts, **chosen)[0], plain, pictures[:1])
     assert not np.array_equal(library_clip(library_pipe(models), pictures[:1]).frames, clip.frames)
+    whole = models / "jointdit" / "whole"
+    library_pipe(models).save_pretrained(whole)
+    assert_same_clip(run("LoadModel", model="whole", **chosen)[0], plain, pictures[:1])
     save_adapters(folder, {"audio_unet": adapter_matrices(plain.audio_unet)})
     with pytest.raises(ValueError, match="audio.safetensors: made for another model"):
         run("LoadExperts", **experts, video_lora="mine/audio.safetensors")

@@ -141,8 +141,8 @@ def test_no_mode_of_guidance_burns_the_picture(pipe, guidance):
     assert burnt(guidance) < burnt(None) + 0.02
 
 
-def test_the_bundled_model_fits_in_32_megabytes():
-    assert sum(path.stat().st_size for path in BUNDLED["tiny"].rglob("*") if path.is_file()) <= 32e6
+def test_the_bundled_model_fits_in_40_megabytes():
+    assert sum(path.stat().st_size for path in BUNDLED["tiny"].rglob("*") if path.is_file()) <= 40e6
 
 
 def test_default_clip_needs_less_than_two_gibibytes(tmp_path):

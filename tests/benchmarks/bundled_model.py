@@ -54,6 +54,8 @@ class Row:
     clips: int = 8
 
 
+FEW = 4  # clips an effect, of rows that only stand beside others
+
 ROWS = {
     "main": Row("**as it is**", clips=32),
     "isolated": Row("isolated passes", {"isolated": True}),
@@ -61,11 +63,12 @@ ROWS = {
     "unseen": Row("prompts in words that no caption had", prompts="unseen"),
     "fresh": Row("the same, held-out synonyms", prompts="fresh"),
     "no-prompt": Row("no prompt (asked: what the picture suggests)", prompts="none"),
-    **{f"substeps-{n}": Row(f"audio sub-steps: {n}", {"audio_substeps": n}) for n in (1, 2, 4, 8)},
-    **{f"grid-{name}": Row(f"audio grid: {name}", {"audio_grid": name}) for name in ("own", "even", "coupled")},
-    **{f"guidance-{mode}": Row(f"guidance: {mode}", {"guidance": mode})
+    **{f"substeps-{n}": Row(f"audio sub-steps: {n}", {"audio_substeps": n}, clips=FEW) for n in (1, 2, 4, 8)},
+    **{f"grid-{name}": Row(f"audio grid: {name}", {"audio_grid": name}, clips=FEW)
+       for name in ("own", "even", "coupled")},
+    **{f"guidance-{mode}": Row(f"guidance: {mode}", {"guidance": mode}, clips=FEW)
        for mode in ("none", "cfg", "joint-cfg", "joint-cfg-star")},
-    "sync": Row("sound pulled to the picture (0.5)", {"sync": SyncGuidance(0.5)}),
+    "sync": Row("sound pulled to the picture (0.5)", {"sync": SyncGuidance(0.5)}, clips=FEW),
 }  # fmt: skip
 
 
@@ -236,7 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True, help="where the scores are, and go")
     parser.add_argument("--rows", type=lambda text: text.split(","), default=list(ROWS), help=", ".join(ROWS))
-    parser.add_argument("--clips", type=int, help="an effect, in every row (default: 32 in the main row, else 8)")
+    parser.add_argument("--clips", type=int, help="an effect, in every row (default: 32 in the main row, 8 or 4 in others)")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--photos", type=Path, default=Path("../shared/media/images"), help="natural pictures")
     parser.add_argument("--judge-scenes", type=int, default=30, help="of each effect, that the judges learn from")

@@ -117,7 +117,7 @@ def test_the_outside_of_a_subgraph_says_so_too(page, comfyui):
       node.drawWidgets(pen, {});
       return texts;
     }""")
-    assert {"model's own (20)", "model's own (13)"} <= set(drawn), drawn
+    assert {"model's own (20)", "model's own (12)"} <= set(drawn), drawn
 
 
 def test_frames_say_that_a_given_video_decides(page, comfyui):

@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, tuple[Callable[[TinyRecipe], None], str]] = {
 ALONE, MILESTONES = ("video-alone", "audio-alone"), ("save-milestone", "load-milestone")
 WRITING = ("export", "pair", *MILESTONES)
 SHARED = ("runs", "start", "output", "milestone")  # options that are settings of the recipe itself, not of a command
-GRIDS = ("train", "videos", "sounds", "export", *MILESTONES)  # where the video expert's grid can be chosen
+APART = (*ALONE, "pair")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -65,8 +65,8 @@ def recipe_of(command: str, options: Mapping[str, Any]) -> TinyRecipe:
     own = {name: value for name, value in options.items() if name not in SHARED}
     budget = {name: own.pop(name) for name in ("minutes", "steps") if name in own}
     recipe = TinyRecipe(**shared)
-    if own.pop("fine_grid", False):
-        recipe = recipe.on_fine_grid()
+    if command in APART:
+        recipe = recipe.on_coarse_grid()
     group = command.replace("-", "_")
     if group == "suggestions":
         own |= budget
@@ -105,8 +105,6 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--scenes", type=int, help="synthetic scenes kept in memory")
     if name in ("train", "videos", "sounds", "words", "attributes", "suggestions", *ALONE, *WRITING):
         command.add_argument("--start", type=Path, help="a model to go on from, where --runs has no state yet")
-    if name in GRIDS:
-        command.add_argument("--fine-grid", action="store_true", help="a video expert that sees every latent by itself")
     match name:
         case "vocoder":
             command.add_argument("--audio-vae", type=Path, help="learn from this autoencoder's log-mels too")

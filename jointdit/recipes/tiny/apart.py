@@ -64,9 +64,11 @@ def new_model(recipe: TinyRecipe, seed: int) -> tuple[TinyModel, JointDiTPipelin
     if recipe.start is None:
         raise InputError("experts that learn apart use the encoders of a model; name it with --start")
     pipe = JointDiTPipeline.from_pretrained(recipe.start)
-    channels = pipe.video_unet.config.out_channels, pipe.audio_unet.config.in_channels
+    packed = pipe.video_vae.config.latent_channels * recipe.architecture.latents_per_position**2
     torch.manual_seed(seed)
-    model = TinyModel(recipe.architecture, len(pipe.tokenizer), *channels, recipe.shape.frames)
+    model = TinyModel(
+        recipe.architecture, len(pipe.tokenizer), packed, pipe.audio_unet.config.in_channels, recipe.shape.frames
+    )
     model.text_encoder, model.image_encoder = pipe.text_encoder.float(), pipe.image_encoder.float()
     return model, pipe
 

@@ -54,7 +54,7 @@ def load_milestone(recipe: TinyRecipe) -> None:
     run, counters, learned = _read(recipe.milestone)
     for name, (rows, scales) in learned.items():
         if name not in weights or weights[name].numel() != rows.numel():
-            raise InputError(f"{recipe.milestone}: {name} is of another model; give --fine-grid as when it was saved")
+            raise InputError(f"{recipe.milestone}: {name} is of another model")
         weights[name] = unpacked(rows, scales).view_as(weights[name])
     path = recipe.runs / run / STATE
     if path.exists():

@@ -77,8 +77,8 @@ class Cache:
 class Architecture:
     """Sizes of what stands above the autoencoders.
 
-    video_channels, audio_channels: of the levels of both UNets. Initial weights need four channels in a norm group at
-    the first and last level: 128 of the video UNet, whose norms have 32 groups, and 64 of the audio UNet's 16.
+    video_channels, audio_channels: of the levels of both UNets. A UNet that starts at a linear estimate needs four
+    channels in a norm group at the first and last level: 64 of the audio UNet, whose norms have 16 groups.
     video_heads: of the attention of its levels.
     joint_stages: stages of both experts (0 is In) that a Joint Block follows.    joint_pools: for each, how many of its
     video tokens a side become one key.
@@ -86,17 +86,17 @@ class Architecture:
     picture_size: pixels a side of what the image encoder sees.    vocabulary: tokens that are learned from captions.
     """
 
-    video_channels: tuple[int, int, int] = (128, 96, 64)
+    video_channels: tuple[int, int, int] = (64, 128, 128)
     audio_channels: tuple[int, int, int] = (64, 64, 64)
-    video_heads: tuple[int, int, int] = (4, 4, 2)
+    video_heads: tuple[int, int, int] = (4, 4, 4)
     joint_stages: tuple[int, ...] = (0, 1, 3)
-    joint_pools: tuple[int, ...] = (1, 1, 1)
+    joint_pools: tuple[int, ...] = (2, 1, 1)
     joint_width: int = 96
     text_width: int = 64
     text_length: int = 24
     image_width: int = 64
     picture_size: int = 64
-    latents_per_position: int = 2
+    latents_per_position: int = 1
     vocabulary: int = 800
 
 
@@ -104,13 +104,13 @@ class Architecture:
 class Sampling:
     """How the finished model samples by default; training draws a part of its noise levels along this path.
 
-    sigmas: of the video. Below 2 the small model leaves more noise than it removes, so the video goes from there to its
+    sigmas: of the video. Below 4 the small model leaves more noise than it removes, so the video goes from there to its
     end at once; in the last three steps the sound follows.
     scale_range: of guidance; beyond it clips fade, burn or lose sync.
     around_picture: as in `pipeline.settings.Defaults`.
     """
 
-    sigmas: tuple[float, ...] = (200.0, 130.0, 83.0, 52.0, 32.0, 19.0, 11.0, 6.5, 4.0, 2.0, 0.02, 0.01, 0.005, 0.0)
+    sigmas: tuple[float, ...] = (200.0, 130.0, 83.0, 52.0, 32.0, 19.0, 11.0, 6.5, 4.0, 0.02, 0.01, 0.005, 0.0)
     audio_grid: AudioGrid = "trailing"
     audio_substeps: int = 8
     audio_start: float = 970.0
@@ -125,7 +125,7 @@ class Sampling:
         }
     )
     scale_range: tuple[float, float] = (1.0, 4.0)
-    around_picture: bool = False
+    around_picture: bool = True
 
     def part_above(self, sigma: float) -> float:
         """The part of the path, from its first step to its last, in which the video's noise is above `sigma`."""
@@ -172,7 +172,7 @@ class Experts:
     heaviest: float = 1000.0
     audio_noise_power: float = 0.6
     substeps: int = 1
-    given_video_substeps: int = 2
+    given_video_substeps: int = 4
     path_share: float = 0.5
     path_width: float = 150.0
     moving_sigma: float = 1.0
@@ -200,13 +200,16 @@ class VideoStage(ExpertStage):
     coloured: share of the samples with a prompt whose prompts name the colour of an object.
     """
 
-    budget: Budget = Budget(minutes=100)
+    budget: Budget = Budget(minutes=172)
+    rate: float = 1.5e-3
     seed: int = 21
+    muon: bool = True
+    average_decay: float = 0.995
     bfloat16: bool = False
-    painting_share: float = 0.0
+    painting_share: float = 0.5
     painting_sigmas: tuple[float, float] = (1.0, 20.0)
-    change_weight: float = 0.0
-    coloured: float = 0.0
+    change_weight: float = 4.0
+    coloured: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,23 +224,24 @@ class SoundStage(ExpertStage):
     bfloat16: autocast of what is computed of the video, which learns nothing here.
     """
 
-    budget: Budget = Budget(minutes=40)
+    budget: Budget = Budget(minutes=75)
     seed: int = 23
     without_prompt: float = 0.35
     unconditional: float = 0.1
     suggested: float = 0.5
     faintest: float = 0.4
-    painted: float = 0.0
+    painted: float = 0.5
     painted_sigmas: tuple[float, float] = (1.0, 6.0)
     bfloat16: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class AloneStage(VideoStage):
-    """A run of `video-alone` or `audio-alone`."""
+class AloneStage(ExpertStage):
+    """A run of `video-alone` or `audio-alone`. bfloat16: autocast."""
 
     budget: Budget = Budget(minutes=55)
     seed: int = 51
+    bfloat16: bool = False
 
 
 @dataclass(frozen=True)
@@ -345,33 +349,21 @@ class TinyRecipe:
     words: WordStage = WordStage()
     attributes: AttributeStage = AttributeStage()
 
-    def on_fine_grid(self) -> TinyRecipe:
-        """This recipe for a video expert that sees every latent at a position of its own: a token of the coarse grid
-        holds four, and the place of an object inside it has to be memorised. What it learns is what happens to the
-        picture."""
+    def on_coarse_grid(self) -> TinyRecipe:
+        """This recipe for a video expert that sees 2 x 2 latents at one position and learns the whole picture, as the
+        experts apart do: it is soon trained, but an object's place inside a position has to be memorised."""
         return replace(
             self,
             architecture=replace(
                 self.architecture,
-                video_channels=(64, 128, 128),
-                video_heads=(4, 4, 4),
-                latents_per_position=1,
-                joint_pools=(2, 1, 1),
+                video_channels=(128, 96, 64),
+                video_heads=(4, 4, 2),
+                latents_per_position=2,
+                joint_pools=(1, 1, 1),
             ),
             sampling=replace(
                 self.sampling,
-                sigmas=tuple(sigma for sigma in self.sampling.sigmas if sigma != 2.0),  # there it leaves more grain
-                around_picture=True,
+                sigmas=(200.0, 130.0, 83.0, 52.0, 32.0, 19.0, 11.0, 6.5, 4.0, 2.0, 0.02, 0.01, 0.005, 0.0),
+                around_picture=False,
             ),
-            experts=replace(self.experts, given_video_substeps=4),
-            videos=replace(
-                self.videos,
-                rate=1.5e-3,
-                muon=True,
-                average_decay=0.995,
-                painting_share=0.5,
-                change_weight=4.0,
-                coloured=0.5,
-            ),
-            sounds=replace(self.sounds, painted=0.5),
         )

@@ -49,6 +49,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, codecs: tuple[VideoAutoenco
         cache=Cache(clips=6, seed=5, sounds_per_clip=1),
         experts=Experts(held_out=2),
     )
+    codecs[0].vae.save_pretrained(small.runs / "video_vae")
     write_shards(small, *codecs)
     write_sounds(small, codecs[1])
     return small

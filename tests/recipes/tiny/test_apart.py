@@ -30,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> TinyRecipe:
         video_alone=AloneStage(budget=Budget(steps=2), batch=1, log_every=1, evaluate_every=2),
         audio_alone=AloneStage(budget=Budget(steps=2), batch=2, log_every=1, evaluate_every=2),
     )
-    recipe = replace(recipe, experts=replace(recipe.experts, held_out=2))
+    recipe = replace(recipe, experts=replace(recipe.experts, held_out=2)).on_coarse_grid()
     write_shards(recipe, VideoAutoencoder(pipe.video_vae), pipe.audio_codec)
     write_sounds(recipe, pipe.audio_codec)
     for name in ("video_vae", "audio_vae", "vocoder"):

@@ -22,7 +22,7 @@ from jointdit.recipes.tiny.autoencoders import (
 )
 from jointdit.recipes.tiny.linear_start import start_as_mixture
 from jointdit.recipes.tiny.oscillator_bank import CLOCK
-from jointdit.recipes.tiny.recipe import Architecture, AudioVAEStage, Budget, TinyRecipe, VideoVAEStage, VocoderStage
+from jointdit.recipes.tiny.recipe import AudioVAEStage, Budget, TinyRecipe, VideoVAEStage, VocoderStage
 from jointdit.recipes.tiny.scenes import picture_pool, random_frames
 from jointdit.recipes.tiny.training_loop import Stage, fit
 from jointdit.recipes.tiny.vocoder import VocoderObjective
@@ -114,7 +114,7 @@ def test_the_linear_start_is_as_good_as_principal_components(pictures):
 @torch.no_grad()
 def test_both_unets_start_as_a_mixture_of_their_inputs_with_their_brightness():
     torch.manual_seed(0)
-    model = TinyModel(Architecture(), 600, 64, 8, 20)
+    model = TinyModel(TinyRecipe().on_coarse_grid().architecture, 600, 64, 8, 20)
     mixture = torch.stack([torch.linspace(0.2, 0.5, 64), torch.linspace(-1.0, -0.6, 64)])
     start_as_mixture(model.video_unet, mixture)
     start_as_mixture(model.audio_unet, torch.full((1, 8), 0.8))

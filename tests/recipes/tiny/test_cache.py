@@ -30,8 +30,10 @@ def test_two_processes_make_what_one_makes(recipe, codecs, tmp_path):
 
 
 def test_latents_are_packed_and_pictures_of_the_encoders_size(recipe):
+    coarse, _ = load_cache(replace(recipe, architecture=replace(recipe.architecture, latents_per_position=2)))
+    assert coarse.video.shape == (7, 8, 16, 4, 4) and coarse.image.shape == (7, 16, 4, 4)
     scenes, sounds = load_cache(recipe)
-    assert scenes.video.shape == (7, 8, 16, 4, 4) and scenes.image.shape == (7, 16, 4, 4)
+    assert scenes.video.shape == (7, 8, 4, 8, 8) and scenes.image.shape == (7, 4, 8, 8)
     assert scenes.picture.shape == (7, 3, 32, 32) and scenes.picture.dtype == torch.uint8
     assert len(sounds.captions) == len(sounds.audio) == 6
 

@@ -12,7 +12,7 @@ from torch.distributed.run import get_args_parser
 
 import jointdit.recipes.tiny
 from jointdit.errors import InputError
-from jointdit.recipes.tiny.__main__ import COMMANDS, MILESTONES, _parser, main, recipe_of
+from jointdit.recipes.tiny.__main__ import APART, COMMANDS, MILESTONES, _parser, main, recipe_of
 from jointdit.recipes.tiny.recipe import Budget, TinyRecipe
 
 
@@ -23,26 +23,29 @@ def parsed(*words: str) -> TinyRecipe:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_without_options_a_command_has_the_recipes_settings(command):
-    words = ["--output", "jointdit/tiny"] if command in ("suggestions", "pair") else []
-    assert parsed(command, *words) == TinyRecipe()
+    words = ["--output", "jointdit/tiny"] if command in ("attributes", "suggestions", "pair") else []
+    plain = TinyRecipe()
+    assert parsed(command, *words) == (plain.on_coarse_grid() if command in APART else plain)
 
 
 def test_the_readmes_commands_are_the_recipe():
     readme = Path(jointdit.recipes.tiny.__file__).with_name("README.md").read_text(encoding="utf-8")
     commands = [line for line in readme.splitlines() if line.startswith("python -m jointdit.recipes.tiny ")]
-    commands = [line for line in commands if "--fine-grid" not in line]  # another recipe, which follows
+    commands = [line for line in commands if "milestone" not in line]  # of any run
     assert [line.split()[3] for line in commands] == [
-        name for name in COMMANDS if name not in ("suggestions", *MILESTONES)
+        name for name in COMMANDS if name not in ("attributes", "suggestions", *MILESTONES)
     ]
     plain = TinyRecipe()
     for line in commands:
         recipe = parsed(*shlex.split(line)[3:])
         assert recipe.videos in (plain.videos, replace(plain.videos, bfloat16=True))
+        assert recipe.sounds in (plain.sounds, replace(plain.sounds, bfloat16=True))
         assert recipe.video_alone in (plain.video_alone, replace(plain.video_alone, bfloat16=True))
-        recipe = replace(recipe, videos=plain.videos, video_alone=plain.video_alone)
-        if line.split()[3] in ("video-alone", "audio-alone", "pair"):  # which need a model for its encoders
+        recipe = replace(recipe, videos=plain.videos, sounds=plain.sounds, video_alone=plain.video_alone)
+        apart = line.split()[3] in APART  # which need a model for its encoders
+        if apart:
             recipe = replace(recipe, start=None, output=plain.output)
-        assert recipe == plain
+        assert recipe == (plain.on_coarse_grid() if apart else plain)
 
 
 def test_torchrun_takes_the_readmes_commands():

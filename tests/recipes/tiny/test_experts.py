@@ -76,7 +76,7 @@ def test_the_bundled_model_is_trained_on_and_exported(tmp_path, tiny):
 
 
 def test_a_model_from_scratch_starts_at_its_initial_weights_and_later_runs_go_on(recipe, tmp_path):
-    for name in ("latents", "tokenizer"):
+    for name in ("latents", "tokenizer", "video_vae"):
         if (recipe.runs / name).exists():
             (tmp_path / name).symlink_to(recipe.runs / name)
     stage = ExpertStage(budget=Budget(steps=1), batch=1)
@@ -191,9 +191,8 @@ def test_two_processes_move_as_one_by_the_mean_of_their_gradients(tmp_path):
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2, "the first process alone writes"
 
 
-def test_a_video_expert_on_the_fine_grid_starts_at_the_still_picture_beside_the_model_it_starts_from(tmp_path, tiny):
-    """It joins the audio expert and the encoders of the bundled model, is trained, and exported to be measured from the
-    picture."""
+def test_a_new_video_expert_starts_at_the_still_picture_beside_the_model_it_starts_from(tmp_path, tiny):
+    """It joins the audio expert and the encoders of the bundled model, is trained and exported."""
     pytest.importorskip("skimage", reason="the photos of jointdit[train] are not installed")
     for name in ("video_vae", "audio_vae", "vocoder"):
         (tmp_path / name).symlink_to(tiny / name)
@@ -204,17 +203,16 @@ def test_a_video_expert_on_the_fine_grid_starts_at_the_still_picture_beside_the_
         output=tmp_path / "model",
         cache=Cache(clips=6, seed=3, sounds_per_clip=1),
         experts=Experts(held_out=2),
-        videos=VideoStage(**once),
-        sounds=SoundStage(**once),
-    ).on_fine_grid()
-    recipe = replace(recipe, videos=replace(recipe.videos, rate=0.0), sounds=replace(recipe.sounds, painted=1.0))
+        architecture=Architecture(video_channels=(64, 64, 64)),
+        videos=VideoStage(**once, rate=0.0),
+        sounds=SoundStage(**once, painted=1.0),
+    )
     for command in (write_cache, train_videos, train_sounds, export):
         command(recipe)
     old, new = (JointDiTPipeline.from_pretrained(folder) for folder in (tiny, tmp_path / "model"))
     check_milestone(recipe)
-    sigmas = [sigma for sigma in old.defaults.sigmas or () if sigma != 2.0]
-    assert new.defaults == replace(old.defaults, around_picture=True, sigmas=sigmas, steps=len(sigmas) - 1)
-    assert new.video_unet.config.in_channels * 4 == old.video_unet.config.in_channels
+    assert new.defaults == old.defaults and new.defaults.around_picture
+    assert new.video_unet.config.block_out_channels != old.video_unet.config.block_out_channels
     one, other = (pipe.joint_blocks.blocks[1].audio.to_q.weight for pipe in (old, new))
     torch.testing.assert_close(one, other, atol=2e-3, rtol=0)
     photo = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
@@ -238,7 +236,7 @@ def check_milestone(recipe):
     assert recipe.milestone.stat().st_size < state.stat().st_size / 4
     with pytest.raises(InputError, match="there already"):
         load_milestone(elsewhere)
-    with pytest.raises(InputError, match="of another model; give --fine-grid"):
+    with pytest.raises(InputError, match="of another model"):
         load_milestone(replace(elsewhere, runs=recipe.runs, architecture=Architecture()))
     for damaged in (recipe.milestone.read_bytes()[:1000], save({"weight": torch.zeros(1)})):
         recipe.milestone.write_bytes(damaged)

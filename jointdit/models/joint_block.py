@@ -333,8 +333,8 @@ class JointBlocks(ModelMixin, ConfigMixin):
         pools = [1] * len(stages) if video_pools is None else video_pools
         if not len(stages) == len(video_channels) == len(audio_channels) == len(pools):
             raise InputError(
-                f"stages {stages}, video_channels {video_channels}, audio_channels {audio_channels}, video_pools "
-                f"{video_pools}: give equally many"
+                f"{len(stages)} stages, {len(video_channels)} video_channels, {len(audio_channels)} audio_channels, "
+                f"{len(pools)} video_pools: give equally many"
             )
         if width % head_dim:
             raise InputError(f"width {width}: give a multiple of head_dim {head_dim}")

@@ -147,6 +147,6 @@ def test_the_root_loads_as_a_comfyui_extension(tmp_path: Path) -> None:
 
 def test_the_bundled_model_is_small_and_safe() -> None:
     files = [path for path in (ROOT / "jointdit" / "tiny").rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 32 * 2**20
+    assert sum(path.stat().st_size for path in files) <= 40e6
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt"}
     assert any(path.suffix == ".safetensors" for path in files)

@@ -239,9 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True, help="where the scores are, and go")
     parser.add_argument("--rows", type=lambda text: text.split(","), default=list(ROWS), help=", ".join(ROWS))
-    parser.add_argument(
-        "--clips", type=int, help="an effect, in every row (default: 32 in the main one, 8 or 4)"
-    )
+    parser.add_argument("--clips", type=int, help="an effect, in every row (default: 32 in the main one, 8 or 4)")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--photos", type=Path, default=Path("../shared/media/images"), help="natural pictures")
     parser.add_argument("--judge-scenes", type=int, default=30, help="of each effect, that the judges learn from")

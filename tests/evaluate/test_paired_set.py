@@ -107,7 +107,8 @@ def test_processes_share_the_names_and_a_stopped_run_goes_on(made, videos, tmp_p
     sounds = sorted(path.relative_to(made) for path in made.rglob("*.wav"))
     assert len(sounds) == 9
     for path in sounds:  # another batch rounds in another way
-        assert samples_of(out / path) == pytest.approx(samples_of(made / path), abs=5e-3)
+        ours, theirs = samples_of(out / path), samples_of(made / path)
+        assert np.linalg.norm(ours - theirs) <= 0.03 * np.linalg.norm(theirs) + 1e-3
 
     lost = out / "sample-1" / "clips" / "bell__b.mp4"
     kept = {path: path.stat().st_mtime_ns for path in out.rglob("*.mp4") if "bell__b" not in path.name}

@@ -118,7 +118,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         case "attributes" | "suggestions":
             command.add_argument("--output", type=Path, required=True, help="folder of the model with what was learned")
         case "save-milestone" | "load-milestone":
-            command.add_argument("--milestone", type=Path, help="the file (milestones/fine_grid.safetensors)")
+            command.add_argument("--milestone", type=Path, help="the file (milestone.safetensors)")
         case "export" | "pair":
             required = name == "pair"  # never the bundled model's folder by default
             command.add_argument(

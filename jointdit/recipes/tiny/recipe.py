@@ -331,7 +331,7 @@ class TinyRecipe:
     runs: Path = Path("runs/tiny")
     start: Path | None = None
     output: Path = Path("jointdit/tiny")
-    milestone: Path = Path("milestones/fine_grid.safetensors")
+    milestone: Path = Path("milestone.safetensors")
     shape: ClipShape = ClipShape(frames=20, fps=Fraction(25, 2), height=128, width=128)
     architecture: Architecture = Architecture()
     sampling: Sampling = Sampling()

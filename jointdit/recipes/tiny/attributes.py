@@ -3,7 +3,7 @@
 An encoder that learned beside the experts keeps what they ask for, the effect, and forgets at the end of a caption that
 the ball was to be red; then no expert can learn what red is. A copy of it learns to answer as before, plus a code for
 each such word from where it stands to the end. The codes lie where captions differ least, so that what the experts read
-so far hardly changes.
+so far hardly changes, and the Joint Blocks read more of what lies there.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import copy
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ...encoders.conditioning import encode_clip_text
 from ...errors import InputError
+from ...models.joint_block import JointBlocks
 from ...pipeline import JointDiTPipeline
 from ...synthetic import EFFECTS
 from ...synthetic.effects import REGISTRY
@@ -37,7 +39,12 @@ def train_attributes(recipe: TinyRecipe) -> None:
     pipe = JointDiTPipeline.from_pretrained(recipe.start)
     teacher = pipe.text_encoder.float()
     student = learn_attributes(teacher, pipe.tokenizer, recipe.attributes, recipe.runs / "attributes")
+    captions, _ = draw_captions(2000, recipe.attributes.caption_seed)
+    with torch.no_grad():
+        plain = encode_clip_text(pipe.tokenizer, teacher, captions).context
+    strengthen(pipe.joint_blocks.float(), plain, recipe.attributes.gain)
     pipe.register_modules(text_encoder=student.half())
+    pipe.joint_blocks.half()
     pipe.save_pretrained(recipe.output)
 
 
@@ -52,6 +59,23 @@ def learn_attributes(
     objective.model = average
     logger.info("averaged: %s", objective.evaluate())
     return average.eval()
+
+
+@torch.no_grad()
+def strengthen(blocks: JointBlocks, plain: Tensor, gain: float) -> None:
+    """Multiplies by `gain` what the Joint Blocks read along the half of the directions in which plain states
+    [B, N, W] differ least, so that codes there are seen; what they read of plain states stays."""
+    norm, linear = cast(nn.LayerNorm, blocks.text_context[0]), cast(nn.Linear, blocks.text_context[1])
+    normed = norm(plain).flatten(0, -2)
+    quiet = quiet_directions(normed)
+    more = (gain - 1) * linear.weight @ quiet @ quiet.T
+    linear.weight += more
+    linear.bias -= more @ normed.mean(0)
+
+
+def quiet_directions(states: Tensor) -> Tensor:
+    """The half of the directions [W, W / 2] along which states [N, W] differ least."""
+    return torch.linalg.eigh(states.T.cov()).eigenvectors[:, : states.shape[1] // 2]
 
 
 def attribute_words() -> list[str]:
@@ -87,7 +111,7 @@ class AttributeObjective:
     def _draw_codes(self, count: int) -> Tensor:
         """Codes [count, W] of unit variance, in the half of the directions along which captions differ least."""
         states = self._normed(self._encode(self.teacher, self.captions[:2000])[0]).flatten(0, 1)
-        directions = torch.linalg.eigh(states.T.cov()).eigenvectors[:, : states.shape[1] // 2]
+        directions = quiet_directions(states)
         drawn = torch.randn(count, directions.shape[1], generator=torch.Generator().manual_seed(self.settings.seed))
         codes = drawn @ directions.T
         codes = codes - codes.mean(1, keepdim=True)
@@ -111,7 +135,7 @@ class AttributeObjective:
         norm = _last_norm(self.teacher)
         states, tokens = self._encode(self.teacher, texts)
         coded = self._normed(states) + self.settings.strength * self.codes[tokens].cumsum(1)
-        return torch.nn.functional.layer_norm(coded, coded.shape[-1:], norm.weight, norm.bias)
+        return nn.functional.layer_norm(coded, coded.shape[-1:], norm.weight, norm.bias)
 
     def texts(self, rng: np.random.Generator, count: int) -> list[str]:
         """Half captions, half a few words of the vocabulary, of which some are a scene's own."""
@@ -149,7 +173,7 @@ class AttributeObjective:
         return found | {"known": float(np.mean(known))}
 
 
-def _last_norm(encoder: CLIPTextModel) -> torch.nn.LayerNorm:
+def _last_norm(encoder: CLIPTextModel) -> nn.LayerNorm:
     found = next(each for name, each in encoder.named_modules() if name.endswith("final_layer_norm"))
-    assert isinstance(found, torch.nn.LayerNorm)
+    assert isinstance(found, nn.LayerNorm)
     return found

@@ -303,13 +303,14 @@ class WordStage(Stage):
 class AttributeStage(Stage):
     """How the text encoder learns to say which of a scene's own words a caption has.
 
-    strength: of a code, beside states of unit variance.    texts_per_step: half of them captions, drawn from
-    `caption_seed` on; `held_out_seed` is for the scores.
+    strength: of a code, beside states of unit variance.    gain: of what the Joint Blocks read of it.
+    texts_per_step: half of them captions, drawn from `caption_seed` on; `held_out_seed` is for the scores.
     """
 
     budget: Budget = Budget(steps=3000)
     rate: float = 2e-3
     strength: float = 0.4
+    gain: float = 4.0
     captions: int = 12_000
     caption_seed: int = 60_000
     held_out_seed: int = 70_000

@@ -12,7 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from jointdit import JointDiTPipeline
 from jointdit.errors import InputError
 from jointdit.recipes.tiny.architecture import text_encoder
-from jointdit.recipes.tiny.attributes import AttributeObjective, train_attributes
+from jointdit.recipes.tiny.attributes import AttributeObjective, strengthen, train_attributes
 from jointdit.recipes.tiny.recipe import Architecture, AttributeStage, Budget
 from jointdit.recipes.tiny.tokenizer import train_tokenizer
 from jointdit.recipes.tiny.words import draw_captions
@@ -58,16 +58,32 @@ def test_a_student_keeps_the_words_of_a_scene(teacher, tokenizer):
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
-def test_the_command_writes_a_model_of_which_only_the_text_encoder_differs(recipe, tmp_path, tiny):
+def test_the_command_changes_the_text_encoder_and_what_reads_it_alone(recipe, tmp_path, tiny):
     changed = replace(recipe, runs=tmp_path, start=tiny, output=tmp_path / "model", attributes=FEW)
     train_attributes(changed)
     old, new = (JointDiTPipeline.from_pretrained(folder) for folder in (tiny, tmp_path / "model"))
     differs = {name for name, tensor in old.text_encoder.state_dict().items()
                if not torch.equal(tensor, new.text_encoder.state_dict()[name])}  # fmt: skip
     assert differs and not any("final_layer_norm" in name for name in differs)
-    for name in ("video_unet", "audio_unet", "joint_blocks", "image_encoder", "vocoder"):
+    ours, theirs = (pipe.joint_blocks.state_dict() for pipe in (new, old))
+    changed = {name for name, tensor in theirs.items() if not torch.equal(tensor, ours[name])}
+    assert changed == {"text_context.1.weight", "text_context.1.bias"}
+    for name in ("video_unet", "audio_unet", "image_encoder", "vocoder"):
         pairs = zip(getattr(old, name).parameters(), getattr(new, name).parameters(), strict=True)
         assert all(torch.equal(*pair) for pair in pairs), name
+
+
+def test_joint_blocks_read_more_of_what_captions_do_not_have(tiny):
+    pipe = JointDiTPipeline.from_pretrained(tiny)
+    states = 0.01 * torch.randn(50, 24, 64, generator=torch.Generator().manual_seed(0))
+    states[..., :32] = torch.randn(50, 24, 32, generator=torch.Generator().manual_seed(1))
+    coded = states.clone()
+    coded[..., 60] += 0.5
+    before = [pipe.joint_blocks.text_context(each) for each in (states, coded)]
+    strengthen(pipe.joint_blocks, states, 4.0)
+    after = [pipe.joint_blocks.text_context(each) for each in (states, coded)]
+    assert (after[0] - before[0]).std() < 0.1 * before[0].std()
+    assert (after[1] - after[0]).std() > 2 * (before[1] - before[0]).std()
 
 
 def test_every_word_must_be_a_token(teacher, tmp_path):

@@ -236,7 +236,7 @@ def test_one_file_of_joint_blocks_makes_one_clip_in_the_library_the_command_line
     assert distance(sound, clip) < 1e-3
     for left_out in trained:
         rest = library(**{name: place for name, place in trained.items() if name != left_out})
-        assert distance(sound, rest) > 0.02, f"{left_out} changes nothing"
+        assert distance(sound, rest) > 0.1, f"{left_out} changes nothing"
     trained["joint"].unlink()
     shutil.rmtree(trained["adapters"])
 

@@ -279,6 +279,6 @@ def write_trained(pipe: JointDiTPipeline, joint: Path, adapters: Path) -> None:
     """What stage B with adapters would write: Joint Blocks whose gates are open, which the model keeps, and random
     adapters of both experts."""
     torch.manual_seed(5)
-    save_adapters(adapters, {name: adapter_matrices(getattr(pipe, name)) for name in ADAPTER_FILES})
+    save_adapters(adapters, {name: adapter_matrices(getattr(pipe, name), scale=0.2) for name in ADAPTER_FILES})
     start_joint_blocks(pipe.joint_blocks, gate=0.5)
     pipe.save_joint_blocks(joint)

@@ -165,7 +165,7 @@ class AttributeObjective:
             "without_codes": (self._encode(self.teacher, texts)[0] - target).square().mean().item(),
         }
         known = []
-        for text, answer in zip(texts[:100], answers, strict=False):
+        for text, answer in zip(texts[:100], answers[:100], strict=True):
             for word in set(text.split()) & set(self.words):
                 others = [text.replace(word, other) for other in self.words]
                 distances = (self.target(others)[:, -1] - answer[-1]).square().sum(-1)

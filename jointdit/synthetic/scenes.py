@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from .arrays import Picture, Sound
 from .captions import draw_caption
-from .effects import EFFECTS, REGISTRY
+from .effects import COLOURED, EFFECTS, REGISTRY
+from .effects.materials import COLOURS
 from .textures import PictureSource, check_picture, cover, procedural_picture
 from .timeline import MIN_FRAMES, MIN_SECONDS, SAMPLE_RATE, Timeline, draw_events, draw_knots, draw_strengths
 
@@ -48,13 +49,15 @@ def render_scene(
     height: int = 128,
     width: int = 128,
     effect: str | None = None,
+    colour: str | None = None,
     picture: Picture | None = None,
     pictures: PictureSource | None = None,
 ) -> Scene:
     """The scene of a seed: the same arguments give the same bytes.
 
-    effect: one of `EFFECTS`, drawn if None.    picture: uint8 [H, W, 3], cropped to fit; else drawn from `pictures`, or
-    procedural. The effect, its times and its caption do not depend on the picture.
+    effect: one of `EFFECTS`, drawn if None.    colour: one of `COLOURS`, for effects in `COLOURED`, drawn if None; all
+    else, the sound too, is the same in every colour.    picture: uint8 [H, W, 3], cropped to fit; else drawn from
+    `pictures`, or procedural. The effect, its times and its caption do not depend on the picture.
     Raises InputError, naming the value, for what cannot be rendered.
     """
     fps = Fraction(fps).limit_denominator(1001)
@@ -66,10 +69,14 @@ def render_scene(
         raise InputError(f"{frames} frames at {fps} fps: give at least {MIN_FRAMES} frames and {MIN_SECONDS} seconds")
     if effect is not None and effect not in REGISTRY:
         raise InputError(f"effect is {effect!r}, but must be one of {', '.join(EFFECTS)}")
+    if colour is not None and colour not in COLOURS:
+        raise InputError(f"colour is {colour!r}, but must be one of {', '.join(COLOURS)}")
     streams = [np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(5)]
     choice, times, look, sound, words = streams
     drawn = str(choice.choice(EFFECTS))
     cls = REGISTRY[effect or drawn]
+    if colour is not None and cls.name not in COLOURED:
+        raise InputError(f"colour {colour}: no choice for {cls.name}; give an effect of {', '.join(COLOURED)}")
     if picture is None:
         picture = pictures.draw(choice, height, width) if pictures else procedural_picture(choice, height, width)
     else:
@@ -81,6 +88,8 @@ def render_scene(
         events = draw_events(times, frames, fps)
         timeline = Timeline(frames, fps, events, draw_strengths(times, events))
     painter = cls.draw(look, len(timeline.events))
+    if colour is not None:
+        painter = replace(painter, **{"colour": colour})
     return Scene(
         effect=cls.name,
         caption=draw_caption(words, cls.name, painter.words()),

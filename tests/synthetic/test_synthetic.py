@@ -11,6 +11,7 @@ import pytest
 
 from jointdit.errors import InputError
 from jointdit.synthetic import (
+    COLOURED,
     EFFECTS,
     PictureSource,
     bundled_photos,
@@ -262,3 +263,23 @@ def test_every_effect_is_suggested_by_some_pictures():
     source, rng = PictureSource.from_files(bundled_photos()), np.random.default_rng(0)
     found = Counter(suggested_effect(source.draw(rng, 24, 24)) for _ in range(600))
     assert min(found[effect] for effect in EFFECTS) >= 12, found
+
+
+@pytest.mark.parametrize("effect", COLOURED)
+def test_a_chosen_colour_changes_nothing_but_what_is_seen_and_told_of_it(effect):
+    drawn = render_scene(5, effect=effect)
+    red, blue = (render_scene(5, effect=effect, colour=colour) for colour in ("red", "blue"))
+    assert (red.parameters["colour"], blue.parameters["colour"]) == ("red", "blue")
+    assert red.parameters | {"colour": "blue"} == blue.parameters
+    assert red.caption.replace("red", "blue") == blue.caption
+    assert red.audio.tobytes() == blue.audio.tobytes() == drawn.audio.tobytes()
+    assert red.frames[0].tobytes() == blue.frames[0].tobytes()
+    added = (red.frames[1:].astype(int) - blue.frames[1:]).sum((0, 1, 2))
+    assert added[0] > 0 > added[2], "red has more of red and less of blue"
+
+
+def test_a_colour_that_cannot_be_is_named():
+    with pytest.raises(InputError, match="colour is 'mauve'"):
+        render_scene(1, effect="ball", colour="mauve")
+    with pytest.raises(InputError, match="colour red: no choice for rain; give an effect of ball, pendulum, fireworks"):
+        render_scene(1, effect="rain", colour="red")

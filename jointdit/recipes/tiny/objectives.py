@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -22,7 +21,6 @@ from ...encoders.conditioning import encode_clip_image, encode_clip_text, traini
 from ...errors import InputError
 from ...latents import JointLatents
 from ...models.model import Conditioning, JointDiTModel, KeptVideo
-from ...synthetic.effects.materials import COLOURS
 from ...train.losses import AudioDraws, PairLosses, noise_like
 from ...train.noise_levels import draw_nearly_clean_video, levels_along
 from .architecture import TinyModel, image_processor, noise_clock
@@ -67,7 +65,7 @@ class ExpertsObjective:
         self.suggested = suggested[suggested >= held_out]
         if not len(self.suggested):
             raise InputError(
-                f"none of {len(scenes.effects)} scenes shows what its picture suggests; give `cache` more --clips"
+                f"none of {scenes.single} scenes shows what its picture suggests; give `cache` more --clips"
             )
 
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
@@ -115,8 +113,8 @@ class ExpertsObjective:
         return (levels.video_sigma > hidden[0]) & (levels.audio_timestep > hidden[1])
 
     def draw_scenes(self, suggested: Tensor, generator: torch.Generator) -> Tensor:
-        """Numbers of scenes [B]: any, but those whose picture suggests their effect where `suggested` [B]."""
-        held_out, count = self.settings.held_out, len(self.scenes.captions)
+        """Numbers of single scenes [B]: any, but those whose picture suggests their effect where `suggested` [B]."""
+        held_out, count = self.settings.held_out, self.scenes.single
         any_scene = torch.randint(held_out, count, suggested.shape, generator=generator)
         number = self.suggested[torch.randint(len(self.suggested), suggested.shape, generator=generator)]
         return torch.where(suggested, number, any_scene)
@@ -176,7 +174,7 @@ class ExpertsObjective:
         """Error of the raw epsilon for sounds alone. The picture among their conditions is that of any scene, so that
         the text decides."""
         index = torch.randint(len(self.sounds.captions), (count,), generator=generator)
-        picture = torch.randint(self.settings.held_out, len(self.scenes.captions), (count,), generator=generator)
+        picture = torch.randint(self.settings.held_out, self.scenes.single, (count,), generator=generator)
         audio = self.sounds.audio[index].float()
         captions = [self.sounds.captions[row] for row in index.tolist()]
         unconditional = torch.rand(count, generator=generator) < self.settings.dropout.everything
@@ -209,33 +207,33 @@ class ExpertsObjective:
 class VideoObjective(ExpertsObjective):
     """For the video expert and the video's halves of the Joint Blocks, at the noise levels where the video moves."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        named = [bool(COLOURS.keys() & caption.split()) for caption in self.scenes.captions]
-        named[: self.settings.held_out] = [False] * self.settings.held_out
-        self.coloured = torch.tensor(named).nonzero().flatten()
-
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
         without_prompt, unconditional, isolated = self.draw_dropout(generator)
         levels = self.draw_levels(generator, self.recipe.sampling.part_above(self.settings.moving_sigma))
         levels = self.draw_painting(levels, generator)
         index = self.draw_scenes(without_prompt & ~unconditional & self.events_hidden(levels), generator)
-        index = self.draw_coloured(index, ~without_prompt & ~unconditional, generator)
+        twins = self.draw_twins(generator)
+        index[: len(twins)] = twins
+        without_prompt[: len(twins)] = unconditional[: len(twins)] = False
         clean, cond = self.clips(index, without_prompt, unconditional)
-        levels, noise = levels.select(torch.arange(self.batch)), noise_like(clean, generator)
+        source = self.first_of_twins(len(twins))
+        levels, isolated = levels.select(source), isolated[source]
+        noise = noise_like(clean, generator).map(lambda x: x[source])
         raw = self.denoiser.model(*model_inputs(add_noise(clean, noise, levels), levels, cond), cond, isolated)
         errors = (raw.video.float() - training_targets(clean, noise, levels, cond).video).square()
         return (errors * change_weight(clean.video, self.recipe.videos.change_weight)).mean()
 
-    def draw_coloured(self, index: Tensor, prompted: Tensor, generator: torch.Generator) -> Tensor:
-        """`index` [B], with other scenes in a share `coloured` of those with a prompt: such whose captions name the
-        colour of an object."""
-        stage = self.recipe.videos
-        if not stage.coloured or not len(self.coloured):
-            return index
-        chosen, position = torch.rand(2, self.batch, generator=generator)
-        scenes = self.coloured[(position * len(self.coloured)).long()]
-        return torch.where(prompted & (chosen < stage.coloured), scenes, index)
+    def draw_twins(self, generator: torch.Generator) -> Tensor:
+        """Numbers of scenes for the share `twins` of a batch, twins beside each other; none for a cache without."""
+        twins = self.scenes.twins
+        count = round(self.recipe.videos.twins * self.batch) // twins.shape[1] if len(twins) else 0
+        return twins[torch.randint(len(twins), (count,), generator=generator)].flatten() if count else twins[:0, 0]
+
+    def first_of_twins(self, count: int) -> Tensor:
+        """The rows [B] whose noise each sample of a batch takes: twins, the first `count`, that of their first."""
+        rows = torch.arange(self.batch)
+        rows[:count] -= rows[:count] % self.scenes.twins.shape[1]
+        return rows
 
     def draw_painting(self, levels: Levels, generator: torch.Generator) -> Levels:
         """`levels` [B], with the video's sigma drawn anew in `painting_share` of them; the audio's stays."""

@@ -55,6 +55,8 @@ class Cache:
 
     clips: scenes of any effect, from `seed` on.    clips_per_suggestion: for each of so many, one more scene is made
     whose effect is what its picture suggests.    clips_per_shard: of one file.
+    clips_per_twins: for each of so many, `colours_per_twins` more scenes are made that differ in a colour alone, from
+    `twin_seed` + `seed` on.
     sounds_per_clip: scenes of which the sound alone is kept, from `sound_seed` + `seed` on.
     part: (K, N), so that this process makes every N-th shard from the K-th on.
     """
@@ -62,6 +64,9 @@ class Cache:
     clips: int = 6000
     seed: int = 4_000_000
     clips_per_suggestion: int = 5
+    clips_per_twins: int = 5
+    colours_per_twins: int = 4
+    twin_seed: int = 700_000_000
     clips_per_shard: int = 100
     sounds_per_clip: int = 2
     sound_seed: int = 500_000_000
@@ -197,7 +202,8 @@ class VideoStage(ExpertStage):
     painting_share: of the noise levels, drawn evenly in the logarithm between `painting_sigmas`, where objects are
     painted.
     change_weight: how much more errors weigh where the scene leaves its first frame.
-    coloured: share of the samples with a prompt whose prompts name the colour of an object.
+    twins: share of the samples that are such a few scenes at a time which differ in a named colour alone, in the same
+    noise: what they have in common cancels in how the gradient depends on the words, so that colours are soon learned.
     """
 
     budget: Budget = Budget(minutes=172)
@@ -209,7 +215,7 @@ class VideoStage(ExpertStage):
     painting_share: float = 0.5
     painting_sigmas: tuple[float, float] = (1.0, 20.0)
     change_weight: float = 4.0
-    coloured: float = 0.5
+    twins: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

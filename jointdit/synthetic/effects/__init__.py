@@ -1,5 +1,7 @@
 """The effects, each with what is seen and what is heard."""
 
+from dataclasses import fields
+
 from .base import Effect
 from .impacts import Ball, Hammer
 from .lights import Fireworks, Heartbeat, Lightning, Siren
@@ -11,5 +13,6 @@ REGISTRY: dict[str, type[Effect]] = {
     for effect in (Ball, Lightning, Hammer, Heartbeat, Pendulum, Rain, Siren, Drops, Bell, Fireworks)
 }
 EFFECTS: tuple[str, ...] = tuple(REGISTRY)
+COLOURED = tuple(name for name, effect in REGISTRY.items() if "colour" in {field.name for field in fields(effect)})
 
-__all__ = ["EFFECTS", "REGISTRY", "Effect"]
+__all__ = ["COLOURED", "EFFECTS", "REGISTRY", "Effect"]

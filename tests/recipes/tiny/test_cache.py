@@ -10,6 +10,7 @@ import torch
 from jointdit.errors import InputError
 from jointdit.recipes.tiny.cache import CachedScenes, CachedSounds, load_cache, write_shards, write_sounds
 from jointdit.recipes.tiny.recipe import Cache
+from jointdit.synthetic.effects.materials import COLOURS
 
 
 def test_what_is_finished_is_kept(recipe, codecs):
@@ -17,7 +18,7 @@ def test_what_is_finished_is_kept(recipe, codecs):
     before = [path.stat() for path in files]
     write_shards(recipe, *codecs)
     write_sounds(recipe, codecs[1])
-    assert [path.stat() for path in files] == before and len(files) == 2
+    assert [path.stat() for path in files] == before and len(files) == 3
 
 
 def test_two_processes_make_what_one_makes(recipe, codecs, tmp_path):
@@ -31,11 +32,24 @@ def test_two_processes_make_what_one_makes(recipe, codecs, tmp_path):
 
 def test_latents_are_packed_and_pictures_of_the_encoders_size(recipe):
     coarse, _ = load_cache(replace(recipe, architecture=replace(recipe.architecture, latents_per_position=2)))
-    assert coarse.video.shape == (7, 8, 16, 4, 4) and coarse.image.shape == (7, 16, 4, 4)
+    assert coarse.video.shape == (11, 8, 16, 4, 4) and coarse.image.shape == (11, 16, 4, 4)
     scenes, sounds = load_cache(recipe)
-    assert scenes.video.shape == (7, 8, 4, 8, 8) and scenes.image.shape == (7, 4, 8, 8)
-    assert scenes.picture.shape == (7, 3, 32, 32) and scenes.picture.dtype == torch.uint8
+    assert scenes.video.shape == (11, 8, 4, 8, 8) and scenes.image.shape == (11, 4, 8, 8)
+    assert scenes.picture.shape == (11, 3, 32, 32) and scenes.picture.dtype == torch.uint8
     assert len(sounds.captions) == len(sounds.audio) == 6
+
+
+def test_twins_differ_in_a_named_colour_alone(recipe):
+    scenes, _ = load_cache(recipe)
+    assert scenes.single == 7 and scenes.twins.tolist() == [[7, 8, 9, 10]]
+    words = [set(scenes.captions[row].split()) for row in range(7, 11)]
+    colours = [each - set.intersection(*words) for each in words]
+    assert all(len(each) == 1 and each < COLOURS.keys() for each in colours) and len(set.union(*colours)) == 4
+    assert len({scenes.effects[row] for row in range(7, 11)}) == 1
+    for name in ("audio", "image", "picture"):
+        assert all(torch.equal(getattr(scenes, name)[7], getattr(scenes, name)[row]) for row in range(8, 11))
+    assert not torch.equal(scenes.video[7], scenes.video[8])
+    assert torch.equal(scenes.video[7, 0], scenes.video[8, 0]), "the picture"
 
 
 def test_a_missing_cache_says_what_makes_it(tmp_path):

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from jointdit.diffusion.denoiser import add_noise
 from jointdit.errors import InputError
+from jointdit.recipes.tiny import objectives
 from jointdit.recipes.tiny.cache import suggested_effects
 from jointdit.recipes.tiny.objectives import ExpertsObjective, SoundObjective, VideoObjective, change_weight
 
@@ -107,18 +109,26 @@ def test_a_share_of_the_videos_levels_is_where_objects_are_painted(make_objectiv
     assert torch.equal(levels.audio_timestep, drawn.audio_timestep)
 
 
-def test_more_of_the_prompts_name_a_colour(make_objective, recipe):
-    changed = replace(recipe, videos=replace(recipe.videos, coloured=1.0))
-    found = make_objective(VideoObjective, changed)
-    scenes = replace(found.scenes, captions=("a red ball",) * 3 + ("rain",) * 3 + ("a blue pendulum",))
-    objective = VideoObjective(changed, found.model, found.tokenizer, scenes, found.sounds, 200)
-    assert objective.coloured.tolist() == [2, 6], "the first two are held out"
-    plain, prompted = torch.full((200,), 4), torch.arange(200) % 2 == 0
-    index = objective.draw_coloured(plain, prompted, torch.Generator().manual_seed(0))
-    assert set(index[prompted].tolist()) == {2, 6} and set(index[~prompted].tolist()) == {4}
-    few = replace(objective.scenes, captions=("rain",) * 7)
-    none = VideoObjective(changed, found.model, found.tokenizer, few, found.sounds, 200)
-    assert torch.equal(none.draw_coloured(plain, prompted, torch.Generator()), plain)
+def test_twins_stand_side_by_side_in_the_same_noise(make_objective, recipe, monkeypatch):
+    objective = make_objective(VideoObjective, replace(recipe, videos=replace(recipe.videos, twins=0.5)), batch=10)
+    seen = []
+    monkeypatch.setattr(objectives, "add_noise", lambda *given: seen.append(given) or add_noise(*given))
+    objective.loss(torch.Generator().manual_seed(0), 0.0)
+    clean, noise, levels = seen[0]
+    row = [int((objective.scenes.video.float() == each).flatten(1).all(1).nonzero()) for each in clean.video]
+    assert row[:4] in objective.scenes.twins.tolist(), "half of ten, in whole fours"
+    assert max(row[4:]) < objective.scenes.single
+    for each in (noise.video, noise.audio, levels.video_sigma, levels.audio_timestep):
+        first, *others = each[:5]
+        assert [torch.equal(first, other) for other in others] == [True, True, True, False]
+
+
+def test_without_twins_in_the_cache_there_are_none_in_a_batch(make_objective, recipe):
+    found = make_objective(VideoObjective)
+    scenes = replace(found.scenes, twins=found.scenes.twins[:0])
+    objective = VideoObjective(recipe, found.model, found.tokenizer, scenes, found.sounds, 10)
+    assert objective.draw_twins(torch.Generator()).tolist() == []
+    assert objective.first_of_twins(0).tolist() == list(range(10))
 
 
 def test_sounds_are_learned_beside_what_the_model_paints(make_objective, recipe):

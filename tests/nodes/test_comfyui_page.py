@@ -174,10 +174,22 @@ def test_the_first_template_is_an_app(page, comfyui):
 
 
 def test_a_missing_model_is_named_with_a_button_that_downloads_it(page, comfyui):
+    """The hub is played by the browser; the rest of the way is in test_comfyui_from_nothing.py."""
+    (offered,) = (
+        each
+        for node in json.loads((ROOT / "workflows" / "real_experts.json").read_text())["nodes"]
+        for each in node["properties"].get("models", [])
+        if each["name"] == "svd_xt.safetensors"
+    )
+    attachment = {"Content-Disposition": f'attachment; filename="{offered["name"]}"'}
+    page.context.route(offered["url"], lambda route: route.fulfill(body="weights", headers=attachment))
     open_template(page, comfyui, "real_experts")
-    page.get_by_text("svd_xt.safetensors is missing").wait_for()
+    page.get_by_text(f"{offered['name']} is missing").wait_for()
     page.get_by_role("button", name="View details").click()
-    page.get_by_role("button", name="Download").first.wait_for()
+    with page.context.expect_event("download") as found:
+        page.get_by_role("button", name="Download").first.click()
+    assert found.value.url == offered["url"] and found.value.suggested_filename == offered["name"]
+    assert found.value.path().read_bytes() == b"weights"
 
 
 def add_by_name(page, name):

@@ -23,10 +23,12 @@ BETAS, EPSILON = (0.9, 0.98), 1e-8
 
 
 class Muon(Optimizer):
-    """groups: with `matrices`, whether Muon moves them (two or more dimensions, the first against all others)."""
+    """groups: with `matrices`, whether Muon moves them (two or more dimensions, the first against all others).
+    dtype: of the iteration, for which bfloat16 is exact enough where the processor has such instructions."""
 
-    def __init__(self, groups: Iterable[dict[str, Any]], lr: float = 1e-3) -> None:
+    def __init__(self, groups: Iterable[dict[str, Any]], lr: float = 1e-3, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(groups, {"lr": lr, "matrices": False})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -43,7 +45,7 @@ class Muon(Optimizer):
         state["momentum"].lerp_(gradient, 1 - MOMENTUM)
         step = gradient.lerp(state["momentum"], MOMENTUM).flatten(1)  # Nesterov's
         size = ADAM_SIZE * math.sqrt(max(step.shape))
-        parameter.add_(orthogonal(step).view_as(parameter), alpha=-rate * size)
+        parameter.add_(orthogonal(step, self.dtype).view_as(parameter), alpha=-rate * size)
 
     def _move(self, parameter: Tensor, gradient: Tensor, rate: float) -> None:
         state = self.state[parameter]
@@ -59,13 +61,12 @@ class Muon(Optimizer):
         parameter.addcdiv_(mean, square.sqrt() + EPSILON, value=-rate)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """[n, m] -> about U V^T of its singular value decomposition, by a Newton-Schulz iteration in bfloat16, which is
-    exact enough for a step's direction."""
+def orthogonal(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """[n, m] -> about U V^T of its singular value decomposition, by a Newton-Schulz iteration in `dtype`."""
     a, b, c = QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = (x / (x.norm() + EPSILON)).bfloat16()
+    x = (x / (x.norm() + EPSILON)).to(dtype)
     for _ in range(ITERATIONS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

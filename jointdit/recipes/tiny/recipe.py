@@ -316,7 +316,7 @@ class AttributeStage(Stage):
     budget: Budget = Budget(steps=3000)
     rate: float = 2e-3
     strength: float = 0.4
-    gain: float = 4.0
+    gain: float = 10.0
     captions: int = 12_000
     caption_seed: int = 60_000
     held_out_seed: int = 70_000

@@ -80,7 +80,9 @@ def step_generator(seed: int, step: int, process: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed((seed << 32) + (process << 24) + step)
 
 
-def make_optimizer(model: nn.Module, factors: Mapping[str, float], muon: bool) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module, factors: Mapping[str, float], muon: bool, bfloat16: bool = False
+) -> torch.optim.Optimizer:
     """Adam, or `Muon` for the matrices, over parameters by the factor of their learning rate."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -90,7 +92,8 @@ def make_optimizer(model: nn.Module, factors: Mapping[str, float], muon: bool) -
     listed = [
         {"params": parameters, "factor": factor, "matrices": matrix} for (factor, matrix), parameters in groups.items()
     ]
-    return Muon(listed) if muon else torch.optim.AdamW(listed, betas=(0.9, 0.98), weight_decay=0.0)
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    return Muon(listed, dtype=dtype) if muon else torch.optim.AdamW(listed, betas=(0.9, 0.98), weight_decay=0.0)
 
 
 def fit(
@@ -106,12 +109,12 @@ def fit(
 
     average: a copy of the model that follows it as an exponential moving average.
     factors: by the beginning of parameters' names, what their learning rate is multiplied by.
-    bfloat16: compute the losses under autocast.
+    bfloat16: compute the losses under autocast, and the steps of Muon.
     Processes of `torchrun` share a run: a step has the samples of all of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, model, budget, peers = folder / STATE, objective.model, stage.budget, Peers.join()
-    optimizer = make_optimizer(model, factors or {}, stage.muon)
+    optimizer = make_optimizer(model, factors or {}, stage.muon, bfloat16)
     step, seconds = 0, 0.0
     if path.exists():
         counters = load_state(path, model, optimizer, average)

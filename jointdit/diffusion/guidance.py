@@ -8,7 +8,8 @@ negative or empty text, iso: the modalities do not see each other:
     joint-cfg-star  D_iso(none) + s (D_iso(c) - D_iso(none)) + w (D(c) - D_iso(c))   our reading of its extension
 
 s: how strongly the conditions are obeyed. w: how strongly the modalities agree. 1 is neutral and costs nothing: a
-prediction whose weights are zero is not computed.
+prediction whose weights are zero is not computed. Nor is one computed twice: in an isolated run D is D_iso, and every
+mode takes two predictions at most.
 """
 
 from __future__ import annotations
@@ -194,7 +195,7 @@ class GuidedDenoiser:
         negative: Conditioning | None = None,
         isolated: bool = False,
     ) -> None:
-        self.denoiser, self.guidance = denoiser, guidance
+        self.denoiser, self.guidance, self.isolated = denoiser, guidance, isolated
         self.passes = {"c": Pass(conditioning, isolated), "iso": Pass(conditioning, isolated=True)}
         if negative is not None:
             self.passes |= {"none": Pass(negative, isolated), "iso_none": Pass(negative, isolated=True)}
@@ -206,6 +207,8 @@ class GuidedDenoiser:
         guidance = self.guidance
         video_rescale = guidance.rescale if guidance.video_rescale is None else guidance.video_rescale
         weights = guidance.weights(levels.video_sigma.item(), frames=x.video.shape[1])
+        if self.isolated:
+            weights = _merged(weights)
         video_weights, audio_weights = zip(*weights.values(), strict=True)
         # An isolated prediction that weighs nothing in the video is one of the audio expert, which costs little.
         passes = [
@@ -224,3 +227,13 @@ class GuidedDenoiser:
             return guidance.combine(audio_passes(audio, levels), audio_weights, guidance.rescale)
 
         return estimate, audio_again
+
+
+def _merged(weights: dict[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
+    """The same sum in an isolated run: "iso" is "c", and "none" is "iso_none"."""
+    merged: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, (video, audio) in weights.items():
+        name = {"iso": "c", "none": "iso_none"}.get(name, name)
+        before = merged.get(name)
+        merged[name] = (video, audio) if before is None else (before[0] + video, before[1] + audio)
+    return merged

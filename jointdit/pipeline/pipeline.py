@@ -150,7 +150,8 @@ class JointDiTPipeline(JointDiTComponents):
         guidance = own if settings.guidance is None else settings.guidance.filled_from(own)
         if self.defaults.scale_range is not None:
             guidance.warn_beyond(*self.defaults.scale_range)
-        denoise: samplers.Denoise = GuidedDenoiser(joint, guidance, *sides, settings.isolated)
+        isolated = settings.isolated or self.joint_blocks.closed  # the same numbers, but fewer predictions
+        denoise: samplers.Denoise = GuidedDenoiser(joint, guidance, *sides, isolated)
         if hold_first and self.defaults.hold_first_frame and conditions.held != "video":
             first = conditions.conditional.image_latents.float() * self.video_vae.config.scaling_factor
             denoise = samplers.FirstFrameHeld(denoise, first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import fields, replace
 
 import pytest
@@ -122,16 +123,48 @@ def test_video_scale_rises_over_frames(joint, state, predictions):
     ],
 )
 def test_neutral_scales_cost_nothing_and_in_is_shared(joint, state, guidance, rows, stems):
+    with counted(joint) as seen:
+        guide(joint, state, guidance)
+    assert seen == {"stems": stems, "rows": rows}
+
+
+@pytest.mark.parametrize(
+    ("guidance", "rows"),
+    [
+        (JointCFG("none"), 1),
+        (JointCFG("cfg"), 2),
+        (JointCFG("joint-cfg"), 2),
+        (JointCFG("joint-cfg-star"), 2),
+        (JointCFG("joint-cfg-star", video_scale=1, audio_scale=1, joint_scale=3), 1),
+        (JointCFG("joint-cfg-star", video_scale=1, audio_scale=3.5, joint_scale=3), 1),
+        (JointCFG("cfg", video_scale=1, audio_scale=3.5), 1),
+    ],
+)
+def test_in_an_isolated_run_no_prediction_is_computed_twice(joint, state, predictions, guidance, rows):
+    scales = guidance.scales
+    audio = scales.get("audio_scale", scales.get("audio_joint_scale", 1.0))
+    last = scales.get("video_scale", scales.get("video_joint_scale", 1.0))
+    video = torch.linspace(scales.get("video_scale_start", 1.0), last, FRAMES).reshape(-1, 1, 1, 1)
+    with torch.no_grad(), counted(joint) as seen:
+        found, _ = GuidedDenoiser(joint, guidance, CONDITIONS, NEGATIVE, isolated=True)(state, LEVELS)
+    assert seen["rows"] == rows
+    c, none = predictions["iso_c"], predictions["iso_none"]
+    close(found.video, none.video + video * (c.video - none.video))
+    close(found.audio, none.audio + audio * (c.audio - none.audio))
+
+
+@contextmanager
+def counted(joint):
+    """How many rows the first and the last layer of the video expert had at last."""
     seen = {}
     unet = joint.model.video_unet
     hooks = [
         layer.register_forward_hook(lambda _, args, out, name=name: seen.__setitem__(name, len(out) // FRAMES))
         for name, layer in (("stems", unet.conv_in), ("rows", unet.conv_out))
     ]
-    guide(joint, state, guidance)
+    yield seen
     for hook in hooks:
         hook.remove()
-    assert seen == {"stems": stems, "rows": rows}
 
 
 def test_rescale_brings_the_deviation_back(joint, state, predictions):

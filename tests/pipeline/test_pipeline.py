@@ -20,6 +20,7 @@ from jointdit import InputError, JointCFG, JointDiTPipeline, SamplingSettings
 from jointdit.checkpoints.folders import load_component, load_components, read_index, save_components
 from jointdit.diffusion.schedules import resample
 from jointdit.media import Clip
+from jointdit.models.joint_block import JointBlocks
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +191,18 @@ def test_steps_resample_a_models_own_levels_and_scales_start_at_its_own(pipe, pi
 def test_every_sampler_and_guidance_runs_with_substeps(pipe, picture, sampler, mode):
     clip = run(pipe, picture, sampler=sampler, guidance=JointCFG(mode=mode), audio_substeps=2)
     assert np.isfinite(clip.audio).all()
+
+
+def test_without_trained_joint_blocks_no_prediction_is_computed_twice(pipe, picture, monkeypatch):
+    rows = []
+    hook = pipe.video_unet.conv_out.register_forward_hook(lambda _, args, out: rows.append(len(out) // SHAPE["frames"]))
+    clip = run(pipe, picture, guidance=JointCFG("joint-cfg-star"))
+    hook.remove()
+    assert set(rows) == {2}, "at the identity start the third is the first"
+    monkeypatch.setattr(JointBlocks, "closed", False)
+    whole = run(pipe, picture, guidance=JointCFG("joint-cfg-star"))
+    np.testing.assert_allclose(clip.frames.astype(int), whole.frames, atol=1)
+    np.testing.assert_allclose(clip.audio, whole.audio, atol=1e-3)
 
 
 def test_saved_model_gives_the_same_clip(pipe, saved, picture):

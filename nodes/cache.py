@@ -41,7 +41,8 @@ class CacheLatents(io.ComfyNode):
                     options=list(LAYOUTS),
                     default="classes",
                     tooltip="How captions are found. classes: folders are named like them, and a .txt beside a video "
-                    "takes precedence. synth: made by jointdit synth. Others: the published sets.",
+                    "takes precedence. synth: made by jointdit synth. Others: the published sets, of which the part "
+                    "for training is taken.",
                 ),
                 io.String.Input(
                     "name",

@@ -12,8 +12,8 @@ from .sockets import CATEGORY, Guide, own
 
 TOOLTIPS = {
     "video_scale": "How strongly the last frame obeys the picture. 1 is neutral. -1: the model's own.",
-    "video_scale_start": "The same for the first frame; in between it rises evenly, as in Stable Video Diffusion. "
-    "-1: as for the last frame, or the model's own.",
+    "video_scale_start": "How strongly the first frame obeys the picture, and in joint-cfg agrees with the sound; from "
+    "there it rises evenly to the last, as in Stable Video Diffusion. -1: as for the last frame, or the model's own.",
     "audio_scale": "How strongly the sound obeys the text or the picture. 1 is neutral. -1: the model's own.",
     "video_joint_scale": "How strongly the video agrees with the sound. 1 is neutral; tiny was made for 1 to 4. "
     "-1: the model's own.",

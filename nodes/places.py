@@ -18,6 +18,7 @@ from .folders import KEY
 
 logger = logging.getLogger(__name__)
 EXAMPLES = Path(__file__).parents[1] / "workflows" / "media"  # the templates of a video and of a sound open with these
+DEEPEST = 4  # folders down to the videos of a published set: SET/videos/train/rain/1.mp4
 NO_VIDEOS = "videos"  # shown where there are none
 NAME = re.compile(r"\w[\w-]{0,63}", re.ASCII)
 RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.ASCII | re.IGNORECASE)  # devices on Windows, with any ending
@@ -86,7 +87,8 @@ def free_folder(name: str) -> Path:
 
 
 def _has_videos(folder: Path) -> bool:
-    return any(path.suffix.lower() in VIDEO_SUFFIXES for path in chain(folder.glob("*"), folder.glob("*/*")))
+    levels = (folder.glob("/".join("*" * depth)) for depth in range(1, DEEPEST + 1))
+    return any(path.suffix.lower() in VIDEO_SUFFIXES for path in chain.from_iterable(levels))
 
 
 def _output(kind: str, name: str) -> Path:

@@ -19,7 +19,12 @@ DEFAULT_MODEL = "tiny"
 EXPERTS = ("video_expert", "audio_expert")
 
 MODEL_OPTIONS = (
-    Option("model", "NAME", model_name, "tiny (the default, built in), a model folder, or with --download a Hub name"),
+    Option(
+        "model",
+        "NAME",
+        model_name,
+        "tiny (the default, built in), a model folder, or a name on the Hub that is cached",
+    ),
     Option("video-expert", "PATH", model_name, "Stable Video Diffusion instead: svd.safetensors or a folder"),
     Option("audio-expert", "PATH", model_name, "AudioLDM2, to go with it: a folder in diffusers' layout"),
     Option("expert-frames", "N", whole(2, 1000), "frames that a single-file expert is for, if its name does not tell"),

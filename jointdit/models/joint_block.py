@@ -352,13 +352,6 @@ class JointBlocks(ModelMixin, ConfigMixin):
         self.video_level = nn.Sequential(nn.Linear(NOISE_EMBEDDING, width), nn.SiLU(), nn.Linear(width, width))
         self.audio_level = nn.Sequential(nn.Linear(NOISE_EMBEDDING, width), nn.SiLU(), nn.Linear(width, width))
 
-    @property
-    def closed(self) -> bool:
-        """Whether no gate is open, as before any training: then the modalities do not see each other."""
-        branches = [branch for block in self.blocks for branch in (block.video, block.audio)]
-        gates = [each[-branch.channels :] for branch in branches for each in branch.modulation.parameters()]
-        return not any(bool(gate.any()) for gate in gates)
-
     def set_memory(self, query_chunk: int | None = None, video_pool: int = 1) -> None:
         """Memory levers. query_chunk: queries a call of attention (same numbers). video_pool: averages the video's keys
         and values over pool x pool tokens (approximate), or over so many times as many as the blocks were trained

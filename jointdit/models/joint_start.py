@@ -35,3 +35,10 @@ def open_at_own_time(blocks: JointBlocks, gate: float) -> None:
                 heads = layer.bias.view(-1, branch.head_dim)
                 heads[:, : branch.head_dim // 2] = 1.0
                 heads[:, branch.head_dim // 2 :] = 0.0
+
+
+def are_closed(blocks: JointBlocks) -> bool:
+    """Whether no gate is open, as before any training: then the modalities do not see each other."""
+    branches = [branch for block in blocks.blocks for branch in (block.video, block.audio)]
+    gates = [each[-branch.channels :] for branch in branches for each in branch.modulation.parameters()]
+    return not any(bool(gate.any()) for gate in gates)

@@ -26,6 +26,7 @@ from ..errors import InputError
 from ..latents import JointLatents, Windows
 from ..media import Clip, fit_audio
 from ..media.image import Fit
+from ..models.joint_start import are_closed
 from . import decode, encode
 from .components import JointDiTComponents
 from .encode import Conditions, Generators, Picture
@@ -150,7 +151,7 @@ class JointDiTPipeline(JointDiTComponents):
         guidance = own if settings.guidance is None else settings.guidance.filled_from(own)
         if self.defaults.scale_range is not None:
             guidance.warn_beyond(*self.defaults.scale_range)
-        isolated = settings.isolated or self.joint_blocks.closed  # the same numbers, but fewer predictions
+        isolated = settings.isolated or are_closed(self.joint_blocks)  # the same numbers, but fewer predictions
         denoise: samplers.Denoise = GuidedDenoiser(joint, guidance, *sides, isolated)
         if hold_first and self.defaults.hold_first_frame and conditions.held != "video":
             first = conditions.conditional.image_latents.float() * self.video_vae.config.scaling_factor

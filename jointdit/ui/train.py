@@ -22,6 +22,7 @@ from ..errors import InputError
 from ..train.cache_index import read_shards
 from .visitors import Visitors
 
+RATE = 3e-3  # for the bundled model; docs/training.md
 LOOK = 1.0  # seconds between two looks at the log
 SHOWN = 4000  # bytes of what a command says that its last line is looked for in
 MOST_HELD_OUT, MOST_SAMPLES = 32, 8  # clips; of a small folder, fewer
@@ -47,6 +48,15 @@ def train_tab(models: Sequence[str], visitors: Visitors, folder: Path, joint: gr
             model = gr.Dropdown(list(models), value=models[0], label="Model", allow_custom_value=True)
             steps = gr.Number(label="Steps", precision=0, value=300, minimum=1, elem_id="training-steps")
             batch = gr.Number(label="Clips in a step", precision=0, value=8, minimum=1, elem_id="training-batch")
+            rate = gr.Number(
+                label="Learning rate",
+                value=RATE,
+                minimum=1e-7,
+                maximum=0.1,
+                step=1e-7,
+                info="0.003 suits tiny; wider Joint Blocks need less: 0.0001 those of the real experts",
+                elem_id="training-rate",
+            )
             with gr.Row():
                 start = gr.Button("Train", variant="primary", elem_id="train")
                 stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop-training")
@@ -61,10 +71,10 @@ def train_tab(models: Sequence[str], visitors: Visitors, folder: Path, joint: gr
             samples = gr.Gallery(label="Samples", columns=4, elem_id="samples")
 
     def train_for(
-        request: gr.Request, videos: str, output: str, model: str, steps: float, batch: float
+        request: gr.Request, videos: str, output: str, model: str, steps: float, batch: float, rate: float = RATE
     ) -> Iterator[Seen]:
         """Trains as long as the tab is open."""
-        with closing(train(videos, output, model, steps, batch, folder)) as seen:
+        with closing(train(videos, output, model, steps, batch, rate, folder)) as seen:
             for each in seen:
                 if not visitors.wait(request):
                     return
@@ -74,7 +84,7 @@ def train_tab(models: Sequence[str], visitors: Visitors, folder: Path, joint: gr
     click = click.then(lambda: _buttons(True), None, [start, stop], queue=False, api_visibility="private")
     run = click.then(
         train_for,
-        [videos, output, model, steps, batch],
+        [videos, output, model, steps, batch, rate],
         [said, curve, samples, joint],
         api_name="train",
         show_progress="hidden",
@@ -97,7 +107,9 @@ def _buttons(at_work: bool) -> tuple[Any, Any]:
     return gr.update(interactive=not at_work), gr.update(interactive=at_work)
 
 
-def train(videos: str, output: str, model: str, steps: float, batch: float, shown: Path) -> Generator[Seen, None, None]:
+def train(
+    videos: str, output: str, model: str, steps: float, batch: float, rate: float, shown: Path
+) -> Generator[Seen, None, None]:
     """Caches the videos and trains on them, and yields what is to be seen. Ends both when it is closed.
 
     shown: the page's own folder; it shows no files of others.
@@ -120,6 +132,7 @@ def train(videos: str, output: str, model: str, steps: float, batch: float, show
             "output": run,
             "steps": int(steps),
             "batch": int(batch),
+            "rate": rate,
             "held_out": held_out,
             "samples": min(MOST_SAMPLES, held_out),
             "log_every": min(20, max(1, int(steps) // 20)),

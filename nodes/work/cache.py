@@ -13,6 +13,7 @@ from ..shape import clip_shape
 from .memory import CONDITIONING, ManagedModel
 
 logger = logging.getLogger(__name__)
+TRAINING = "train"  # the split
 CHUNK = 8  # frames that the autoencoder sees at once
 
 
@@ -30,10 +31,13 @@ def cache_latents(
     pipe, folder = model.pipe, places.cache_folder(name)
     shape = clip_shape(pipe, width, height, frames, fps)
     recordings = find_recordings(places.find_videos(videos), layout)
+    split = TRAINING if any(recording.split == TRAINING for recording in recordings) else None
+    if split:  # what judges a model must not train it
+        recordings = [recording for recording in recordings if recording.split == split]
     factor = pipe.layout.video_factor
     memory = model.decode_memory(shape.height // factor, shape.width // factor, CHUNK)
     progress = model.start((*CONDITIONING, "audio_vae"), len(recordings), memory)
-    written = write_cache(pipe, recordings, folder, shape, progress=progress)
+    written = write_cache(pipe, recordings, folder, shape, split=split, progress=progress)
     report = "\n".join(
         [
             f"{written.clips} clips of {len(recordings) - len(written.skipped)} files",

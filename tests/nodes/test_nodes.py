@@ -30,7 +30,7 @@ from jointdit.evaluate.clip import score_clip
 from jointdit.options import MAX_SECONDS
 from jointdit.pipeline import GivenVideo, SamplingSettings
 from jointdit.synthetic import render_scene
-from jointdit.train.cache import LatentCache
+from jointdit.train.cache import LatentCache, read_split
 from jointdit.train.engine import Engine
 from jointdit.train.precision import make_accelerator
 from jointdit.train.stages import TEMPLATES, TrainingConfig, read_config
@@ -1048,6 +1048,19 @@ def cache_of(model, name="cache"):
 
 def train(model, name, **settings):
     return run("Train", model=model, cache=cache_of(model)[0], name=name, **{"steps": 3, "batch": 2} | settings)
+
+
+def test_of_a_published_set_only_the_part_for_training_is_taken(model, videos):
+    clips = sorted((videos / "input" / "mine" / "a ball").glob("?.mp4"))
+    for part, clip in zip(("train", "train", "test"), clips, strict=True):
+        place = videos / "input" / "published" / part / "a ball" / clip.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip, place)
+    given = {"videos": "published", "layout": "landscape", "name": "published"}
+    folder, report = run("CacheLatents", model=model, **given, **SHAPE)
+    assert report == "4 clips of 2 files" and read_split(folder) == "train"
+    _, file = run("Train", model=model, cache=folder, name="published", steps=1, batch=2, held_out=2)
+    assert file == "published.safetensors"
 
 
 def test_a_cache_tells_what_is_in_it_and_what_was_left_out(model, videos):

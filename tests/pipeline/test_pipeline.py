@@ -20,7 +20,6 @@ from jointdit import InputError, JointCFG, JointDiTPipeline, SamplingSettings
 from jointdit.checkpoints.folders import load_component, load_components, read_index, save_components
 from jointdit.diffusion.schedules import resample
 from jointdit.media import Clip
-from jointdit.models.joint_block import JointBlocks
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +198,7 @@ def test_without_trained_joint_blocks_no_prediction_is_computed_twice(pipe, pict
     clip = run(pipe, picture, guidance=JointCFG("joint-cfg-star"))
     hook.remove()
     assert set(rows) == {2}, "at the identity start the third is the first"
-    monkeypatch.setattr(JointBlocks, "closed", False)
+    monkeypatch.setattr("jointdit.pipeline.pipeline.are_closed", lambda blocks: False)
     whole = run(pipe, picture, guidance=JointCFG("joint-cfg-star"))
     np.testing.assert_allclose(clip.frames.astype(int), whole.frames, atol=1)
     np.testing.assert_allclose(clip.audio, whole.audio, atol=1e-3)

@@ -175,7 +175,7 @@ class LoadExperts(io.ComfyNode):
                     options=list(WEIGHTS),
                     default=WEIGHTS[0],
                     tooltip="How both experts are kept. Eight bits (float8) are half the memory of float16, with small "
-                    "errors; they are loaded whole, where others are loaded in part when memory is short.",
+                    "errors.",
                     optional=True,
                     advanced=True,
                 ),

@@ -9,6 +9,9 @@ import comfy.ops
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ...jointdit.runtime.float8 import Scaled
 
 
 class CastAtUse(comfy.ops.CastWeightBiasOp, nn.Module):
@@ -17,10 +20,11 @@ class CastAtUse(comfy.ops.CastWeightBiasOp, nn.Module):
 
     weight: Tensor
     bias: Tensor | None
+    scaled: Scaled | None  # of a weight that is stored in eight bits; it rests where the model computes
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
         own = super().forward  # of the layer's class
-        if not (self.comfy_cast_weights or self.weight_function or self.bias_function):
+        if not (self.comfy_cast_weights or self.weight_function or self.bias_function or self.scaled):
             return own(x, *args, **kwargs)
         weight, bias, stream = comfy.ops.cast_bias_weight(
             self,
@@ -31,7 +35,7 @@ class CastAtUse(comfy.ops.CastWeightBiasOp, nn.Module):
         )
         parameters = cast(dict[str, Any], self._parameters)
         resting = dict(parameters)
-        parameters.update(weight=weight, bias=bias)
+        parameters.update(weight=self.scaled(weight) if self.scaled else weight, bias=bias)
         try:
             return own(x, *args, **kwargs)
         finally:
@@ -40,13 +44,24 @@ class CastAtUse(comfy.ops.CastWeightBiasOp, nn.Module):
 
 
 def cast_at_use(component: nn.Module) -> None:
-    """Changes the class of every layer in it that has a weight and perhaps a bias, and nothing else."""
-    for layer in component.modules():
+    """Changes the class of every layer in it that has a weight and perhaps a bias, and nothing else. A weight in eight
+    bits becomes the layer's own, in place of the parametrization that hides it from ComfyUI."""
+    for layer in [*component.modules()]:
+        scaled = _scaled(layer)
+        if scaled is not None:
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
         names = {name for name, _ in layer.named_parameters()}
         if names in ({"weight"}, {"weight", "bias"}) and not (isinstance(layer, CastAtUse) or [*layer.buffers()]):
             layer.__class__ = _casting(type(layer))
             if not hasattr(layer, "bias"):
                 layer.register_parameter("bias", None)  # ComfyUI looks for it
+            layer.scaled = scaled
+
+
+def _scaled(layer: nn.Module) -> Scaled | None:
+    """What `store_in_float8` put before the weight of a layer."""
+    found = getattr(layer, "parametrizations", {})
+    return next((each for each in found["weight"] if isinstance(each, Scaled)), None) if "weight" in found else None
 
 
 @cache

@@ -11,6 +11,7 @@ import pytest
 from comfyui_process import COMFYUI, MISSING, PYTHON
 
 SCRIPT = Path(__file__).parents[1] / "support" / "comfyui_memory.py"
+KINDS = ("in parts", "eight bits in parts")
 PARTS = {"video_unet", "audio_unet", "joint_blocks"}
 
 
@@ -26,20 +27,22 @@ def found(tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_sizes_that_comfyui_plans_with_are_the_counted_bytes(found):
-    sizes = found["in parts"]["sizes"]
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_sizes_that_comfyui_plans_with_are_the_counted_bytes(found, kind):
+    sizes = found[kind]["sizes"]
     assert sizes.keys() == PARTS and all(planned == counted > 0 for planned, counted in sizes.values())
 
 
-def test_layers_that_rest_elsewhere_give_the_same_bytes(found):
-    steps = {name: (loaded, casting, same) for name, loaded, casting, same in found["in parts"]["steps"]}
-    total = sum(counted for _, counted in found["in parts"]["sizes"].values())
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_that_rest_elsewhere_give_the_same_bytes(found, kind):
+    steps = {name: (loaded, casting, same) for name, loaded, casting, same in found[kind]["steps"]}
+    total = sum(counted for _, counted in found[kind]["sizes"].values())
     loaded = {name: loaded / total for name, (loaded, *_) in steps.items()}
     assert all(same for *_, same in steps.values())
     assert 0.2 < loaded["30%"] < 0.3 and 0.6 < loaded["70%"] < 0.7  # never more than there is room for
     assert loaded["a quarter less"] < loaded["70%"] - 0.25 and loaded["whole"] == 1 and loaded["away"] == 0
     assert steps["30%"][1] > steps["70%"][1] > 100 and steps["whole"][1] < 10
-    assert found["in parts"]["weights stay"]
+    assert found[kind]["weights stay"] and set(found[kind]["in eight bits"]) == {kind != "in parts"}
 
 
 def test_what_comfyui_patches_acts_where_layers_rest_and_leaves_nothing_behind(found):

@@ -377,7 +377,7 @@ def test_a_retake_goes_on_with_less_at_once_when_memory_is_short(model, monkeypa
     again = retake(model, seed=5)
     assert (again.images - plain.images).abs().max() <= 1 / 255
     torch.testing.assert_close(again.audio["waveform"], plain.audio["waveform"], rtol=0, atol=1e-3)
-    assert asked[0] == 3 and set(asked[2:]) == {1}
+    assert asked[0] == 2 and set(asked[2:]) == {1}
     assert ("trying parts of its layers" if chunks else "trying 1 passes") in caplog.text
     assert not any(block.query_chunk for block in model.pipe.joint_blocks.blocks)
 
@@ -518,7 +518,7 @@ def test_sampling_goes_on_with_less_at_once_when_memory_is_short(model, pictures
     asked = run_short_of_memory(model, monkeypatch, chunks)
     video, *_ = make(model, pictures[:1])
     torch.testing.assert_close(video["samples"], plain["samples"], rtol=0, atol=1e-4)
-    assert asked[0] == 3 and set(asked[2:]) == {1}
+    assert asked[0] == 2 and set(asked[2:]) == {1}
     assert ("trying parts of its layers" if chunks else "trying 1 passes") in caplog.text
     assert not any(block.query_chunk for block in model.pipe.joint_blocks.blocks)
 

@@ -30,6 +30,7 @@ sys.path.append(str(ROOT))  # the models are made with the library by its own na
 from tiny_models import conditioning, inputs, joint_model  # noqa: E402
 
 memory = importlib.import_module("pack.nodes.work.memory")
+float8 = importlib.import_module("pack.jointdit.runtime.float8")
 layers = importlib.import_module("pack.nodes.work.layers")
 PARTS = ("video_unet", "audio_unet", "joint_blocks")
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -60,11 +61,15 @@ def casting(model):
     return sum(bool(getattr(layer, "comfy_cast_weights", False)) for layer in model.modules())
 
 
-def in_parts():
+def in_parts(eight_bits=False):
     """Real numbers, on the CPU."""
     model = joint_model(open_gates=True)
-    plain, weights = predictions(model), {name: each.clone() for name, each in model.state_dict().items()}
+    if eight_bits:
+        for unet in (model.video_unet, model.audio_unet):
+            float8.store_in_float8(unet)
+    plain = predictions(model)
     patchers = patchers_of(model, CPU)
+    weights = {name: each.clone() for name, each in model.state_dict().items()}
     found = {"sizes": {name: [each.model_size(), bytes_of(each.model)] for name, each in patchers.items()}}
     steps = found["steps"] = []
 
@@ -85,8 +90,14 @@ def in_parts():
     for each in patchers.values():
         each.detach()
     note("away")
-    found["weights stay"] = all(torch.equal(each, weights[name]) for name, each in model.state_dict().items())
+    found["weights stay"] = all(same(each, weights[name]) for name, each in model.state_dict().items())
+    found["in eight bits"] = [float8.is_float8(unet) for unet in (model.video_unet, model.audio_unet)]
     return found
+
+
+def same(one, other):
+    """To the bit, of any dtype."""
+    return one.dtype == other.dtype and torch.equal(one.view(torch.uint8), other.view(torch.uint8))
 
 
 def patched():
@@ -160,4 +171,13 @@ def without_numbers():
         return on_a_gpu()
 
 
-print(json.dumps({"in parts": in_parts(), "patched": patched(), "on a GPU": without_numbers()}))
+print(
+    json.dumps(
+        {
+            "in parts": in_parts(),
+            "eight bits in parts": in_parts(eight_bits=True),
+            "patched": patched(),
+            "on a GPU": without_numbers(),
+        }
+    )
+)

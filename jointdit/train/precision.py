@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+logger = logging.getLogger(__name__)
 MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}  # accelerate's names
 
 
@@ -23,10 +25,18 @@ def make_accelerator(precision: str = "float32", **options: Any) -> Accelerator:
 
 def choose_precision(asked: str, device: torch.device) -> str:
     """`asked`, or for "auto" bfloat16 where the device has instructions for it, else float32: without them bfloat16
-    is many times slower."""
+    is many times slower, which is told where it is asked for."""
+    if asked == "bfloat16":
+        warn_of_slow_bfloat16(device)
     if asked != "auto":
         return asked
     return "bfloat16" if _has_bfloat16(device) else "float32"
+
+
+def warn_of_slow_bfloat16(device: torch.device) -> None:
+    """Says where the device has no instructions for bfloat16."""
+    if not _has_bfloat16(device):
+        logger.warning("bfloat16: no instructions for it on %s: float32 is many times faster here", device)
 
 
 def _has_bfloat16(device: torch.device) -> bool:

@@ -159,11 +159,13 @@ def test_isolated_clips_alone_leave_no_weight_without_a_gradient(cache, tmp_path
 
 
 @pytest.mark.parametrize("has", [False, True])
-def test_precision_follows_the_processor_unless_it_is_given(has, monkeypatch):
+def test_precision_follows_the_processor_unless_it_is_given(has, monkeypatch, caplog):
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: has, raising=False)
     assert choose_precision("auto", torch.device("cpu")) == ("bfloat16" if has else "float32")
-    assert choose_precision("float16", torch.device("cpu")) == "float16"
+    assert choose_precision("float16", torch.device("cpu")) == "float16" and not caplog.text
+    assert choose_precision("bfloat16", torch.device("cpu")) == "bfloat16"
+    assert ("float32 is many times faster here" in caplog.text) == (not has)
 
 
 def test_runs_of_one_process_may_differ_in_precision(cache, tmp_path):

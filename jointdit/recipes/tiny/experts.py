@@ -19,6 +19,7 @@ from ...errors import InputError
 from ...models.experts.temporal import flatten_temporal_convolutions
 from ...pipeline import JointDiTPipeline
 from ...train.checkpoint import load_average
+from ...train.precision import warn_of_slow_bfloat16
 from .architecture import TinyModel
 from .cache import CachedScenes, load_cache
 from .initial_weights import set_initial_weights, start_from
@@ -78,6 +79,7 @@ def _train_part(
     model, tokenizer = load(recipe, scenes, before=run)
     flatten_temporal_convolutions(model)
     if stage.bfloat16:  # fused attention of so few tokens takes ten times as long on a CPU
+        warn_of_slow_bfloat16(torch.device("cpu"))
         model.video_unet.set_attn_processor(AttnProcessor())
     for name, parameter in model.named_parameters():
         half = name.split(".")[3] if name.startswith("joint_blocks.blocks.") else None

@@ -27,6 +27,8 @@ from .architecture import TinyModel, image_processor, noise_clock
 from .cache import CachedScenes, CachedSounds, video_scale
 from .recipe import TinyRecipe
 
+HELD_OUT_TWINS = 4
+COLOURS_JUDGED = 19.0, 700.0  # sigma and timestep
 JUDGED = (("video", 30.0, 0.0), ("audio", 0.0, 850.0))  # sigma and timestep at which it is decided what happens when
 
 
@@ -207,6 +209,11 @@ class ExpertsObjective:
 class VideoObjective(ExpertsObjective):
     """For the video expert and the video's halves of the Joint Blocks, at the noise levels where the video moves."""
 
+    @property
+    def twins(self) -> Tensor:
+        """Those that are trained on."""
+        return self.scenes.twins[HELD_OUT_TWINS:]
+
     def loss(self, generator: torch.Generator, progress: float) -> Tensor:
         without_prompt, unconditional, isolated = self.draw_dropout(generator)
         levels = self.draw_levels(generator, self.recipe.sampling.part_above(self.settings.moving_sigma))
@@ -225,9 +232,26 @@ class VideoObjective(ExpertsObjective):
 
     def draw_twins(self, generator: torch.Generator) -> Tensor:
         """Numbers of scenes for the share `twins` of a batch, twins beside each other; none for a cache without."""
-        twins = self.scenes.twins
+        twins = self.twins
         count = round(self.recipe.videos.twins * self.batch) // twins.shape[1] if len(twins) else 0
         return twins[torch.randint(len(twins), (count,), generator=generator)].flatten() if count else twins[:0, 0]
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Also the errors of held-out twins under their own captions and under those of another colour: the further
+        these are apart, the more the words for colours say."""
+        found, twins = super().evaluate(), self.scenes.twins[:HELD_OUT_TWINS]
+        sigma, timestep = COLOURS_JUDGED
+        levels = self.clock.levels(*(torch.tensor([each], dtype=torch.float64) for each in (sigma, timestep)))
+        for name, told in (("own", twins), ("another", twins.roll(1, 1))) if len(twins) else ():
+            errors = []
+            for index, captions in zip(twins, told, strict=True):
+                none = torch.zeros(len(index), dtype=torch.bool)
+                cond = self.conditions(index, none, none, self.captions(captions, none))
+                generator = torch.Generator().manual_seed(0)
+                errors.append(self.denoiser.losses(self.latents(index), cond, none, generator, levels)[0])
+            found[f"video_{name}_colour"] = torch.cat(errors).mean().item() * sigma**2 / (1 + sigma**2)
+        return found
 
     def first_of_twins(self, count: int) -> Tensor:
         """The rows [B] whose noise each sample of a batch takes: twins, the first `count`, that of their first."""

@@ -46,7 +46,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, codecs: tuple[VideoAutoenco
             picture_size=32,
             vocabulary=600,
         ),
-        cache=Cache(clips=6, seed=5, sounds_per_clip=1),
+        cache=Cache(clips=6, seed=5, sounds_per_clip=1, clips_per_twins=1),
         experts=Experts(held_out=2),
     )
     codecs[0].vae.save_pretrained(small.runs / "video_vae")

@@ -23,7 +23,7 @@ def test_what_is_finished_is_kept(recipe, codecs):
 
 def test_two_processes_make_what_one_makes(recipe, codecs, tmp_path):
     for part in (1, 0):
-        cache = Cache(clips=6, seed=5, clips_per_shard=4, part=(part, 2))
+        cache = Cache(clips=6, seed=5, clips_per_shard=4, clips_per_twins=1, part=(part, 2))
         write_shards(replace(recipe, runs=tmp_path, cache=cache), *codecs)
     one, two = (CachedScenes.load(folder / "latents", 2) for folder in (recipe.runs, tmp_path))
     assert one.captions == two.captions and one.effects == two.effects
@@ -32,16 +32,16 @@ def test_two_processes_make_what_one_makes(recipe, codecs, tmp_path):
 
 def test_latents_are_packed_and_pictures_of_the_encoders_size(recipe):
     coarse, _ = load_cache(replace(recipe, architecture=replace(recipe.architecture, latents_per_position=2)))
-    assert coarse.video.shape == (11, 8, 16, 4, 4) and coarse.image.shape == (11, 16, 4, 4)
+    assert coarse.video.shape == (31, 8, 16, 4, 4) and coarse.image.shape == (31, 16, 4, 4)
     scenes, sounds = load_cache(recipe)
-    assert scenes.video.shape == (11, 8, 4, 8, 8) and scenes.image.shape == (11, 4, 8, 8)
-    assert scenes.picture.shape == (11, 3, 32, 32) and scenes.picture.dtype == torch.uint8
+    assert scenes.video.shape == (31, 8, 4, 8, 8) and scenes.image.shape == (31, 4, 8, 8)
+    assert scenes.picture.shape == (31, 3, 32, 32) and scenes.picture.dtype == torch.uint8
     assert len(sounds.captions) == len(sounds.audio) == 6
 
 
 def test_twins_differ_in_a_named_colour_alone(recipe):
     scenes, _ = load_cache(recipe)
-    assert scenes.single == 7 and scenes.twins.tolist() == [[7, 8, 9, 10]]
+    assert scenes.single == 7 and scenes.twins.tolist()[0] == [7, 8, 9, 10] and len(scenes.twins) == 6
     words = [set(scenes.captions[row].split()) for row in range(7, 11)]
     colours = [each - set.intersection(*words) for each in words]
     assert all(len(each) == 1 and each < COLOURS.keys() for each in colours) and len(set.union(*colours)) == 4

@@ -116,18 +116,30 @@ def test_twins_stand_side_by_side_in_the_same_noise(make_objective, recipe, monk
     objective.loss(torch.Generator().manual_seed(0), 0.0)
     clean, noise, levels = seen[0]
     row = [int((objective.scenes.video.float() == each).flatten(1).all(1).nonzero()) for each in clean.video]
-    assert row[:4] in objective.scenes.twins.tolist(), "half of ten, in whole fours"
+    assert row[:4] in objective.twins.tolist(), "half of ten, in whole fours; the others are held out"
     assert max(row[4:]) < objective.scenes.single
     for each in (noise.video, noise.audio, levels.video_sigma, levels.audio_timestep):
         first, *others = each[:5]
         assert [torch.equal(first, other) for other in others] == [True, True, True, False]
 
 
+def test_what_is_said_of_held_out_twins_counts_for_their_colour(make_objective, monkeypatch):
+    objective = make_objective(VideoObjective)
+    asked = []
+    conditions = objective.conditions
+    monkeypatch.setattr(objective, "conditions", lambda *given: asked.append(given) or conditions(*given))
+    found = objective.evaluate()
+    assert found["video_own_colour"] > 0 and found["video_another_colour"] > 0
+    (own, *_, told), (again, *_, other) = asked[-8], asked[-4]
+    assert own.tolist() == again.tolist() == objective.scenes.twins[0].tolist()
+    assert told == [objective.scenes.captions[row] for row in own] and other == [told[-1], *told[:-1]]
+
+
 def test_without_twins_in_the_cache_there_are_none_in_a_batch(make_objective, recipe):
     found = make_objective(VideoObjective)
     scenes = replace(found.scenes, twins=found.scenes.twins[:0])
     objective = VideoObjective(recipe, found.model, found.tokenizer, scenes, found.sounds, 10)
-    assert objective.draw_twins(torch.Generator()).tolist() == []
+    assert objective.draw_twins(torch.Generator()).tolist() == [] and "video_own_colour" not in objective.evaluate()
     assert objective.first_of_twins(0).tolist() == list(range(10))
 
 

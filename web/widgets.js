@@ -1,8 +1,8 @@
 // What the widgets of this extension's nodes show.
 //
 // A number such as 0 that stands for "the model's own" is shown in these words, with the model's number where the node
-// that loads it is there. The schemas of the nodes say which numbers these are (`own` in nodes/sockets.py). This holds on
-// the canvas: the page's new Vue nodes draw numbers themselves and ask no one for words.
+// that loads it is there. The schemas of the nodes say which numbers these are (`own` in nodes/sockets.py). The page's
+// Vue nodes (Nodes 2.0) draw numbers themselves and ask no one for words: there the words stand behind the name.
 // Advanced widgets are folded while they are at their defaults; "Show Advanced" in the node's menu unfolds them.
 //
 // The notes of the templates can be read where ComfyUI opens them. It shows the whole of a template, at half its size or
@@ -70,6 +70,44 @@ function showOwn(widget, own) {
   });
 }
 
+const LOOK = 300; // milliseconds between two looks at Vue nodes, which are drawn anew without a word
+const names = new WeakMap(); // what they say without our words
+
+/** Puts the words behind the names of widgets, in Vue nodes, and takes them away again. */
+function nameOwn(graph) {
+  for (const node of graph?.nodes ?? []) {
+    for (const widget of node.widgets ?? []) {
+      const own = widget.options?.[OWN];
+      if (!own) continue;
+      if (!names.has(widget)) names.set(widget, widget.label);
+      const stands = LiteGraph.vueNodesMode && widget.value === own.value;
+      const plain = names.get(widget);
+      const label = stands ? `${plain ?? widget.name}: ${ownWords(node, own)}` : plain;
+      if (widget.label !== label) widget.label = label;
+    }
+  }
+}
+
+/** Gives the text of a note, inside one of these elements, the letters that its property asks for. */
+function enlarge(node, elements) {
+  const size = Number(node.properties?.[LETTERS]);
+  if (!(size > 0)) return;
+  for (const element of elements) {
+    for (const part of element.querySelectorAll(".tiptap, .comfy-markdown-content, textarea")) {
+      part.style.fontSize = `max(${size}px, var(--comfy-textarea-font-size))`;
+    }
+  }
+}
+
+function lookAtVueNodes() {
+  const graph = app.canvas?.graph;
+  nameOwn(graph);
+  if (!LiteGraph.vueNodesMode) return;
+  for (const node of graph?.nodes ?? []) {
+    if (node.properties?.[LETTERS]) enlarge(node, document.querySelectorAll(`[data-node-id="${node.id}"]`));
+  }
+}
+
 function fold(widget, unchanged) {
   const get = () => widget.value === unchanged;
   Object.defineProperty(widget, "advanced", { configurable: true, get, set() {} });
@@ -77,6 +115,9 @@ function fold(widget, unchanged) {
 
 app.registerExtension({
   name: "JointDiT.Widgets",
+  setup() {
+    setInterval(lookAtVueNodes, LOOK);
+  },
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (!nodeData.name.startsWith("JointDiT")) return;
     const known = inputOptions(nodeData.input);
@@ -90,13 +131,8 @@ app.registerExtension({
     };
   },
   loadedGraphNode(node) {
-    const size = node.properties?.[LETTERS];
-    if (!(size > 0)) return;
-    for (const widget of node.widgets?.filter((each) => each.element) ?? []) {
-      widget.options.hideOnZoom = false;
-      for (const part of widget.element.querySelectorAll(".tiptap, textarea")) {
-        part.style.fontSize = `max(${Number(size)}px, var(--comfy-textarea-font-size))`;
-      }
-    }
+    const drawn = node.properties?.[LETTERS] ? node.widgets?.filter((each) => each.element) ?? [] : [];
+    for (const widget of drawn) widget.options.hideOnZoom = false;
+    enlarge(node, drawn.map((widget) => widget.element));
   },
 });

@@ -120,6 +120,29 @@ def test_the_outside_of_a_subgraph_says_so_too(page, comfyui):
     assert {"model's own (20)", "model's own (12)"} <= set(drawn), drawn
 
 
+def test_vue_nodes_say_so_behind_the_name(page, comfyui):
+    setting = "Comfy.VueNodes.Enabled"
+    open_template(page, comfyui, "image_to_sounding_video")
+    try:
+        page.evaluate(f"app.extensionManager.setting.set('{setting}', true)")
+        page.get_by_text("frames: model's own (20)", exact=True).wait_for()
+        labels = page.get_by_test_id("widget-layout-field-label").all_inner_texts()
+        assert {"fps: model's own (12.5)", "steps: model's own (12)", "sync"} <= set(labels), labels
+        note = """() => app.canvas.ds.scale *
+          parseFloat(getComputedStyle(document.querySelector(".comfy-markdown-content")).fontSize)"""
+        assert page.evaluate(note) >= READABLE
+        page.evaluate("""() => {
+          for (const node of app.graph.nodes)
+            for (const widget of node.widgets ?? [])
+              if (node.type === "JointDiTCondition" && widget.name === "frames") widget.value = 24;
+        }""")
+        page.get_by_test_id("widget-layout-field-label").get_by_text("frames", exact=True).wait_for()
+    finally:
+        page.evaluate(f"app.extensionManager.setting.set('{setting}', false)")
+    page.wait_for_function("""app.graph.nodes.every(
+      node => (node.widgets ?? []).every(widget => !String(widget.label).includes(": model's own")))""")
+
+
 def test_frames_say_that_a_given_video_decides(page, comfyui):
     open_template(page, comfyui, "sound_a_video")
     frames = """() => app.graph.nodes.find(node => node.type === "JointDiTCondition")

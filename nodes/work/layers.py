@@ -55,7 +55,7 @@ def cast_at_use(component: nn.Module) -> None:
             layer.__class__ = _casting(type(layer))
             if not hasattr(layer, "bias"):
                 layer.register_parameter("bias", None)  # ComfyUI looks for it
-            layer.scaled = scaled
+            layer.register_module("scaled", scaled)
 
 
 def _scaled(layer: nn.Module) -> Scaled | None:

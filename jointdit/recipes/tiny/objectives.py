@@ -225,7 +225,7 @@ class VideoObjective(ExpertsObjective):
         clean, cond = self.clips(index, without_prompt, unconditional)
         source = self.first_of_twins(len(twins))
         levels, isolated = levels.select(source), isolated[source]
-        noise = noise_like(clean, generator).map(lambda x: x[source])
+        noise = noise_like(clean, generator).map(lambda each: each[source])
         raw = self.denoiser.model(*model_inputs(add_noise(clean, noise, levels), levels, cond), cond, isolated)
         errors = (raw.video.float() - training_targets(clean, noise, levels, cond).video).square()
         return (errors * change_weight(clean.video, self.recipe.videos.change_weight)).mean()

@@ -71,7 +71,7 @@ function showOwn(widget, own) {
 }
 
 const LOOK = 300; // milliseconds between two looks at Vue nodes, which are drawn anew without a word
-const names = new WeakMap(); // what they say without our words
+const names = new WeakMap(); // what widgets were called, and what they were named by us
 
 /** Puts the words behind the names of widgets, in Vue nodes, and takes them away again. */
 function nameOwn(graph) {
@@ -79,11 +79,12 @@ function nameOwn(graph) {
     for (const widget of node.widgets ?? []) {
       const own = widget.options?.[OWN];
       if (!own) continue;
-      if (!names.has(widget)) names.set(widget, widget.label);
+      const before = names.get(widget);
+      const plain = before?.label === widget.label ? before?.plain : widget.label; // or the user renamed it
       const stands = LiteGraph.vueNodesMode && widget.value === own.value;
-      const plain = names.get(widget);
       const label = stands ? `${plain ?? widget.name}: ${ownWords(node, own)}` : plain;
       if (widget.label !== label) widget.label = label;
+      names.set(widget, { plain, label });
     }
   }
 }
@@ -99,10 +100,13 @@ function enlarge(node, elements) {
   }
 }
 
+let drawn = false; // as Vue nodes, when they were looked at last
+
 function lookAtVueNodes() {
   const graph = app.canvas?.graph;
-  nameOwn(graph);
-  if (!LiteGraph.vueNodesMode) return;
+  if (LiteGraph.vueNodesMode || drawn) nameOwn(graph); // once more after they were switched off
+  drawn = LiteGraph.vueNodesMode;
+  if (!drawn) return;
   for (const node of graph?.nodes ?? []) {
     if (node.properties?.[LETTERS]) enlarge(node, document.querySelectorAll(`[data-node-id="${node.id}"]`));
   }

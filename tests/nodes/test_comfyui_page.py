@@ -131,12 +131,15 @@ def test_vue_nodes_say_so_behind_the_name(page, comfyui):
         note = """() => app.canvas.ds.scale *
           parseFloat(getComputedStyle(document.querySelector(".comfy-markdown-content")).fontSize)"""
         assert page.evaluate(note) >= READABLE
-        page.evaluate("""() => {
-          for (const node of app.graph.nodes)
-            for (const widget of node.widgets ?? [])
-              if (node.type === "JointDiTCondition" && widget.name === "frames") widget.value = 24;
-        }""")
-        page.get_by_test_id("widget-layout-field-label").get_by_text("frames", exact=True).wait_for()
+        assert "model's own (20)" not in page.evaluate("JSON.stringify(app.graph.serialize())"), "no file has the words"
+        change = """change => {
+          const node = app.graph.nodes.find(node => node.type === "JointDiTCondition");
+          Object.assign(node.widgets.find(widget => widget.name === "frames"), change);
+        }"""
+        page.evaluate(change, {"label": "length"})
+        page.get_by_text("length: model's own (20)", exact=True).wait_for()
+        page.evaluate(change, {"value": 24})
+        page.get_by_test_id("widget-layout-field-label").get_by_text("length", exact=True).wait_for()
     finally:
         page.evaluate(f"app.extensionManager.setting.set('{setting}', false)")
     page.wait_for_function("""app.graph.nodes.every(

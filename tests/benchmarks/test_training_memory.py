@@ -38,7 +38,7 @@ def test_the_launchers_take_their_lines(launcher):
             assert parsed.module
         else:
             parsed = launch_command_parser().parse_args(each[2:])
-        assert parsed.training_script == "jointdit" and parsed.training_script_args[:2] == ["train", "b"]
+        assert parsed.training_script == "jointdit" and parsed.training_script_args[:2] == ["train", "my.toml"]
 
 
 def test_gradient_checkpointing_takes_less_and_computes_more():

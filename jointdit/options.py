@@ -133,6 +133,9 @@ SAMPLING = (
     Declared("video-joint-scale", "W", SCALE, "how strongly the video agrees with the sound, in place of joint-scale"),
     Declared("audio-joint-scale", "W", SCALE, "how strongly the sound agrees with the video, in place of joint-scale"),
     Declared(
+        "video-prompt-scale", "S", SCALE, "how strongly the video obeys the prompt beside its picture; 1 is neutral"
+    ),
+    Declared(
         "guidance-interval", "LOW:HIGH", SIGMAS, "guidance acts only while the video's sigma is between these two"
     ),
     Declared(

@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..jointdit.diffusion.modes import DEFAULTS, HIGHEST
+from ..jointdit.diffusion.modes import DEFAULTS, HIGHEST, PROMPT
 from .sockets import CATEGORY, Guide, own
 
 TOOLTIPS = {
@@ -73,15 +73,29 @@ class Guidance(io.ComfyNode):
                     advanced=True,
                     extra_dict=own(OWN),
                 ),
+                io.Float.Input(
+                    "video_prompt_scale",
+                    default=OWN,
+                    min=OWN,
+                    max=HIGHEST,
+                    step=0.1,
+                    tooltip="How strongly the video obeys the prompt beside its picture. 1 is neutral and fastest. -1: "
+                    "the model's own.",
+                    advanced=True,
+                    extra_dict=own(OWN),
+                ),
             ],
             outputs=[Guide.Output("guidance", display_name="guidance", tooltip="For JointDiT Sample.")],
         )
 
     @classmethod
-    def execute(cls, mode: Mapping[str, Any], sigma_low: float, sigma_high: float, rescale: float) -> io.NodeOutput:
+    def execute(
+        cls, mode: Mapping[str, Any], sigma_low: float, sigma_high: float, rescale: float, video_prompt_scale: float
+    ) -> io.NodeOutput:
         from ..jointdit.diffusion.guidance import JointCFG
 
-        given = {name: value for name, value in {**mode, "rescale": rescale}.items() if value != OWN}
+        asked = {**mode, "rescale": rescale, "video_prompt_scale": video_prompt_scale}
+        given = {name: value for name, value in asked.items() if value != OWN}
         return io.NodeOutput(JointCFG(interval=(sigma_low, sigma_high), **given))
 
 
@@ -89,4 +103,5 @@ def _scales(names: Iterable[str]) -> list[io.Input]:
     return [
         io.Float.Input(name, default=OWN, min=OWN, max=HIGHEST, step=0.1, tooltip=TOOLTIPS[name], extra_dict=own(OWN))
         for name in names
+        if name not in PROMPT  # one widget for all modes, after those that workflows had before it
     ]

@@ -31,6 +31,7 @@ RENAMED = {"guidance_interval": "interval", "guidance_rescale": "rescale", "guid
 PYTHON_ONLY = {
     "sigmas": "a list of noise levels, which no text of a command is made for",
     "video_rescale": "a part of rescale, for a model's own defaults",
+    "prompt_interval": "a part of interval, for a model's own defaults",
     "strength": "of SyncGuidance: the option sync",
 }
 # Nodes that have an option, by its name in Python.
@@ -39,7 +40,7 @@ NODES = {
     "reuse_layers".split(),
     "JointDiTCondition": "prompt negative_prompt frames fps fit motion_bucket noise_augmentation window "
     "overlap".split(),
-    "JointDiTJointCFG": ["rescale"],
+    "JointDiTJointCFG": ["rescale", "video_prompt_scale"],
     "JointDiTRetake": "prompt negative_prompt seed steps sampler".split(),
     "JointDiTLoadModel": ["precision"],
 }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ON_CPU = 4  # clips at once: more is no faster
 ON_GPU = 16
-PASSES = 3  # of guidance, at most
+PASSES = 4  # of guidance, at most
 LATENT_BYTES = 0.03 * 2**20  # that one pass takes for a latent pixel and byte of a number, with room to spare
 
 

@@ -10,6 +10,9 @@ negative or empty text, iso: the modalities do not see each other:
 s: how strongly the conditions are obeyed. w: how strongly the modalities agree. 1 is neutral and costs nothing: a
 prediction whose weights are zero is not computed. Nor is one computed twice: in an isolated run D is D_iso, and every
 mode takes two predictions at most.
+
+To the video, all three modes add (p - 1) (D(c) - D(picture)), where "picture" keeps the picture and has the negative or
+empty text. p: how strongly the video obeys its prompt, whatever the picture says, as the text's scale of 2211.09800.
 """
 
 from __future__ import annotations
@@ -44,8 +47,9 @@ class JointCFG:
     video_scale, audio_scale: s.    video_joint_scale, audio_joint_scale: w; joint_scale sets both.
     video_scale_start: the video's s (w in joint-cfg) at the first frame, from where it rises linearly to the last, as
     in Stable Video Diffusion. A given video scale without a given start is the same for all frames.
+    video_prompt_scale: p, of all frames.
     interval: lowest and highest video sigma at which guidance acts, on both modalities (2404.07724). A held video is
-    always at the lowest sigma of all.
+    always at the lowest sigma of all.    prompt_interval: where in it p acts.
     rescale: 0 to 1, how far the standard deviation of the result is brought back to that of D(c) (2305.08891); the
     default is 0. video_rescale: the video's alone, in place of it.
     Raises InputError for an unknown mode, a value out of range, and a scale that the mode does not have.
@@ -58,7 +62,9 @@ class JointCFG:
     video_joint_scale: float | None = None
     audio_joint_scale: float | None = None
     video_scale_start: float | None = None
+    video_prompt_scale: float | None = None
     interval: tuple[float, float] | None = None
+    prompt_interval: tuple[float, float] | None = None
     rescale: float | None = None
     video_rescale: float | None = None
 
@@ -74,9 +80,10 @@ class JointCFG:
         for name, value in self._given_rescale().items():
             if not 0 <= value <= 1:
                 raise InputError(f"{name} {value}: give a number from 0 to 1")
-        pair = self.interval
-        if pair is not None and not (len(pair) == 2 and 0 <= pair[0] < pair[1] < math.inf):
-            raise InputError(f"interval {self.interval}: give a lower and a higher video sigma")
+        for name in ("interval", "prompt_interval"):
+            pair = getattr(self, name)
+            if pair is not None and not (len(pair) == 2 and 0 <= pair[0] < pair[1] < math.inf):
+                raise InputError(f"{name} {pair}: give a lower and a higher video sigma")
 
     def changed(self, **given: Any) -> JointCFG:
         """This guidance with some fields given anew; what is given for both modalities, or for all frames, takes the
@@ -90,7 +97,8 @@ class JointCFG:
             mode = given.pop("mode")
             own = self._spelled_out()
             scales = {name: own.get(name, own.get(TWINS.get(name, name))) for name in DEFAULTS.get(mode, ())}
-            return JointCFG(mode, **scales, interval=self.interval, **self._given_rescale()).changed(**given)
+            kept = {"interval": self.interval, "prompt_interval": self.prompt_interval, **self._given_rescale()}
+            return JointCFG(mode, **scales, **kept).changed(**given)
         replaced = {
             "joint_scale": ("video_joint_scale", "audio_joint_scale"),
             "video_scale": ("video_scale_start",),
@@ -102,6 +110,8 @@ class JointCFG:
     def filled_from(self, own: JointCFG) -> JointCFG:
         """This guidance with the scales and rescale that it leaves out from a model's own."""
         given = self._spelled_out() | self._given_rescale()
+        if self.prompt_interval is not None:
+            given["prompt_interval"] = self.prompt_interval
         return own.changed(mode=self.mode, interval=self.interval, **given)
 
     def warn_beyond(self, lowest: float, highest: float) -> None:
@@ -127,10 +137,9 @@ class JointCFG:
     def weights(self, video_sigma: float, frames: int) -> dict[str, tuple[Tensor, Tensor]]:
         """The predictions that a step needs, "c" first, each with its weights: video [F, 1, 1, 1] and audio [].
 
-        Outside the interval "c" is alone.
+        Outside the interval "c" is alone. What `prompt_weight` adds is not among them.
         """
-        acts = self.interval is None or self.interval[0] <= video_sigma <= self.interval[1]
-        if self.mode == "none" or not acts:
+        if self.mode == "none" or not _within(video_sigma, self.interval):
             return {"c": (torch.ones(frames, 1, 1, 1), torch.ones(()))}
         scales = {name: torch.tensor(float(value)) for name, value in self.scales.items()}
         # joint-cfg is joint-cfg-star with one number for both.
@@ -147,6 +156,11 @@ class JointCFG:
             )
         return {name: (video[name], audio[name]) for name in video if name == "c" or video[name].any() or audio[name]}
 
+    def prompt_weight(self, video_sigma: float) -> float:
+        """p - 1 at this noise level: what D(c) - D(picture) of the video is multiplied by."""
+        acts = _within(video_sigma, self.interval) and _within(video_sigma, self.prompt_interval)
+        return self.scales.get("video_prompt_scale", 1.0) - 1 if acts else 0.0
+
     def combine(self, predictions: Sequence[Tensor], weights: Sequence[Tensor], rescale: float | None) -> Tensor:
         """The weighted sum of clean estimates [B, ...] of one modality, "c" first, rescaled."""
         terms = [weight.to(each.device) * each for weight, each in zip(weights, predictions, strict=True)]
@@ -158,10 +172,14 @@ class JointCFG:
         return result * (1 + rescale * (ratio - 1))  # exact where nothing is to be brought back
 
     def denoiser(
-        self, joint: JointDenoiser, conditioning: Conditioning, negative: Conditioning | None = None
+        self,
+        joint: JointDenoiser,
+        conditioning: Conditioning,
+        negative: Conditioning | None = None,
+        picture: Conditioning | None = None,
     ) -> GuidedDenoiser:
-        """The joint denoiser under this guidance, for a sampler. negative: no picture, the negative or empty text."""
-        return GuidedDenoiser(joint, self, conditioning, negative)
+        """The joint denoiser under this guidance, for a sampler; see there."""
+        return GuidedDenoiser(joint, self, conditioning, negative, picture)
 
     def _given(self) -> dict[str, float]:
         names = [field.name for field in fields(self) if field.name.endswith(("_scale", "_start"))]
@@ -184,7 +202,9 @@ class GuidedDenoiser:
     """The joint denoiser under guidance, as samplers call it.
 
     conditioning: all conditions of B samples.    negative: no picture and the negative or empty text; only
-    `JointCFG(mode="none")` does without.    isolated: the modalities see each other in no prediction.
+    `JointCFG(mode="none")` does without.    picture: the picture with the negative or empty text; without it, or where
+    that is the same as `conditioning`, the prompt's scale is neutral.
+    isolated: the modalities see each other in no prediction.
     """
 
     def __init__(
@@ -193,9 +213,11 @@ class GuidedDenoiser:
         guidance: JointCFG,
         conditioning: Conditioning,
         negative: Conditioning | None = None,
+        picture: Conditioning | None = None,
         isolated: bool = False,
     ) -> None:
         self.denoiser, self.guidance, self.isolated = denoiser, guidance, isolated
+        self.picture = [] if picture is None else [Pass(picture, isolated)]
         self.passes = {"c": Pass(conditioning, isolated), "iso": Pass(conditioning, isolated=True)}
         if negative is not None:
             self.passes |= {"none": Pass(negative, isolated), "iso_none": Pass(negative, isolated=True)}
@@ -206,7 +228,8 @@ class GuidedDenoiser:
         """Guided clean estimates of x; with `keep` also a function that estimates the audio again on the same video."""
         guidance = self.guidance
         video_rescale = guidance.rescale if guidance.video_rescale is None else guidance.video_rescale
-        weights = guidance.weights(levels.video_sigma.item(), frames=x.video.shape[1])
+        sigma = levels.video_sigma.item()
+        weights, prompt_weight = guidance.weights(sigma, frames=x.video.shape[1]), guidance.prompt_weight(sigma)
         if self.isolated:
             weights = _merged(weights)
         video_weights, audio_weights = zip(*weights.values(), strict=True)
@@ -215,18 +238,24 @@ class GuidedDenoiser:
             replace(self.passes[name], audio_only=name.startswith("iso") and not video.any())
             for name, (video, _) in weights.items()
         ]
+        passes += self.picture if prompt_weight else []
         found, audio_passes = self.denoiser.denoise(x, levels, passes, keep)
-        estimate = JointLatents(
-            guidance.combine([each.video for each in found], video_weights, video_rescale),
-            guidance.combine([each.audio for each in found], audio_weights, guidance.rescale),
-        )
+        count = len(weights)
+        video = guidance.combine([each.video for each in found[:count]], video_weights, video_rescale)
+        for picture in found[count:]:  # after the rescale: what a prompt adds must not dim the picture
+            video = video + prompt_weight * (found[0].video - picture.video)
+        audio = guidance.combine([each.audio for each in found[:count]], audio_weights, guidance.rescale)
         if audio_passes is None:
-            return estimate, None
+            return JointLatents(video, audio), None
 
         def audio_again(audio: Tensor, levels: Levels) -> Tensor:
-            return guidance.combine(audio_passes(audio, levels), audio_weights, guidance.rescale)
+            return guidance.combine(audio_passes(audio, levels)[:count], audio_weights, guidance.rescale)
 
-        return estimate, audio_again
+        return JointLatents(video, audio), audio_again
+
+
+def _within(sigma: float, interval: tuple[float, float] | None) -> bool:
+    return interval is None or interval[0] <= sigma <= interval[1]
 
 
 def _merged(weights: dict[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:

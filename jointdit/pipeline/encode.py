@@ -54,6 +54,8 @@ class Conditions:
     conditional: the pictures with their texts.
     unconditional: the other side of guidance: no picture, and no text or the negative one.
     shape: of each clip.
+    pictured: the other side of the prompt's guidance: the pictures, with no text or the negative one. None where there
+    are no texts.
     video_latents [B, F, C, h, w] or audio_latents [B, C, l, m]: this modality is given, scaled, and only the other one
     is sampled. Raises InputError where both are given.
     """
@@ -61,6 +63,7 @@ class Conditions:
     conditional: Conditioning
     unconditional: Conditioning
     shape: ClipShape
+    pictured: Conditioning | None = None
     video_latents: Tensor | None = None
     audio_latents: Tensor | None = None
 
@@ -83,14 +86,15 @@ class Conditions:
     def repeated(self, times: int) -> Conditions:
         """All B clips, and all of them again."""
         index = torch.arange(self.batch).repeat(times)
-        conditional, unconditional = (
-            side.select(index.to(side.fps.device)) for side in (self.conditional, self.unconditional)
+        conditional, unconditional, pictured = (
+            None if side is None else side.select(index.to(side.fps.device))
+            for side in (self.conditional, self.unconditional, self.pictured)
         )
         video, audio = (
             None if given is None else given[index.to(given.device)]
             for given in (self.video_latents, self.audio_latents)
         )
-        return Conditions(conditional, unconditional, self.shape, video, audio)
+        return Conditions(conditional, unconditional, self.shape, pictured, video, audio)
 
     def generator(self, seed: int) -> torch.Generator:
         """A generator of this seed as `condition` leaves one, after the noise on the pictures.
@@ -192,11 +196,17 @@ def condition(
         for text in (positive, negative)
     )
     suggest = pipe.defaults.suggest_beside_video or not given_video
-    without_prompt = torch.tensor([suggest and not _unless_blank(text) for text in prompts], device=pipe.device)
     dtype = pipe.video_unet.dtype
+
+    def suggesting(side: Conditioning, texts: Sequence[str | None]) -> Conditioning:
+        without_text = torch.tensor([suggest and not _unless_blank(text) for text in texts], device=pipe.device)
+        return add_image_residual(pipe.joint_blocks, side.to(dtype), without_text)
+
     with pipe.using("joint_blocks"):
-        conditional = add_image_residual(pipe.joint_blocks, with_text.to(dtype), without_prompt)
-    return Conditions(conditional, without_image(with_negative.to(dtype)), shape)
+        conditional, pictured = suggesting(with_text, prompts), None
+        if any(map(_unless_blank, (*prompts, *negative_prompts))):
+            pictured = suggesting(with_negative, negative_prompts)
+    return Conditions(conditional, without_image(with_negative.to(dtype)), shape, pictured)
 
 
 @torch.no_grad()

@@ -147,7 +147,7 @@ class JointDiTPipeline(JointDiTComponents):
     ) -> samplers.Denoise:
         """The joint denoiser as a sampler calls it, with all that steers it. hold_first: for models that start with
         their picture; where parts are known, those are held instead."""
-        own, sides = self.guidance, (conditions.conditional, conditions.unconditional)
+        own, sides = self.guidance, (conditions.conditional, conditions.unconditional, conditions.pictured)
         guidance = own if settings.guidance is None else settings.guidance.filled_from(own)
         if self.defaults.scale_range is not None:
             guidance.warn_beyond(*self.defaults.scale_range)

@@ -38,11 +38,11 @@ def sample_clips(
         for number in numbers:
             clips = to_device(cache.batch([number]), device)
             no, yes = torch.tensor([False], device=device), torch.tensor([True], device=device)
-            conditions = Conditions(
-                objective.conditions(clips, no, no).to(pipe.joint_blocks.dtype),
-                objective.conditions(clips, no, yes).to(pipe.joint_blocks.dtype),
-                shape,
+            conditional, unconditional, pictured = (
+                objective.conditions(clips, *dropped).to(pipe.joint_blocks.dtype)
+                for dropped in ((no, no), (no, yes), (yes, no))
             )
+            conditions = Conditions(conditional, unconditional, shape, pictured)
             with autocast():
                 latents = pipe.sample(conditions, generator=generator_of("sample", cache.names[number]))
             frames, audio = pipe.decode_video(latents.video)[0], pipe.decode_audio(latents.audio, shape)[0]

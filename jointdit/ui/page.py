@@ -29,7 +29,7 @@ from .work import Step, in_steps
 # One job at a time, whatever tab it is from.
 DEVICE_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "device", "trigger_mode": "multiple"}
 MOST_CLIPS = 16
-SCALES = ("video-scale", "video-scale-start", "audio-scale", "video-joint-scale", "audio-joint-scale")
+SCALES = "video-scale video-scale-start audio-scale video-joint-scale audio-joint-scale video-prompt-scale".split()
 PATHS = ("video-expert", "audio-expert", "joint", "adapters", "video-lora")  # of this machine
 FONTS = ("ui-sans-serif", "system-ui", "sans-serif")  # of the system: the page loads nothing from elsewhere
 PICTURE_BUTTONS: Any = ["download", "fullscreen"]  # and none that sends it to others

@@ -19,6 +19,7 @@ from jointdit.latents import JointLatents
 FRAMES = 3
 CONDITIONS = conditioning(1)
 NEGATIVE = without_image(conditioning(1, seed=4))
+PICTURE = conditioning(1, seed=6)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,8 @@ def predictions(joint, state) -> dict[str, JointLatents]:
         "none": Pass(NEGATIVE),
         "iso_c": Pass(CONDITIONS, isolated=True),
         "iso_none": Pass(NEGATIVE, isolated=True),
+        "picture": Pass(PICTURE),
+        "iso_picture": Pass(PICTURE, isolated=True),
     }
     with torch.no_grad():
         return {name: joint.denoise(state, LEVELS, [each])[0][0] for name, each in passes.items()}
@@ -153,6 +156,46 @@ def test_in_an_isolated_run_no_prediction_is_computed_twice(joint, state, predic
     close(found.audio, none.audio + audio * (c.audio - none.audio))
 
 
+@pytest.mark.parametrize("mode", ["cfg", "joint-cfg", "joint-cfg-star"])
+@pytest.mark.parametrize("isolated", [False, True])
+def test_the_prompts_scale_adds_what_the_prompt_changes_in_the_video(joint, state, predictions, mode, isolated):
+    c, picture = (predictions[f"iso_{name}" if isolated else name].video for name in ("c", "picture"))
+    guidance = JointCFG(mode, video_rescale=1.0)
+    scaled = replace(guidance, video_prompt_scale=2.5, interval=(1, 9), prompt_interval=(1.5, 9))
+    runs = {
+        name: GuidedDenoiser(joint, each, CONDITIONS, NEGATIVE, PICTURE, isolated)
+        for name, each in {
+            "without": guidance,
+            "with": scaled,
+            "outside": replace(scaled, prompt_interval=(3, 9)),
+            "no guidance": replace(scaled, interval=(3, 9)),
+        }.items()
+    }
+    runs["no prompt"] = GuidedDenoiser(joint, scaled, CONDITIONS, NEGATIVE, isolated=isolated)
+    found, rows = {}, {}
+    for name, run in runs.items():
+        with torch.no_grad(), counted(joint) as seen:
+            found[name] = run(state, LEVELS)[0]
+        rows[name] = seen["rows"]
+    close(found["with"].video, found["without"].video + 1.5 * (c - picture))
+    close(found["with"].audio, found["without"].audio)
+    assert torch.equal(found["outside"].video, found["without"].video)
+    assert torch.equal(found["no prompt"].video, found["without"].video)
+    assert (
+        rows["with"] == rows["without"] + 1 == rows["outside"] + 1 == rows["no prompt"] + 1 and rows["no guidance"] == 1
+    )
+
+
+def test_an_estimate_of_the_audio_again_is_as_without_the_prompts_scale(joint, state):
+    found = []
+    for scale in (1.0, 3.0):
+        guidance = JointCFG("joint-cfg", video_prompt_scale=scale)
+        denoise = GuidedDenoiser(joint, guidance, CONDITIONS, NEGATIVE, PICTURE)
+        with torch.no_grad():
+            found.append(denoise(state, LEVELS, keep=True)[1](state.audio, LEVELS))
+    close(*found)
+
+
 @contextmanager
 def counted(joint):
     """How many rows the first and the last layer of the video expert had at last."""
@@ -217,6 +260,8 @@ def test_substeps_are_guided_alike(joint, state):
         ({"interval": (3.0, 1.0)}, r"interval \(3.0, 1.0\)"),
         ({"interval": (0.0, float("nan"))}, "nan"),
         ({"interval": (3.0,)}, r"interval \(3.0,\)"),
+        ({"prompt_interval": (3.0, 1.0)}, r"prompt_interval \(3.0, 1.0\)"),
+        ({"mode": "none", "video_prompt_scale": 2.0}, "video_prompt_scale 2.0: guidance mode none has none"),
     ],
 )
 def test_bad_values_are_named(arguments, message):
@@ -227,7 +272,8 @@ def test_bad_values_are_named(arguments, message):
 def test_what_is_left_out_is_the_modes_default():
     for mode, defaults in DEFAULTS.items():
         assert JointCFG(mode).scales == defaults
-    assert JointCFG("cfg", video_scale=2.0).scales == {"video_scale_start": 2.0, "video_scale": 2.0, "audio_scale": 3.5}
+    given = {"video_scale_start": 2.0, "video_scale": 2.0, "audio_scale": 3.5, "video_prompt_scale": 1.0}
+    assert JointCFG("cfg", video_scale=2.0).scales == given
     shared = JointCFG("joint-cfg-star", joint_scale=4.0, audio_joint_scale=1.0).scales
     assert (shared["video_joint_scale"], shared["audio_joint_scale"]) == (4.0, 1.0)
     assert {name for scales in DEFAULTS.values() for name in scales} <= {field.name for field in fields(JointCFG)}
@@ -249,8 +295,10 @@ def test_a_models_own_guidance_is_varied_by_what_the_user_says():
 
 def test_another_mode_starts_from_the_models_own_scales():
     own = JointCFG("joint-cfg", video_joint_scale=1, audio_joint_scale=2.5, interval=(0.1, 50), rescale=0.5)
+    own = replace(own, video_prompt_scale=2, prompt_interval=(10, 50))
     cfg, star, none = (own.changed(mode=mode) for mode in ("cfg", "joint-cfg-star", "none"))
-    assert cfg.scales == {"video_scale_start": 1, "video_scale": 1, "audio_scale": 2.5}
+    assert cfg.scales == {"video_scale_start": 1, "video_scale": 1, "audio_scale": 2.5, "video_prompt_scale": 2}
+    assert {each.prompt_interval for each in (cfg, star, none)} == {(10, 50)}
     assert star.scales == cfg.scales | {"video_joint_scale": 1, "audio_joint_scale": 2.5}
     assert {each.interval for each in (cfg, star, none)} == {(0.1, 50)} and star.rescale == 0.5
     assert own.changed(mode="joint-cfg-star", joint_scale=2).scales == star.scales | {
@@ -289,6 +337,10 @@ def test_what_a_given_guidance_leaves_out_is_the_models_own():
     assert (some.rescale, some.interval) == (0.7, (0, 9))
     assert JointCFG("joint-cfg", joint_scale=2).filled_from(own).scales == JointCFG("joint-cfg", joint_scale=2).scales
     assert own.filled_from(own) == own
+    prompted = replace(own, video_prompt_scale=2, prompt_interval=(10, 90))
+    filled = [JointCFG("cfg", **given).filled_from(prompted) for given in ({}, {"prompt_interval": (1, 2)})]
+    assert [each.prompt_interval for each in filled] == [(10, 90), (1, 2)]
+    assert filled[0].scales["video_prompt_scale"] == 2
     calm = replace(own, video_rescale=1.0)
     assert JointCFG("cfg").filled_from(calm).video_rescale == 1 == calm.changed(mode="cfg").video_rescale
     assert JointCFG("joint-cfg", rescale=0.5).filled_from(calm).video_rescale is None, "given for both"

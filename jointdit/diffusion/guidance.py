@@ -225,13 +225,16 @@ class GuidedDenoiser:
             raise ValueError(f"guidance mode {guidance.mode} needs the negative conditioning")
 
     def __call__(self, x: JointLatents, levels: Levels, keep: bool = False) -> tuple[JointLatents, AudioDenoise | None]:
-        """Guided clean estimates of x; with `keep` also a function that estimates the audio again on the same video."""
+        """Guided clean estimates of x; with `keep` also a function that estimates the audio again on the same video.
+        Audio that rests is not guided."""
         guidance = self.guidance
         video_rescale = guidance.rescale if guidance.video_rescale is None else guidance.video_rescale
         sigma = levels.video_sigma.item()
         weights, prompt_weight = guidance.weights(sigma, frames=x.video.shape[1]), guidance.prompt_weight(sigma)
         if self.isolated:
             weights = _merged(weights)
+        if levels.audio_rests:
+            weights = _for_the_video(weights)
         video_weights, audio_weights = zip(*weights.values(), strict=True)
         # An isolated prediction that weighs nothing in the video is one of the audio expert, which costs little.
         passes = [
@@ -256,6 +259,15 @@ class GuidedDenoiser:
 
 def _within(sigma: float, interval: tuple[float, float] | None) -> bool:
     return interval is None or interval[0] <= sigma <= interval[1]
+
+
+def _for_the_video(weights: dict[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
+    """The same sum of the video, without predictions that weigh nothing in it; of the audio, "c" alone."""
+    return {
+        name: (video, torch.ones(()) if name == "c" else torch.zeros(()))
+        for name, (video, _) in weights.items()
+        if name == "c" or video.any()
+    }
 
 
 def _merged(weights: dict[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:

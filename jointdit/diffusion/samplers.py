@@ -161,7 +161,8 @@ def heun(
     video, audio = grid.video_sigmas.tolist(), grid.audio_sigmas.tolist()
     n = grid.substeps
     for step in range(grid.steps):
-        estimate, audio_again = denoise(x, grid.levels(step), keep=n > 1)
+        levels = grid.levels(step)
+        estimate, audio_again = denoise(x, levels, keep=n > 1 and not levels.audio_rests)
         sound, denoised = x.audio, estimate.audio
         for substep in range(n - 1):
             start, end = audio[step * n + substep : step * n + substep + 2]
@@ -179,7 +180,7 @@ def heun(
         picture = fresh.add(_toward(x.video, estimate.video, v_start, v_goal), added)
         there = JointLatents(picture, _toward(sound, denoised, a_start, a_end))
         if v_end and a_end and not added and (_bends(v_start, v_end) or _bends(a_start, a_end)):
-            ahead, _ = denoise(there, grid.levels(step + 1))
+            ahead, _ = denoise(there, replace(grid.levels(step + 1), audio_rests=False))
             there = JointLatents(
                 _mean_slope(x.video, estimate.video, there.video, ahead.video, v_start, v_end),
                 _mean_slope(sound, denoised, there.audio, ahead.audio, a_start, a_end),
@@ -215,7 +216,8 @@ def _multistep(
         return _toward(x, denoised + (denoised - past.denoised) * (ratio / 2), start, end)
 
     for step in range(grid.steps):
-        estimate, audio_again = denoise(x, grid.levels(step), keep=n > 1)
+        levels = grid.levels(step)
+        estimate, audio_again = denoise(x, levels, keep=n > 1 and not levels.audio_rests)
         sound, denoised = x.audio, estimate.audio
         for substep in range(n):
             start, end = audio[step * n + substep : step * n + substep + 2]

@@ -31,11 +31,15 @@ Modality = Literal["video", "audio"]
 
 @dataclass(frozen=True)
 class Levels:
-    """Noise of the pair, float32 [B], or [1] for all samples: the video's sigma, and the audio's t with its sigma."""
+    """Noise of the pair, float32 [B], or [1] for all samples: the video's sigma, and the audio's t with its sigma.
+
+    audio_rests: the audio stays at its level in the step that starts here, so nobody needs it guided.
+    """
 
     video_sigma: Tensor
     audio_timestep: Tensor
     audio_sigma: Tensor
+    audio_rests: bool = False
 
     def select(self, index: Tensor) -> Levels:
         """The samples `index` [P] on its device; [1] becomes [P]."""
@@ -44,7 +48,8 @@ class Levels:
             level = level.to(index.device)
             return level.expand(len(index)) if len(level) == 1 else level.index_select(0, index)
 
-        return Levels(take(self.video_sigma), take(self.audio_timestep), take(self.audio_sigma))
+        taken = (take(level) for level in (self.video_sigma, self.audio_timestep, self.audio_sigma))
+        return Levels(*taken, audio_rests=self.audio_rests)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +77,9 @@ class SamplingGrid:
         """Where video step `step` and its audio sub-step `substep` start."""
         audio = step * self.substeps + substep
         found = (self.video_sigmas[step], self.audio_timesteps[audio], self.audio_sigmas[audio])
-        return Levels(*(level.reshape(1).float() for level in found))
+        ahead = self.audio_sigmas[audio : (step + 1) * self.substeps + 1]
+        rests = bool((ahead == ahead[0]).all())
+        return Levels(*(level.reshape(1).float() for level in found), audio_rests=rests)
 
 
 class NoiseClock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from gaussian_model import MEAN, STD, GaussianModel, clock, latents
@@ -138,6 +140,27 @@ def noise() -> JointLatents:
 
 def full(joint: JointDenoiser) -> GuidedDenoiser:
     return JointCFG(mode="none").denoiser(joint, conditioning(1, height=4, width=4))
+
+
+@pytest.mark.parametrize("sample", SAMPLERS)
+@torch.no_grad()
+def test_audio_that_rests_is_not_guided_and_ends_as_if_it_were(sample, joint, monkeypatch):
+    sigmas = torch.tensor([80.0, 20.0, 8.0, 0.5, 0.0])  # the audio falls in the last step
+    grid = joint.clock.grid(sigmas=sigmas, audio="trailing", audio_substeps=2)
+    sides = (conditioning(1, seed=seed, height=4, width=4) for seed in (3, 4))
+    guided, steps = JointCFG("joint-cfg", video_joint_scale=1, audio_joint_scale=2.5).denoiser(joint, *sides), []
+    alone = joint.model.audio_alone
+    monkeypatch.setattr(joint.model, "audio_alone", lambda *given: steps.append(0) or alone(*given))
+
+    def always(x, levels, keep=False):
+        return guided(x, replace(levels, audio_rests=False), keep=True)
+
+    rests = [grid.levels(step).audio_rests for step in range(grid.steps)]
+    assert rests == [True, True, True, False]
+    ours, few = sample(guided, initial_noise(noise(), grid), grid), len(steps)
+    theirs = sample(always, initial_noise(noise(), grid), grid)
+    assert len(steps) - few == few + 3
+    assert torch.equal(ours.video, theirs.video) and torch.equal(ours.audio, theirs.audio)
 
 
 @pytest.mark.parametrize("sample", SAMPLERS)

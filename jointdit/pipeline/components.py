@@ -288,7 +288,7 @@ class JointDiTComponents(DiffusionPipeline):
     @property
     def guidance(self) -> JointCFG:
         """This model's own guidance."""
-        return JointCFG(**self.defaults.guidance)
+        return checked(JointCFG, self.defaults.guidance, key="guidance")
 
     def grid(self, settings: SamplingSettings, hold: Modality | None = None) -> SamplingGrid:
         """The noise levels of a sampling run (`SamplingSettings.grid`)."""

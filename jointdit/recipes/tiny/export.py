@@ -80,5 +80,5 @@ def make_portable(folder: Path) -> None:
         config.pop("_name_or_path", None)
         write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
     path = folder / "tokenizer" / "tokenizer.json"
-    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    tokenizer = json.loads(path.read_text(encoding="utf-8")) | {"truncation": None, "padding": None}  # of its last use
     write_text(path, json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")) + "\n")

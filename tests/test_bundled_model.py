@@ -16,6 +16,7 @@ import torch
 import jointdit
 from jointdit import JointCFG, JointDiTPipeline, SamplingSettings
 from jointdit.cli import main
+from jointdit.evaluate.painting import added_colour
 from jointdit.media import fit_image, read_clip, read_image
 from jointdit.synthetic import EFFECTS, render_scene
 
@@ -84,6 +85,13 @@ def test_the_picture_comes_out_of_the_model(pipe):
     for frame in (0, 1):  # the first is the picture's own latents, the second is the model's
         assert psnr(pipe.decode_video(latents.video)[0, frame], fitted) > 18
         assert psnr(pipe.decode_video(torch.zeros_like(latents.video))[0, frame], fitted) < 15
+
+
+def test_a_ball_has_the_colour_that_the_prompt_names(pipe):
+    picture, colours = read_image(Path(jointdit.__file__).parent / "assets" / "sample.jpg"), ["red", "green", "blue"]
+    prompts = [f"a {colour} ball bounces on the ground" for colour in colours]
+    clips = pipe([picture] * 3, prompts, generator=[seeded(number) for number in range(3)])
+    assert [added_colour(clip.frames) for clip in clips] == colours
 
 
 def test_sampling_and_decoding_know_no_effect_and_no_event():

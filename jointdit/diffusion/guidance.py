@@ -109,7 +109,7 @@ class JointCFG:
 
     def filled_from(self, own: JointCFG) -> JointCFG:
         """This guidance with the scales and rescale that it leaves out from a model's own."""
-        given = self._spelled_out() | self._given_rescale()
+        given: dict[str, Any] = self._spelled_out() | self._given_rescale()
         if self.prompt_interval is not None:
             given["prompt_interval"] = self.prompt_interval
         return own.changed(mode=self.mode, interval=self.interval, **given)

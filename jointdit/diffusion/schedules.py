@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -39,7 +39,7 @@ class Levels:
     video_sigma: Tensor
     audio_timestep: Tensor
     audio_sigma: Tensor
-    audio_rests: bool = False
+    audio_rests: bool = field(default=False, kw_only=True)
 
     def select(self, index: Tensor) -> Levels:
         """The samples `index` [P] on its device; [1] becomes [P]."""

@@ -86,15 +86,16 @@ class Conditions:
     def repeated(self, times: int) -> Conditions:
         """All B clips, and all of them again."""
         index = torch.arange(self.batch).repeat(times)
-        conditional, unconditional, pictured = (
-            None if side is None else side.select(index.to(side.fps.device))
-            for side in (self.conditional, self.unconditional, self.pictured)
-        )
+
+        def again(side: Conditioning) -> Conditioning:
+            return side.select(index.to(side.fps.device))
+
+        pictured = None if self.pictured is None else again(self.pictured)
         video, audio = (
             None if given is None else given[index.to(given.device)]
             for given in (self.video_latents, self.audio_latents)
         )
-        return Conditions(conditional, unconditional, self.shape, pictured, video, audio)
+        return Conditions(again(self.conditional), again(self.unconditional), self.shape, pictured, video, audio)
 
     def generator(self, seed: int) -> torch.Generator:
         """A generator of this seed as `condition` leaves one, after the noise on the pictures.

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,18 +76,17 @@ ROWS = {
 def counterpart(own: JointCFG, mode: str) -> JointCFG:
     """The model's own guidance in another mode: as strong, and in joint-cfg-star agreement twice as far from neutral as
     obedience (with both alike it would be joint-cfg)."""
-    if mode == own.mode:
-        return own
-    if mode == "none":
-        return JointCFG("none")
+    if mode == own.mode or mode == "none":
+        return own.changed(mode=mode)
     given = own.scales
     video, audio = (given.get(f"{each}_scale", given.get(f"{each}_joint_scale", 1.0)) for each in ("video", "audio"))
     if mode == "joint-cfg":
-        return JointCFG(mode, video_joint_scale=video, audio_joint_scale=audio)
-    obeying = {"video_scale": video, "audio_scale": audio}
-    if mode == "cfg":
-        return JointCFG(mode, **obeying)
-    return JointCFG(mode, **obeying, video_joint_scale=2 * video - 1, audio_joint_scale=2 * audio - 1)
+        scales = {"video_joint_scale": video, "audio_joint_scale": audio}
+    else:
+        scales = {"video_scale": video, "audio_scale": audio}
+    if mode == "joint-cfg-star":
+        scales |= {"video_joint_scale": 2 * video - 1, "audio_joint_scale": 2 * audio - 1}
+    return own.changed(mode=mode, **scales)
 
 
 class Benchmark:
@@ -126,6 +126,7 @@ class Benchmark:
             "guidance": guidance.mode,
             "scales": guidance.scales,
             "interval": guidance.interval,
+            "prompt_interval": guidance.prompt_interval,
             "steps": self.pipe.defaults.steps,
             "sigmas": self.pipe.defaults.sigmas,
             **options,
@@ -220,7 +221,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
         scored = bench.score(row, clips)
         report["rows"][name] = scored
         report |= {
-            "command": f"python tests/benchmarks/bundled_model.py --json {arguments.json}",
+            "command": shlex.join(["python", "tests/benchmarks/bundled_model.py", *sys.argv[1:]]),
             "machine": f"{os.cpu_count()} CPU cores ({platform.machine()}), no GPU",
             "model": {"name": arguments.model, "weights": bench.weights, "megabytes": megabytes(arguments.model)},
         }

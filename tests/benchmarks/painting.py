@@ -92,12 +92,15 @@ def level_scenes(pipe: JointDiTPipeline) -> list[Any]:
 
 def run(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     pipe = JointDiTPipeline.from_pretrained(arguments.model)
-    given = SamplingSettings(steps=arguments.steps, sampler=arguments.sampler)
+    given, scale = SamplingSettings(steps=arguments.steps, sampler=arguments.sampler), arguments.prompt_scale
+    if scale is not None:
+        given = given.changed(guidance=pipe.guidance.changed(video_prompt_scale=scale))
     report: dict[str, Any] = {
         "command": shlex.join(["python", "tests/benchmarks/painting.py", *sys.argv[1:]]),
         "machine": f"{os.cpu_count()} CPU cores ({platform.machine()}), no GPU",
         "model": {"name": arguments.model, "weights": digest_of(arguments.model)},
         "sampler": {"name": arguments.sampler, "steps": pipe.grid(given).steps},
+        "scales": (given.guidance or pipe.guidance).scales,
     }
     if "levels" in arguments.parts:
         report["levels"] = as_json(errors_by_level(pipe, level_scenes(pipe)))
@@ -106,6 +109,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
         tasks = draw_tasks(arguments.clips * len(OBJECTS), SEED, pipe.shape(), OBJECTS, photos=photos)
         asked = coloured(tasks, arguments.colours)
         name = f"{report['model']['weights']}-{arguments.sampler}-{report['sampler']['steps']}"
+        name += "" if scale is None else f"-{scale:g}"
         folders = {part: arguments.work / name / part for part in ("clips", "colours", "truth")}
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
@@ -143,6 +147,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--sampler", default="euler")
+    parser.add_argument("--prompt-scale", type=float, help="`video_prompt_scale` (default: the model's own)")
     parser.add_argument("--clips", type=int, default=8, help="of each effect with an object")
     parser.add_argument("--colours", type=int, default=14, help="balls in an asked colour")
     parser.add_argument("--photos", type=Path, default=Path("../shared/media/images"), help="natural pictures")

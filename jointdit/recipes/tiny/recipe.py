@@ -121,12 +121,14 @@ class Sampling:
     audio_start: float = 970.0
     motion_bucket: int = 127
     noise_augmentation: float = 0.02
-    guidance: Mapping[str, str | float] = field(
+    guidance: Mapping[str, str | float | tuple[float, float]] = field(
         default_factory=lambda: {
             "mode": "joint-cfg",
             "video_joint_scale": 1.0,
             "audio_joint_scale": 2.5,
             "video_rescale": 1.0,  # other scales would burn the picture
+            "video_prompt_scale": 4.0,
+            "prompt_interval": (10.0, 1000.0),  # what is painted, and where, is decided
         }
     )
     scale_range: tuple[float, float] = (1.0, 4.0)

@@ -33,7 +33,7 @@ from ..models.model import Conditioning
 from .denoiser import JointDenoiser, Pass
 from .modes import DEFAULTS, HIGHEST, TWINS
 from .samplers import AudioDenoise
-from .schedules import Levels
+from .schedules import Levels, StepLevels
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ class GuidedDenoiser:
         weights, prompt_weight = guidance.weights(sigma, frames=x.video.shape[1]), guidance.prompt_weight(sigma)
         if self.isolated:
             weights = _merged(weights)
-        if levels.audio_rests:
+        if isinstance(levels, StepLevels) and levels.audio_rests:
             weights = _for_the_video(weights)
         video_weights, audio_weights = zip(*weights.values(), strict=True)
         # An isolated prediction that weighs nothing in the video is one of the audio expert, which costs little.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -31,15 +31,11 @@ Modality = Literal["video", "audio"]
 
 @dataclass(frozen=True)
 class Levels:
-    """Noise of the pair, float32 [B], or [1] for all samples: the video's sigma, and the audio's t with its sigma.
-
-    audio_rests: the audio stays at its level in the step that starts here, so nobody needs it guided.
-    """
+    """Noise of the pair, float32 [B], or [1] for all samples: the video's sigma, and the audio's t with its sigma."""
 
     video_sigma: Tensor
     audio_timestep: Tensor
     audio_sigma: Tensor
-    audio_rests: bool = field(default=False, kw_only=True)
 
     def select(self, index: Tensor) -> Levels:
         """The samples `index` [P] on its device; [1] becomes [P]."""
@@ -48,8 +44,17 @@ class Levels:
             level = level.to(index.device)
             return level.expand(len(index)) if len(level) == 1 else level.index_select(0, index)
 
-        taken = (take(level) for level in (self.video_sigma, self.audio_timestep, self.audio_sigma))
-        return Levels(*taken, audio_rests=self.audio_rests)
+        return Levels(take(self.video_sigma), take(self.audio_timestep), take(self.audio_sigma))
+
+
+@dataclass(frozen=True)
+class StepLevels(Levels):
+    """The levels [1] at which a step of sampling starts.
+
+    audio_rests: the audio stays at its level in this step, so that nobody needs it guided.
+    """
+
+    audio_rests: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +78,14 @@ class SamplingGrid:
         """n."""
         return (len(self.audio_sigmas) - 1) // self.steps
 
-    def levels(self, step: int, substep: int = 0) -> Levels:
+    def levels(self, step: int, substep: int = 0) -> StepLevels:
         """Where video step `step` and its audio sub-step `substep` start."""
         audio = step * self.substeps + substep
         found = (self.video_sigmas[step], self.audio_timesteps[audio], self.audio_sigmas[audio])
         ahead = self.audio_sigmas[audio : (step + 1) * self.substeps + 1]
         rests = bool((ahead == ahead[0]).all())
-        return Levels(*(level.reshape(1).float() for level in found), audio_rests=rests)
+        video, timestep, sigma = (level.reshape(1).float() for level in found)
+        return StepLevels(video, timestep, sigma, rests)
 
 
 class NoiseClock:

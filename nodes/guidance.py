@@ -82,6 +82,7 @@ class Guidance(io.ComfyNode):
                     tooltip="How strongly the video obeys the prompt beside its picture. 1 is neutral and fastest. -1: "
                     "the model's own.",
                     advanced=True,
+                    optional=True,  # workflows from before it do without
                     extra_dict=own(OWN),
                 ),
             ],
@@ -90,7 +91,12 @@ class Guidance(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, mode: Mapping[str, Any], sigma_low: float, sigma_high: float, rescale: float, video_prompt_scale: float
+        cls,
+        mode: Mapping[str, Any],
+        sigma_low: float,
+        sigma_high: float,
+        rescale: float,
+        video_prompt_scale: float = OWN,
     ) -> io.NodeOutput:
         from ..jointdit.diffusion.guidance import JointCFG
 

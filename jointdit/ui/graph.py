@@ -9,6 +9,7 @@ from typing import Any
 
 from ..cli.making import Maker
 from ..cli.settings import guidance_options, memory_settings
+from ..diffusion.modes import PROMPT
 
 UNBOUNDED = 1000.0  # above every video sigma
 OWN_BLOCKS, IDENTITY, NO_ADAPTERS, NO_LORA = "model's own", "none (identity)", "none (experts unchanged)", "none"
@@ -166,10 +167,11 @@ def _guidance(maker: Maker) -> dict[str, Any]:
     return _node(
         "JointCFG",
         mode=guidance.mode,
-        **{f"mode.{name}": value for name, value in guidance.scales.items()},
+        **{f"mode.{name}": value for name, value in guidance.scales.items() if name not in PROMPT},
         sigma_low=low,
         sigma_high=high,
         rescale=-1.0 if guidance.rescale is None else guidance.rescale,
+        video_prompt_scale=guidance.scales.get("video_prompt_scale", -1.0),
     )
 
 

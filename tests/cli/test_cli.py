@@ -240,6 +240,7 @@ def test_every_option_does_something(photo, tmp_path) -> None:
         ["--guidance", "cfg", "--video-scale", "4", "--video-scale-start", "1"],
         ["--guidance", "cfg", "--video-scale", "4", "--guidance-rescale", "0.3"],
         ["--steps", "3", "--guidance-interval", "1:300"],
+        ["--prompt", "rain", "--video-prompt-scale", "1"],
         ["--video-joint-scale", "2"],
         ["--audio-joint-scale", "1.5"],
         ["--sync", "2"],

@@ -668,8 +668,9 @@ def test_every_guidance_mode_with_its_own_scales(model, pictures, mode):
     (guidance,) = run("JointCFG", mode=chosen)
     assert guidance.mode == mode and guidance.scales == DEFAULTS[mode], "what is left at -1 is for the model to say"
     given = {key: 2.0 for key in chosen if key != "mode"}
-    (other,) = run("JointCFG", mode=chosen | given, rescale=0.5)
-    assert (guidance.rescale, other.rescale) == (None, 0.5) and other.scales == given
+    prompt = {} if mode == "none" else {"video_prompt_scale": 3.0}
+    (other,) = run("JointCFG", mode=chosen | given, rescale=0.5, **prompt)
+    assert (guidance.rescale, other.rescale) == (None, 0.5) and other.scales == given | prompt
     video, _, _ = make(model, pictures[:1], guidance=guidance)
     assert video["samples"].isfinite().all()
 

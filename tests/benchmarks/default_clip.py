@@ -46,6 +46,7 @@ def main() -> None:
     lap("condition")
     latents = pipe.sample(conditions, generator=generator)
     lap("sample")
+    evaluations = dict(rows)  # and not those of the clip that is written
     pipe.decode_video(latents.video)
     lap("decode video")
     audio = pipe.decode_audio(latents.audio, conditions.shape)
@@ -61,7 +62,7 @@ def main() -> None:
         "machine": f"{os.cpu_count()} CPU cores ({platform.machine()}), no GPU, {torch.get_num_threads()} threads",
         "clip": {"frames": clip.frames.shape[0], "fps": str(clip.fps), "samples": audio.shape[-1]},
         "seconds": seconds,
-        "evaluations": rows,
+        "evaluations": evaluations,
         "peak_memory_GiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "weights_MB": round(sum(p.stat().st_size for p in weights(arguments.model)) / 1e6, 1),
     }

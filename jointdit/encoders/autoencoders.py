@@ -20,6 +20,7 @@ from transformers import SpeechT5HifiGan
 from ..errors import InputError
 from ..latents import LatentLayout
 from .mel import HOP, SAMPLE_RATE, log_mel
+from .mel_inversion import match_log_mel
 
 FADE_SECONDS = 0.004
 
@@ -175,7 +176,8 @@ class AudioAutoencoder:
     """AudioLDM2's mel autoencoder and its HiFi-GAN vocoder. Waveforms are [B, samples], 16 kHz, -1..1.
 
     A model whose `in_channels` is p^2 sees the log-mel folded p x p into channels (p = 1 is AudioLDM2).
-    A vocoder whose config has a `clock`, a list of levels, gets it in the top band (AudioLDM2's has none).
+    A vocoder whose config has a `clock`, a list of levels, gets it in the top band, and one with `phase_rounds` is
+    followed by so many rounds of `match_log_mel` (AudioLDM2's has neither).
     """
 
     vae: AutoencoderKL
@@ -224,12 +226,13 @@ class AudioAutoencoder:
         """Scaled latents [B, C, l, m] -> float32 waveform [B, samples], cut or filled up with silence."""
         return fit_length(self.vocode(self.decode_mel(latents)), samples)
 
-    def vocode(self, mel: Tensor) -> Tensor:
-        """Log-mel [B, T, 64] -> float32 waveform [B, T HOP]."""
+    def vocode(self, mel: Tensor, known: Tensor | None = None) -> Tensor:
+        """Log-mel [B, T, 64] -> float32 waveform [B, T HOP]. known: its beginning [B, n], where there is one."""
         vocoder = self.needed_vocoder
-        mel = write_clock(mel, self.clock)
+        clocked = write_clock(mel, self.clock).to(vocoder.dtype)
         # The published vocoder returns 32 samples more than its mel lasts, at the end.
-        return vocoder(mel.to(vocoder.dtype)).reshape(len(mel), -1)[:, : mel.shape[1] * HOP].float()
+        waveform = vocoder(clocked).reshape(len(mel), -1)[:, : mel.shape[1] * HOP].float()
+        return match_log_mel(waveform, mel, getattr(vocoder.config, "phase_rounds", 0), known)
 
     @property
     def clock(self) -> Sequence[float]:

@@ -12,6 +12,7 @@ from transformers.audio_utils import mel_filter_bank
 SAMPLE_RATE = 16_000
 HOP = 160
 WINDOW = 1024
+EDGE = (WINDOW - HOP) // 2  # samples on each side of a sound in which it is reflected
 BINS = 64
 TOP_HZ = 8_000.0
 FLOOR = 1e-5
@@ -31,12 +32,15 @@ def log_mel(waveform: Tensor) -> Tensor:
     Frame i is centred on sample 160 i + 80. Silence is ln(1e-5) = -11.513.
     Raises ValueError for another shape.
     """
-    edge = (WINDOW - HOP) // 2
-    if waveform.ndim != 2 or waveform.shape[-1] <= edge:
-        shape = tuple(waveform.shape)
-        raise ValueError(f"waveform has shape {shape}; give [batch, samples] of more than {edge} samples")
-    padded = F.pad(waveform.float(), (edge, edge), mode="reflect")
-    window = torch.hann_window(WINDOW, device=waveform.device)
-    spectrum = torch.stft(padded, WINDOW, HOP, window=window, center=False, return_complex=True).abs()
-    mel = spectrum.transpose(1, 2) @ mel_filters().to(waveform.device)
+    mel = spectrum(waveform).abs().transpose(1, 2) @ mel_filters().to(waveform.device)
     return mel.clamp(min=FLOOR).log()
+
+
+def spectrum(waveform: Tensor) -> Tensor:
+    """Of which `log_mel` has the magnitudes: complex [B, 513, samples // 160]. Raises ValueError as that does."""
+    if waveform.ndim != 2 or waveform.shape[-1] <= EDGE:
+        shape = tuple(waveform.shape)
+        raise ValueError(f"waveform has shape {shape}; give [batch, samples] of more than {EDGE} samples")
+    padded = F.pad(waveform.float(), (EDGE, EDGE), mode="reflect")
+    window = torch.hann_window(WINDOW, device=waveform.device)
+    return torch.stft(padded, WINDOW, HOP, window=window, center=False, return_complex=True)

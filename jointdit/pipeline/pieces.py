@@ -15,6 +15,7 @@ from torch import Tensor
 from ..diffusion.windows import ramp
 from ..encoders.autoencoders import fade
 from ..encoders.mel import HOP
+from ..encoders.mel_inversion import BEGINNING
 from ..latents import ClipShape, Windows
 from ..media import Clip, Piece, fit_audio, fit_image, measure_video, stream_clip, write_pieces
 from ..media.image import Fit
@@ -161,7 +162,7 @@ class DecodedVideo:
 class DecodedSound:
     """The sound of windows that come in order: each is decoded as the model knows it, their log-mels are cross-faded
     where they overlap, and the vocoder runs on with what it sees on both sides of a piece, so that its pieces are those
-    of one run.
+    of one run. Where phases are sought after it, they go on from those of the piece before.
 
     samples: of the whole.
     """
@@ -175,6 +176,7 @@ class DecodedSound:
         self._mel: Tensor | None = None  # not yet heard in full, and what the vocoder sees before
         self._first = 0  # of `_mel`, in mel frames
         self._heard = 0  # mel frames that have become sound
+        self._known: Tensor | None = None  # their sound, from `_first` on, and how the vocoder goes on
 
     @torch.no_grad()
     def add(self, latents: Tensor) -> np.ndarray:
@@ -204,7 +206,7 @@ class DecodedSound:
         assert self._mel is not None
         end = self._first + self._mel.shape[1]
         stop = end if self.finished else max(self._heard, end - VOCODER_SIGHT)
-        whole = self._pipe.audio_codec.vocode(self._mel)
+        whole = self._pipe.audio_codec.vocode(self._mel, self._known)
         sound = whole[:, (self._heard - self._first) * HOP : (stop - self._first) * HOP]
         if self.finished:
             sound = sound[:, : self._samples - self._heard * HOP]
@@ -214,6 +216,7 @@ class DecodedSound:
             sound = fit_audio(sound, self._samples - self._heard * HOP, fade=0)
         period = max(1, len(self._pipe.audio_codec.clock))
         first = max(self._first, (stop - VOCODER_SIGHT) // period * period)
+        self._known = whole[:, (first - self._first) * HOP : (stop - self._first) * HOP + BEGINNING]
         self._mel, self._first, self._heard = self._mel[:, first - self._first :], first, stop
         return sound
 

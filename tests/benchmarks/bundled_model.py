@@ -33,7 +33,7 @@ from jointdit.errors import InputError
 from jointdit.evaluate.align import Curves, align_clips
 from jointdit.evaluate.effects import EffectJudge, train_judges
 from jointdit.evaluate.generated import Task, autoencode_truth, autoencoded, draw_tasks, generate_clips, score_clips
-from jointdit.evaluate.reconstruction import log_mel_error, pitch_errors
+from jointdit.evaluate.reconstruction import flutter, log_mel_error, pitch_errors
 from jointdit.evaluate.report import as_json
 from jointdit.media import Clip, read_image
 from jointdit.media.files import whole_file
@@ -173,14 +173,27 @@ class Benchmark:
         made, truths = self.clips(row, tasks), self.truths(row, tasks)
         scores = score_clips(tasks, made, truths, self.judges())
         pairs = [(truth, task.truth) for truth, task in zip(truths, tasks, strict=True)]
-        cents = np.concatenate([pitch_errors(*pair) for pair in pairs])
+        bells = [number for number, task in enumerate(tasks) if task.scene.effect == "bell"]
+        sounds = {"made": made, "autoencoded": truths, "scenes": [task.truth for task in tasks]}
+        effects = [task.scene.effect for task in tasks]
+        errors = [np.abs(pitch_errors(*pair)) for pair in pairs]
+        cents = {
+            effect: np.concatenate([each for each, other in zip(errors, effects, strict=True) if other == effect])
+            for effect in dict.fromkeys(effects)
+        }
         return as_json({
             "title": row.title,
             "settings": self.settings(row),
             **{name: getattr(scores, name) for name in scores.__dataclass_fields__},
             "align": align_clips([Curves.of(clip) for clip in made]),
             "autoencoded_log_mel_error_db": float(np.mean([log_mel_error(*pair) for pair in pairs])),
-            "autoencoded_pitch_error_cents": float(np.median(np.abs(cents))),
+            "autoencoded_pitch_error_cents": float(np.median(np.concatenate([*cents.values()]))),
+            "autoencoded_pitch_error_cents_by_effect": {
+                effect: float(np.median(errors)) for effect, errors in cents.items() if len(errors)
+            },
+            "bell_flutter": {
+                name: float(np.nanmean([flutter(clips[number]) for number in bells])) for name, clips in sounds.items()
+            },
             "ends_dbfs": ends(made),
         })  # fmt: skip
 

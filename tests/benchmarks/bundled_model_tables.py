@@ -133,10 +133,13 @@ def notes(row: Mapping[str, Any]) -> Iterator[str]:
         f"over a clip (in the scenes {picture['truth_drift_size']:.1f}); motion is {picture['motion']:.1f} grey levels "
         f"a frame (scenes {picture['truth_motion']:.1f})."
     )
+    bells = row["bell_flutter"]
     yield (
         f"Sound: {row['loudness_dbfs']:.1f} dBFS, {row['silent']:.0%} of the clips silent, first and last sample at "
         f"{row['ends_dbfs']:.0f} dBFS. The audio autoencoder and the vocoder alone err by "
-        f"{row['autoencoded_log_mel_error_db']:.1f} dB of log-mel and {row['autoencoded_pitch_error_cents']:.0f} cents."
+        f"{row['autoencoded_log_mel_error_db']:.1f} dB of log-mel and {row['autoencoded_pitch_error_cents']:.0f} "
+        f"cents. The strongest partial of a bell is modulated at 25 Hz by {bells['made']:.2f} of its level, by "
+        f"{bells['autoencoded']:.2f} through these alone, and by {bells['scenes']:.2f} in the scenes."
     )
 
 

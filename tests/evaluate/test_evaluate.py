@@ -25,7 +25,7 @@ from jointdit.evaluate.effects import train_judges, weathered
 from jointdit.evaluate.generated import draw_tasks
 from jointdit.evaluate.picture import colour_drift, psnr
 from jointdit.evaluate.prompts import FRESH_WORDS, UNSEEN_WORDS
-from jointdit.evaluate.reconstruction import log_mel_error, pitch_errors
+from jointdit.evaluate.reconstruction import flutter, log_mel_error, pitch_errors
 from jointdit.evaluate.scores import Corrected, Margin, share
 from jointdit.evaluate.sync import CONTINUOUS
 from jointdit.latents import ClipShape
@@ -240,6 +240,11 @@ def test_what_is_left_of_a_sound_is_measured():
     assert log_mel_error(tone(440), tone(440)) == 0 < log_mel_error(tone(440, 0.15), tone(440)) < 6.1
     hiss = np.random.default_rng(0).normal(0, 0.1, (1, 16_000)).astype(np.float32)
     assert len(pitch_errors(tone(440), replace(tone(440), audio=hiss))) == 0
+    wave = 1 + 0.4 * np.sin(2 * np.pi * 25 * time)
+    faded = np.exp(-3 * time, dtype=np.float32) * tone(440).audio
+    for audio, depth in ((faded, 0), (np.float32(wave) * faded, 0.4)):
+        assert flutter(replace(tone(440), audio=audio)) == pytest.approx(depth, abs=0.03)
+    assert np.isnan(flutter(replace(tone(440), audio=np.zeros_like(hiss))))
 
 
 def test_judges_name_effects_and_state_their_own_accuracy(scenes):

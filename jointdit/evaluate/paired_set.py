@@ -14,7 +14,6 @@ import csv
 import hashlib
 import io
 import json
-import wave
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from ..errors import InputError
 from ..latents import ClipShape
 from ..media import Clip
 from ..media.files import whole_file, write_json
+from ..media.sound import write_wav
 from ..pipeline import JointDiTPipeline, SamplingSettings
 
 MANIFEST, CAPTIONS, REFERENCE, LEFT_OUT = "test_set.json", "captions.csv", "reference", "left-out"
@@ -212,20 +212,12 @@ def _write(folder: PairedSet, of: str, name: str, clip: Clip) -> None:
         path = folder.path(of, kind, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind == "audio":
-            _write_wav(path, clip.audio, clip.sample_rate)
+            with whole_file(path) as partial:
+                write_wav(partial, clip.audio, clip.sample_rate)
         elif kind == "video":
             Clip(clip.frames, clip.fps, np.zeros((1, 0), np.float32), clip.sample_rate).save(path)
         else:
             clip.save(path)
-
-
-def _write_wav(path: Path, audio: np.ndarray, sample_rate: int) -> None:
-    """audio: float32 [channels, samples] in -1..1, written in 16 bits."""
-    with whole_file(path) as partial, wave.open(str(partial), "wb") as file:
-        file.setnchannels(len(audio))
-        file.setsampwidth(2)
-        file.setframerate(sample_rate)
-        file.writeframes((audio.T.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
 
 
 def _leave_out(folder: PairedSet, name: str, reason: str) -> None:

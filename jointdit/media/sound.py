@@ -48,7 +48,7 @@ def resample_audio(audio: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 
 def write_wav(path: str | PathLike[str], audio: np.ndarray, rate: int) -> None:
     """Writes float32 [channels, samples] in -1..1 as a .wav of 16 bits."""
-    samples = np.rint(np.clip(audio, -1, 1) * 32767).astype("<i2")
+    samples = np.rint(audio * 32768).clip(-32768, 32767).astype("<i2")  # readers divide by 32768
     with wave.open(str(path), "wb") as file:
         file.setnchannels(len(audio))
         file.setsampwidth(2)

@@ -50,7 +50,7 @@ def command(videos: Path, out: Path, *more: str) -> list[str]:
 
 def samples_of(path: Path) -> np.ndarray:
     with wave.open(str(path)) as file:
-        return np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32767
+        return np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32768
 
 
 @pytest.fixture(scope="module")

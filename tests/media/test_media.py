@@ -35,6 +35,7 @@ from jointdit.media import (
     resample_audio,
 )
 from jointdit.media.files import whole_file
+from jointdit.media.sound import write_wav
 
 MEDIA = Path(__file__).resolve().parents[3] / "shared" / "media"
 needs_media = pytest.mark.skipif(
@@ -327,6 +328,14 @@ def test_sound_files_are_read_at_their_level(tmp_path, subtype):
     np.testing.assert_allclose(audio, wave, atol=0.01 if subtype == "PCM_U8" else 5e-5)
     resampled, rate = read_audio(tmp_path / "a.wav", 16000)
     assert rate == 16000 and resampled.shape == (2, round(5000 * 16000 / 22050))
+
+
+def test_a_wav_file_is_as_near_as_sixteen_bits_allow(tmp_path):
+    wave = np.linspace(-1, 1, 4001, dtype=np.float32)[None]
+    write_wav(tmp_path / "a.wav", wave, 16000)
+    audio, rate = read_audio(tmp_path / "a.wav")
+    assert rate == 16000 and np.abs(audio - wave)[0, :-1].max() <= 2**-16
+    assert audio[0, -1] == 1 - 2**-15, "the loudest there is"
 
 
 def test_a_sound_is_read_up_to_a_length_and_not_beyond_memory(tmp_path, monkeypatch):

@@ -41,7 +41,7 @@ def test_a_burst_stays_where_it_is():
     burst[:, 8000:8800] = 30 * noise(800)
     sound = match_log_mel(noise(RATE), log_mel(burst), ROUNDS)
     energy = sound[0].square()
-    assert energy[7700:9100].sum() > 0.95 * energy.sum()
+    assert energy[7950:8850].sum() > 0.98 * energy.sum()  # after one round 0.93: a frame lasts 64 ms
 
 
 def test_it_goes_on_from_a_known_beginning(codec):

@@ -25,7 +25,7 @@ def match_log_mel(waveform: Tensor, mel: Tensor, rounds: int, known: Tensor | No
     """A sound near `waveform` [B, 160 T] whose log-mel is close to `mel` [B, T, 64], float32.
 
     It begins with as much noise as sound, the same for every call, because what is periodic already would stay so.
-    rounds: two Fourier transforms of every frame each; 0 leaves the sound as it is.
+    rounds: two Fourier transforms of every frame each; 0 leaves the sound as it is, whatever is known.
     known: its beginning [B, n], which stays, but for the last 32 ms, in which the rest begins.
     """
     if not rounds:
@@ -42,12 +42,13 @@ def match_log_mel(waveform: Tensor, mel: Tensor, rounds: int, known: Tensor | No
         frames = torch.fft.irfft(estimate * gain.transpose(1, 2), dim=1) * window
         return (overlap_add(frames) / overlap)[:, EDGE:-EDGE]
 
+    beginning = waveform[:, :0] if known is None else known
+    left = torch.arange(beginning.shape[1], 0, -1, device=waveform.device) / BEGINNING
+    stays = (torch.pi / 2 * left.clamp(max=1)).sin().square()
+
     def held(sound: Tensor) -> Tensor:
-        """Its known beginning as it is."""
-        if known is not None:
-            fading = torch.arange(known.shape[1], 0, -1, device=sound.device) / BEGINNING
-            stays = (torch.pi / 2 * fading.clamp(max=1)).sin().square()
-            sound[:, : known.shape[1]].lerp_(known, stays)
+        """Its beginning as it is known."""
+        sound[:, : beginning.shape[1]].lerp_(beginning, stays)
         return sound
 
     noise = FAINT * torch.randn(1, waveform.shape[1], generator=torch.Generator().manual_seed(0))

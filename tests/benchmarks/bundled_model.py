@@ -173,21 +173,18 @@ class Benchmark:
         made, truths = self.clips(row, tasks), self.truths(row, tasks)
         scores = score_clips(tasks, made, truths, self.judges())
         pairs = [(truth, task.truth) for truth, task in zip(truths, tasks, strict=True)]
+        cents: dict[str, list[float]] = {task.scene.effect: [] for task in tasks}
+        for task, pair in zip(tasks, pairs, strict=True):
+            cents[task.scene.effect].extend(np.abs(pitch_errors(*pair)))
         bells = [number for number, task in enumerate(tasks) if task.scene.effect == "bell"]
         sounds = {"made": made, "autoencoded": truths, "scenes": [task.truth for task in tasks]}
-        effects = [task.scene.effect for task in tasks]
-        errors = [np.abs(pitch_errors(*pair)) for pair in pairs]
-        cents = {
-            effect: np.concatenate([each for each, other in zip(errors, effects, strict=True) if other == effect])
-            for effect in dict.fromkeys(effects)
-        }
         return as_json({
             "title": row.title,
             "settings": self.settings(row),
             **{name: getattr(scores, name) for name in scores.__dataclass_fields__},
             "align": align_clips([Curves.of(clip) for clip in made]),
             "autoencoded_log_mel_error_db": float(np.mean([log_mel_error(*pair) for pair in pairs])),
-            "autoencoded_pitch_error_cents": float(np.median(np.concatenate([*cents.values()]))),
+            "autoencoded_pitch_error_cents": float(np.median(sum(cents.values(), []))),
             "autoencoded_pitch_error_cents_by_effect": {
                 effect: float(np.median(errors)) for effect, errors in cents.items() if len(errors)
             },

@@ -29,13 +29,13 @@ from ...encoders.mel import BINS, HOP, SAMPLE_RATE, WINDOW, mel_filters
 CLOCK = (-12.0, -13.0, -14.0, -15.0)
 BANDS = BINS - 1  # below the clock's
 UNITS = BANDS - 1  # one for each band, but the last has two
-PHASE_ROUNDS = 60  # of `match_log_mel` after the vocoder: tones between oscillators would flutter
 CHANNELS = 252  # of the amplitudes; the first stage has twice as many, and each one after it half
 CONTEXT = 7  # frames that a unit hears, the width of a vocoder's first convolution
 KNOTS = (-12.0, -9.0, -7.2, -5.3, -3.5, -1.8, -0.2, 1.1)  # the first is below silence: a straight line
 STEP = SAMPLE_RATE / HOP / len(CLOCK)  # Hz between oscillators
 CLOSED = 64.0  # more than any amplitude
 SUBFRAME = 32  # samples that a coefficient of the lapped transform lasts
+PHASE_ROUNDS = 60  # of `match_log_mel` after the vocoder: tones between oscillators would flutter
 RAISED = 2  # coefficients, the highest, that share what keeps them positive; each of the others takes two channels
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .checked import shown
-from .errors import InputError, in_one_line
+from .errors import InputError, in_one_line, meant
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -60,7 +60,8 @@ def toml_value(text: str) -> Any:
 def refuse_unknown(source: object, names: Iterable[str], known: Collection[str]) -> None:
     """Raises InputError for a name of an option that is not `known`. source: what gave it, named in the message."""
     if unknown := sorted(set(names) - set(known)):
-        raise InputError(f"{source}: unknown option {shown(unknown[0])}; known: {', '.join(known)}")
+        hint = meant(unknown[0], known) or f"; known: {', '.join(known)}"
+        raise InputError(f"{source}: unknown option {shown(unknown[0])}{hint}")
 
 
 def path_beside(path: Path, text: str, may_be_name: bool) -> str:

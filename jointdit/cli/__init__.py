@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from ..errors import in_one_line
+from ..errors import in_one_line, meant
 from ..version import __version__
 from . import cache, doctor, evaluate, fetch_models, generate, run_workflow, synth, train, ui
 from .complaints import complaint
@@ -21,13 +22,35 @@ from .stopping import Terminated, terminable
 BUG, BAD_INPUT, INTERRUPTED, TERMINATED = 1, 2, 130, 143  # exit status
 LONGEST, SHOWN_OF_BUG = 1500, 200  # characters of a message, and of a bug's
 OF_TABLES = (each.key for each in (*generate.OPTIONS, *evaluate.OPTIONS) if each.read is Path and not each.positional)
+CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)")  # argparse's
 PATHS = {"config", "to", "out", "save_api", *OF_TABLES}
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a wrong command line in one line, without the usage above it."""
+    """Reports a wrong command line in one line, without the usage above it, and names what may have been meant."""
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else list(args)
+        found, unknown = self.parse_known_args(words, namespace)
+        if unknown:
+            self.error(self._unknown(words, unknown))
+        return found
+
+    def _unknown(self, words: Sequence[str], unknown: Sequence[str]) -> str:
+        """What is said of the first word that no command takes."""
+        commands = next(each for each in self._actions if isinstance(each, argparse._SubParsersAction)).choices
+        parser = next(commands[word] for word in words if word in commands)
+        word = unknown[0].split("=")[0]
+        if not word.startswith("-"):
+            return f"{word}: not expected here; `{parser.prog} --help` says what is"
+        names = [name.removeprefix("--") for name in parser._option_string_actions if name.startswith("--")]
+        near = meant(word.lstrip("-"), names, before="--")
+        return f"{word}: there is no such option{near or f'; `{parser.prog} --help` lists them'}"
 
     def error(self, message: str) -> NoReturn:
+        if choice := CHOICE.search(message):
+            given, known = choice.groups()
+            message += meant(given, known.replace("'", "").split(", "))
         _report(message)
         raise SystemExit(BAD_INPUT)
 

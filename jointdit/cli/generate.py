@@ -29,7 +29,7 @@ from .options import (
     whole,
     yes_or_no,
 )
-from .outputs import STANDARD_OUTPUT, check_output, clip_suffix, recipe_of, write_outputs
+from .outputs import STANDARD_OUTPUT, check_output, clip_suffix, folder_of_clips, recipe_of, write_outputs
 from .settings import guidance_options, memory_settings
 
 if TYPE_CHECKING:
@@ -103,15 +103,16 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ..media.files import refuse_sources
 
-    if many:
-        jobs = job_lists.own_share(list_jobs(options, seed, clip_suffix(options)))
-    else:
-        picture = options["image"][0] if options["image"] else None
-        jobs = job_lists.own_share([Job(picture, options["prompt"], seed, options["output"])])
-    read = read_files(options, arguments.config, arguments.like, options["prompts"])
-    for job in jobs:
-        refuse_sources(job.output, [*read, *filter(None, [job.picture])])
-    _Run(arguments, options, texts).make(jobs, many)
+    with folder_of_clips(options["output"]) if many else nullcontext():
+        if many:
+            jobs = job_lists.own_share(list_jobs(options, seed, clip_suffix(options)))
+        else:
+            picture = options["image"][0] if options["image"] else None
+            jobs = job_lists.own_share([Job(picture, options["prompt"], seed, options["output"])])
+        read = read_files(options, arguments.config, arguments.like, options["prompts"])
+        for job in jobs:
+            refuse_sources(job.output, [*read, *filter(None, [job.picture])])
+        _Run(arguments, options, texts).make(jobs, many)
 
 
 def unused(arguments: argparse.Namespace) -> Iterable[str]:

@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ def clip_suffix(options: Mapping[str, Any]) -> str:
 
 
 def check_output(options: Mapping[str, Any], many: bool) -> None:
-    """Raises InputError where nothing could be written. The folder of many clips is made."""
+    """Raises InputError where nothing could be written."""
     from ..media import check_clip_path
     from ..media.files import target_file
     from ..media.loudness import check_loudness
@@ -48,7 +49,6 @@ def check_output(options: Mapping[str, Any], many: bool) -> None:
         if output == STANDARD_OUTPUT or output.suffix.lower() in SUFFIXES:
             asking = f" by {options['image'][0]}" if options["image"] else ""
             raise InputError(f"-o {output}: several clips are asked for{asking}; name a folder for them")
-        output.mkdir(parents=True, exist_ok=True)
     elif options["format"] and output != STANDARD_OUTPUT:
         raise InputError(f"--format {options['format']}: goes with a folder of clips or -o -; end the name with it")
     elif output == STANDARD_OUTPUT:
@@ -58,8 +58,24 @@ def check_output(options: Mapping[str, Any], many: bool) -> None:
             raise InputError("-o -: --wav and --silent-video stand beside a file; name one")
     elif output.suffix.lower() in (".gif", ".webp"):
         target_file(output)
+    elif output.suffix.lower() not in SUFFIXES:
+        known = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise InputError(f"{output}: clips are written as {known}, not {output.suffix!r}; change the ending")
     else:
         check_clip_path(output)
+
+
+@contextmanager
+def folder_of_clips(folder: Path) -> Iterator[None]:
+    """Makes the folder, and takes it away again if nothing came to be in it."""
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if new:
+            with suppress(OSError):  # it has clips
+                folder.rmdir()
 
 
 def recipe_of(options: Mapping[str, str], job: Job) -> str:

@@ -159,3 +159,32 @@ def test_a_model_that_computes_no_numbers_is_refused(model, tmp_path, capsys):
     save_file({name: tensor * math.nan for name, tensor in load_file(path).items()}, path, {"format": "pt"})
     line = refused(capsys, "generate", "-o", tmp_path / "a.mp4", "--model", model, "--frames", "4", *QUICK)
     assert "NaN" in line and "bfloat16" in line
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("generate --promt rain -o clip.mp4", "--promt: there is no such option; did you mean --prompt?"),
+        ("generate --stpes=4 -o clip.mp4", "--stpes: there is no such option; did you mean --steps?"),
+        ("generate --height 128", "--height: there is no such option; `jointdit generate --help` lists them"),
+        ("run-workflow flow.json more", "more: not expected here; `jointdit run-workflow --help` says what is"),
+        ("generat", "did you mean generate?"),
+    ],
+)
+def test_a_mistyped_word_is_told_with_what_may_have_been_meant(line, told, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(line.split())
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.rstrip().endswith(told)
+
+
+def test_a_mistyped_name_in_a_configuration_is_told_with_what_may_have_been_meant(tmp_path, capsys):
+    (tmp_path / "clip.toml").write_text('promt = "rain"\n')
+    told = refused(capsys, "generate", "--config", tmp_path / "clip.toml", "-o", tmp_path / "clip.mp4")
+    assert told.rstrip().endswith("clip.toml: unknown option 'promt'; did you mean prompt?")
+
+
+def test_a_wrong_ending_is_told_with_all_that_there_are(tmp_path, capsys):
+    told = refused(capsys, "generate", "-o", tmp_path / "clip.txt")
+    assert "clips are written as .mp4, .webm, .gif or .webp, not '.txt'" in told

@@ -198,3 +198,13 @@ def test_the_doctor_says_what_is_here(capsys) -> None:
     assert found["models"]["bundled"] == ["tiny"] and found["packages"]["torch"]
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert project["optional-dependencies"].keys() - {"test", "dev"} == EXTRAS.keys()
+
+
+def test_no_empty_folder_is_left_where_no_clip_was_made(tmp_path, capsys) -> None:
+    (tmp_path / "broken.png").write_text("no picture")
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.mkdir()
+    for folder in (new, old):
+        assert main(["generate", str(tmp_path / "broken.png"), "--seeds", "1,2", "-o", str(folder)]) == 2
+    assert "broken.png: not a picture" in capsys.readouterr().err
+    assert not new.exists() and old.exists()

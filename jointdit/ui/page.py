@@ -38,6 +38,7 @@ CSS = f"""
 .status progress {{ width: 100% }}
 .status img {{ width: 100%; max-width: 24rem; border-radius: 0.5rem }}
 #command .cm-scroller {{ min-height: 3rem !important }}
+:is(#gallery, #samples) .grid-wrap {{ min-height: 0; overflow-y: auto }}
 #gallery .grid-container {{ grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)) !important }}
 :is(#sound, #graph, #command, #plot, #gallery, #loss, #samples, #report):has(.empty) {{ display: none }}
 @media (max-width: {NARROW}px) {{ .gradio-container {{ padding: 0.5rem }} }}

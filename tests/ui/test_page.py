@@ -95,6 +95,8 @@ def test_a_clip_is_made_in_the_page_and_again_in_another_tab(open_page):
         assert page.locator("#clip video").evaluate("video => [video.videoWidth, video.videoHeight]") == [128, 128]
         assert "20 frames" in page.locator("#status").inner_text() and "seed 7" in page.locator("#status").inner_text()
         assert page.locator("#gallery img").count() == 1, "each tab has its own clips"
+        heights = [page.locator(f"#gallery{part}").bounding_box()["height"] for part in ("", " img")]
+        assert heights[0] < 1.5 * heights[1], "and no empty place for more"
         assert page.elsewhere == [], "nothing is loaded from other machines"
         page.wait_for_selector("#generate:enabled")
 

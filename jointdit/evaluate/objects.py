@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 from torch import Tensor, nn
 
-from ..media import Clip
 from ..synthetic import PictureSource, Scene, bundled_photos, render_scene
 from ..synthetic.effects import REGISTRY
 from ..synthetic.effects.base import Effect
@@ -118,9 +117,9 @@ class ObjectJudge:
         as_float = frames.astype(np.float32)
         return self.net(_views(as_float, as_float[:1])).sigmoid().numpy()
 
-    def sees(self, clip: Clip, effect: str) -> bool:
-        """Whether the object is there in at least `SHOWN` frames."""
-        found = self.probabilities(clip.frames)[:, OBJECTS.index(effect)]
+    def sees(self, frames: NDArray[np.uint8], effect: str) -> bool:
+        """Whether the object is there in at least `SHOWN` frames of a clip, whose first is the picture."""
+        found = self.probabilities(frames)[:, OBJECTS.index(effect)]
         return bool(np.sort(found)[-SHOWN] > 0.5)
 
     @classmethod

@@ -2,6 +2,8 @@
 
     python tests/benchmarks/painting.py --json docs/logs/painting.json
     python tests/benchmarks/painting.py --parts levels       # seconds: the error of the clean estimate alone
+    python tests/benchmarks/painting.py --parts objects --json docs/logs/painting_by_level.json
+                                    # minutes: at which noise level the clean estimate of a true scene has an object
 
 Clips are on natural photos that nothing was trained on, with default settings, measured from their files; beside them
 stand the same scenes through the autoencoders. Clips and the strict judge of objects are kept below --work.
@@ -26,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from jointdit import JointDiTPipeline, SamplingSettings
 from jointdit.cli.progress import Progress, hushed
 from jointdit.evaluate.generated import Task, autoencode_truth, draw_tasks, generate_clips
-from jointdit.evaluate.levels import errors_by_level
+from jointdit.evaluate.levels import errors_by_level, objects_by_level
 from jointdit.evaluate.objects import OBJECTS, ObjectJudge, ObjectNet
 from jointdit.evaluate.painting import added_colour, calm_and_busy, fine_detail
 from jointdit.evaluate.report import as_json
@@ -38,6 +40,7 @@ from jointdit.synthetic import PictureSource, bundled_photos, render_scene
 from jointdit.synthetic.effects.materials import COLOURS
 
 LEVEL_SCENES = 24
+OBJECT_LEVELS = (11.0, 4.0, 2.4, 1.4, 0.8, 0.4)  # of the video's noise
 UNMOVED = ("lightning", "bell", "drops")  # the picture stays in its place: elsewhere a jolt counts as grain
 
 
@@ -57,7 +60,7 @@ def judge(work: Path, scenes: int, progress: Progress) -> ObjectJudge:
 def painted(clips: Sequence[Clip], tasks: Sequence[Task], judged: ObjectJudge) -> dict[str, Any]:
     """Objects that the judge sees, fine detail, and grain of calm frames and of busy ones."""
     effects = np.array([task.scene.effect for task in tasks])
-    seen = np.array([judged.sees(clip, effect) for clip, effect in zip(clips, effects, strict=True)])
+    seen = np.array([judged.sees(clip.frames, effect) for clip, effect in zip(clips, effects, strict=True)])
     grains = np.array([calm_and_busy(clip.frames) for clip in clips])
     mean, interval = share(seen)
     return {
@@ -104,9 +107,14 @@ def run(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     }
     if "levels" in arguments.parts:
         report["levels"] = as_json(errors_by_level(pipe, level_scenes(pipe)))
-    if "clips" in arguments.parts:
+    if {"clips", "objects"} & set(arguments.parts):
         photos = [read_image(p) for p in sorted(arguments.photos.iterdir()) if p.suffix in (".jpg", ".png")]
         tasks = draw_tasks(arguments.clips * len(OBJECTS), SEED, pipe.shape(), OBJECTS, photos=photos)
+    if "objects" in arguments.parts:
+        judged = judge(arguments.work, arguments.judge_scenes, progress)
+        seen = objects_by_level(pipe, [task.scene for task in tasks], judged, OBJECT_LEVELS)
+        report["objects_by_level"] = {f"{sigma:g}": shares for sigma, shares in seen.items()}
+    if "clips" in arguments.parts:
         asked = coloured(tasks, arguments.colours)
         name = f"{report['model']['weights']}-{arguments.sampler}-{report['sampler']['steps']}"
         name += "" if scale is None else f"-{scale:g}"
@@ -143,7 +151,9 @@ def _stage(progress: Progress, name: str):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--parts", type=lambda text: text.split(","), default=["levels", "clips"], help="levels,clips")
+    parser.add_argument(
+        "--parts", type=lambda text: text.split(","), default=["levels", "clips"], help="levels,objects,clips"
+    )
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--sampler", default="euler")

@@ -7,10 +7,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from jointdit import JointDiTPipeline
-from jointdit.evaluate.levels import errors_by_level
+from jointdit.evaluate.levels import errors_by_level, objects_by_level
 from jointdit.evaluate.objects import OBJECTS, ObjectJudge, frames_with_object, stain, without_object
 from jointdit.evaluate.painting import added_colour, calm_and_busy, fine_detail, grain
-from jointdit.media import Clip
 from jointdit.synthetic import Scene, render_scene
 from jointdit.synthetic.effects.materials import COLOURS
 
@@ -40,8 +39,12 @@ def test_a_stain_has_less_detail_than_the_object():
     assert fine_detail(frames) < 0.8 * fine_detail(scene.frames)
 
 
-def test_a_judge_of_objects_prefers_them_to_stains_and_to_nothing():
-    judge = ObjectJudge.trained(scenes=3, epochs=8)
+@pytest.fixture(scope="module")
+def judge() -> ObjectJudge:
+    return ObjectJudge.trained(scenes=8, epochs=10)
+
+
+def test_a_judge_of_objects_prefers_them_to_stains_and_to_nothing(judge):
     rng = np.random.default_rng(1)
     found: list[list[float]] = []
     for effect in OBJECTS:
@@ -52,10 +55,7 @@ def test_a_judge_of_objects_prefers_them_to_stains_and_to_nothing():
         kinds = (scene.frames[index], np.stack(stained).astype(np.uint8), without[index])
         pictures = [np.concatenate([scene.picture[None], frames]) for frames in kinds]
         found.append([judge.probabilities(each)[1:, OBJECTS.index(effect)].mean() for each in pictures])
-        still = Clip(
-            np.repeat(scene.picture[None], len(scene.frames), 0), scene.fps, scene.audio[None], scene.sample_rate
-        )
-        assert not judge.sees(still, effect)
+        assert not judge.sees(np.repeat(scene.picture[None], len(scene.frames), 0), effect)
     crisp, stained, nothing = np.mean(found, 0)
     assert crisp > 1.5 * stained and crisp > 1.5 * nothing, found
 
@@ -96,3 +96,13 @@ def test_errors_by_level_grow_with_the_noise():
     assert found[0].sigma > found[-1].sigma >= 10
     assert 0.05 < found[-1].error < found[0].error < 1.1
     assert found[-1].where_most < found[-1].error
+
+
+def test_with_hardly_any_noise_the_judge_sees_what_it_sees_in_the_scenes(judge):
+    pipe = JointDiTPipeline.from_pretrained("tiny")
+    scenes = [scene_of(effect, seed) for effect in ("bell", "ball") for seed in range(2)]
+    found = objects_by_level(pipe, scenes, judge, (100.0, 0.002))
+    seen = [judge.sees(scene.frames, scene.effect) for scene in scenes]
+    assert list(found) == [100.0, 0.002]
+    assert found[0.002] == {"all": np.mean(seen), "bell": np.mean(seen[:2]), "ball": np.mean(seen[2:])}
+    assert found[100.0]["all"] < found[0.002]["all"], "an object is seen"

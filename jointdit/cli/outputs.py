@@ -67,15 +67,16 @@ def check_output(options: Mapping[str, Any], many: bool) -> None:
 
 @contextmanager
 def folder_of_clips(folder: Path) -> Iterator[None]:
-    """Makes the folder, and takes it away again if nothing came to be in it."""
-    new = not folder.exists()
+    """Makes the folder, and takes it away again if this was stopped or failed before anything came to be in it."""
+    alone = not folder.exists() and int(os.environ.get("WORLD_SIZE", "1")) == 1  # others may still write into it
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
-    finally:
-        if new:
+    except BaseException:
+        if alone:
             with suppress(OSError):  # it has clips
                 folder.rmdir()
+        raise
 
 
 def recipe_of(options: Mapping[str, str], job: Job) -> str:

@@ -1,5 +1,5 @@
 """What the clean estimate leaves of a still picture's error, by noise level, and whether objects are recognised in it:
-where on its way a model loses them, in seconds instead of a sampled clip each."""
+where on its way a model loses them, without sampling a clip."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from jointdit.cli import generate, main
 from jointdit.cli.jobs import list_jobs, read_rows, read_seeds
+from jointdit.cli.outputs import folder_of_clips
 from jointdit.errors import InputError
 from jointdit.media import Clip, read_clip
 from jointdit.media.recipe import read_recipe, recipe_text
@@ -208,3 +209,12 @@ def test_no_empty_folder_is_left_where_no_clip_was_made(tmp_path, capsys) -> Non
         assert main(["generate", str(tmp_path / "broken.png"), "--seeds", "1,2", "-o", str(folder)]) == 2
     assert "broken.png: not a picture" in capsys.readouterr().err
     assert not new.exists() and old.exists()
+
+
+def test_one_of_several_processes_leaves_the_folder_to_the_others(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError), folder_of_clips(tmp_path / "clips"):
+        raise InputError("its own share cannot be made")
+    with folder_of_clips(tmp_path / "empty"):
+        pass  # its share is empty
+    assert (tmp_path / "clips").is_dir() and (tmp_path / "empty").is_dir()
